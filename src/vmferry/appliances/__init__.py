@@ -1,0 +1,50 @@
+"""A file that holds a whole VM. ``open_appliance`` is the way in; ``PACKAGES`` says what there is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vmferry.blob import Blob
+from vmferry.errors import UnknownFormatError, quote
+from vmferry.machine import Appliance
+from vmferry.registry import Registry
+
+
+class Package(Protocol):
+    """How one kind of appliance file is named, recognised and opened."""
+
+    @property
+    def name(self) -> str:
+        """Our name, which is the module's: ``ova``."""
+
+    @property
+    def ec2_name(self) -> str | None:
+        """EC2's name for it as a disk container's format: ``OVA``."""
+
+    def probe(self, blob: Blob) -> bool:
+        """Whether the first few KiB say so. Never raises for strange content."""
+
+    def open(self, blob: Blob) -> Appliance:
+        """The machine in ``blob``, with its disks as blobs that read ``blob`` in place. The appliance owns ``blob``.
+
+        Raises ``FormatError`` or ``UnsafeDiskError``; the blob is left open then.
+        """
+
+
+PACKAGES: Registry[Package] = Registry("vmferry.appliances", "PACKAGE", ["ova"])
+
+
+def detect(blob: Blob) -> Package | None:
+    """The kind of appliance that the bytes of ``blob`` show, or ``None`` where it is a disk image or anything else."""
+    return next((candidate for candidate in PACKAGES.values() if candidate.probe(blob)), None)
+
+
+def open_appliance(blob: Blob) -> Appliance:
+    """The machine in ``blob``. Raises ``UnknownFormatError`` where there is none, and whatever ``Package.open`` raises."""
+    package = detect(blob)
+    if package is None:
+        raise UnknownFormatError(
+            f"{quote(blob.name)} is not an OVA: it does not begin with a tar member. "
+            "Export the machine again as an OVA, or name the disk-image format that it is."
+        )
+    return package.open(blob)

@@ -1,0 +1,219 @@
+"""NOUN Blob: immutable bytes of known size, readable at any offset by any number of threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from vmferry.errors import (
+    AccessDeniedError,
+    BlobNotFoundError,
+    CorruptDiskError,
+    OutOfSpaceError,
+    StoreError,
+    quote,
+)
+from vmferry.units import format_size
+
+ByteRange = tuple[int, int]
+"""``(start, end)`` in bytes, ``end`` not included."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+@runtime_checkable
+class Blob(Protocol):
+    """Immutable bytes of known size.
+
+    Every method may be called from any number of threads at once; nothing is called after ``close``.
+    """
+
+    @property
+    def size(self) -> int:
+        """Length in bytes; it never changes while the blob is open."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages: a path, ``s3://bucket/key``, or ``appliance.ova:disk1.vmdk``."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``; never fewer.
+
+        Raises ``CorruptDiskError`` when the range goes past the end (the caller followed a pointer out of the file),
+        ``BlobChangedError`` when the bytes are no longer those that were opened, and other ``StoreError`` when the
+        store fails. Retries belong to the implementation, not to callers.
+        """
+
+    def close(self) -> None:
+        """Release what is held. May be called twice."""
+
+
+@runtime_checkable
+class SupportsDataRanges(Protocol):
+    """A blob that knows, without reading, where it may hold something else than zeros (a sparse local file)."""
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        """Ascending ranges inside ``[start, end)``; everything between them reads as zeros."""
+
+
+class BlobWriter(Protocol):
+    """A blob being made: it appears under its name, whole, at ``finish``, or never.
+
+    ``write_at`` may be called by any number of threads for ranges that do not overlap.
+    """
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write all of ``data`` at ``offset``. Gaps read as zeros. Raises ``OutOfSpaceError``, ``StoreError``."""
+
+    def finish(self) -> None:
+        """Make what was written durable and let it appear. Nothing is called after it."""
+
+    def abort(self) -> None:
+        """Remove what was written. Harmless after ``finish`` and when called twice."""
+
+
+def check_range(blob: Blob, offset: int, length: int) -> None:
+    """Raise ``CorruptDiskError`` unless ``[offset, offset + length)`` lies inside ``blob``."""
+    if offset < 0 or length < 0 or offset + length > blob.size:
+        raise CorruptDiskError(
+            f"{quote(blob.name)}: {length:,} bytes are needed at offset {offset:,}, but the file ends at "
+            f"{blob.size:,} ({format_size(blob.size)}). It is cut short or damaged: export or upload it again."
+        )
+
+
+class MemoryBlob:
+    """A blob over bytes in memory: the smallest member of the family, and the one that fast tests use."""
+
+    def __init__(self, data: bytes, name: str = "memory") -> None:
+        self._data = data
+        self._name = name
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        check_range(self, offset, length)
+        return self._data[offset : offset + length]
+
+    def close(self) -> None:
+        pass
+
+
+class SliceBlob:
+    """``length`` bytes of another blob from ``offset``: a member of a tar, read where it lies.
+
+    Closing it leaves the other blob open: that one's owner closes it.
+    """
+
+    def __init__(self, blob: Blob, offset: int, length: int, name: str) -> None:
+        check_range(blob, offset, length)
+        self._blob = blob
+        self._offset = offset
+        self._length = length
+        self._name = name
+
+    @property
+    def size(self) -> int:
+        return self._length
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        check_range(self, offset, length)
+        return self._blob.read_at(self._offset + offset, length)
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        if not isinstance(self._blob, SupportsDataRanges):
+            yield start, end
+            return
+        for low, high in self._blob.data_ranges(self._offset + start, self._offset + end):
+            yield low - self._offset, high - self._offset
+
+    def close(self) -> None:
+        pass
+
+
+class FileBlob:
+    """A regular local file. The descriptor stays open, so a rename or an unlink meanwhile does no harm."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._name = str(path)
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise foreign_error(error, self._name) from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            raise StoreError(f"{quote(self._name)} is not a regular file; name a disk image or an appliance.")
+        self._size = status.st_size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        check_range(self, offset, length)
+        try:
+            data = os.pread(self._fd, length, offset)
+            while len(data) < length:  # one pread gives at most 2 GiB, and less when a signal comes in between
+                more = os.pread(self._fd, length - len(data), offset + len(data))
+                if not more:
+                    raise CorruptDiskError(
+                        f"{quote(self._name)} became shorter while it was read. Try again when it is whole."
+                    )
+                data += more
+        except OSError as error:
+            raise foreign_error(error, self._name) from error
+        return data
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        position = start
+        while position < end:
+            try:
+                low = os.lseek(self._fd, position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole up to the end of the file
+                    return
+                yield position, end  # a file system without SEEK_DATA: all of it may be data
+                return
+            if low >= end:
+                return
+            high = min(os.lseek(self._fd, low, os.SEEK_HOLE), end)
+            yield low, high
+            position = high
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def foreign_error(error: OSError, name: str) -> StoreError:
+    """An ``OSError`` about the file ``name`` as one of ours."""
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return BlobNotFoundError(f"{quote(name)} does not exist. Check the path.")
+        case errno.EACCES | errno.EPERM:
+            return AccessDeniedError(f"{quote(name)} may not be opened: permission denied. Check its owner and mode.")
+        case errno.ENOSPC | errno.EDQUOT:
+            return OutOfSpaceError(
+                f"No room left while writing {quote(name)}: free some space on its file system and try again."
+            )
+        case _:
+            return StoreError(f"{quote(name)}: {error.strerror or error}.")

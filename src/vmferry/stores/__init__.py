@@ -1,0 +1,82 @@
+"""Where blobs live: named bytes in buckets. ``STORES`` says what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from vmferry.blob import Blob, BlobWriter
+from vmferry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Which bytes a key stood for when it was first opened, so that every later read, in any process, gets the same."""
+
+    size: int
+    etag: str | None = None
+    version: str | None = None
+
+
+class PinnedBlob(Blob, Protocol):
+    """A blob out of a store."""
+
+    @property
+    def pin(self) -> Pin:
+        """What to hand to ``Store.open`` to get these very bytes again."""
+
+
+class Store(Protocol):
+    """Named blobs in buckets. Thread-safe. One retry policy, with a budget, lives in each store and nowhere above.
+
+    Raises ``BlobNotFoundError`` (naming what is missing: the bucket or the key), ``AccessDeniedError``,
+    ``StoreUnavailableError`` (after the retry budget), ``StoreError``.
+    """
+
+    def open(self, bucket: str, key: str, pin: Pin | None = None) -> PinnedBlob:
+        """The blob at ``key``. With ``pin`` only those very bytes: ``BlobChangedError`` when the key holds others now."""
+
+    def create(self, bucket: str, key: str) -> BlobWriter:
+        """A new blob at ``key``; readers of an old one there keep it until ``finish``."""
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove ``key``; nothing happens when it is not there."""
+
+    def keys(self, bucket: str, prefix: str = "") -> Iterator[str]:
+        """The keys that start with ``prefix``, in order."""
+
+
+class ResumableBlobWriter(BlobWriter, Protocol):
+    """A blob that several processes may make together."""
+
+    def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Ascending ranges of ``[start, end)`` that anybody has written to so far; the rest is still a hole."""
+
+    def detach(self) -> None:
+        """Make what this writer wrote durable and let go of the unfinished blob; ``resume`` goes on with it."""
+
+
+@runtime_checkable
+class SupportsResume(Protocol):
+    """A store whose unfinished blobs can be written from several processes, in any order."""
+
+    def resume(self, bucket: str, key: str) -> ResumableBlobWriter:
+        """Go on with the unfinished blob at ``key``, or begin it."""
+
+    def locate(self, bucket: str, key: str) -> str:
+        """The path of the blob at ``key``, for other tools. Raises ``BlobNotFoundError``."""
+
+
+class StoreKind(Protocol):
+    """A kind of store, and how one is reached."""
+
+    @property
+    def name(self) -> str:
+        """Our name, which is the module's: ``s3``."""
+
+    def connect(self, options: Mapping[str, str]) -> Store:
+        """The store that ``options`` describe; each module says which it takes. Raises ``ConfigError``."""
+
+
+STORES: Registry[StoreKind] = Registry("vmferry.stores", "STORE", ["local", "s3", "memory"])
