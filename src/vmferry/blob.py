@@ -69,6 +69,9 @@ class BlobWriter(Protocol):
     def write_at(self, offset: int, data: Buffer) -> None:
         """Write all of ``data`` at ``offset``. Gaps read as zeros. Raises ``OutOfSpaceError``, ``StoreError``."""
 
+    def set_size(self, size: int) -> None:
+        """Say how long the blob is: ``size`` bytes, no fewer than were written. Gaps read as zeros."""
+
     def finish(self) -> None:
         """Make what was written durable and let it appear. Nothing is called after it."""
 
@@ -183,25 +186,30 @@ class FileBlob:
         return data
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        position = start
-        while position < end:
-            try:
-                low = os.lseek(self._fd, position, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole up to the end of the file
-                    return
-                yield position, end  # a file system without SEEK_DATA: all of it may be data
-                return
-            if low >= end:
-                return
-            high = min(os.lseek(self._fd, low, os.SEEK_HOLE), end)
-            yield low, high
-            position = high
+        return file_data_ranges(self._fd, start, end)
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def file_data_ranges(fd: int, start: int, end: int) -> Iterator[ByteRange]:
+    """``SupportsDataRanges`` of an open file; its file system's blocks are the unit, so a range may begin early."""
+    position = start
+    while position < end:
+        try:
+            low = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end of the file
+                return
+            yield position, end  # a file system without SEEK_DATA: all of it may be data
+            return
+        if low >= end:
+            return
+        high = min(os.lseek(fd, low, os.SEEK_HOLE), end)
+        yield low, high
+        position = high
 
 
 def foreign_error(error: OSError, name: str) -> StoreError:

@@ -2,7 +2,7 @@
 
 A foreign exception (``OSError``, obstore's, lxml's …) is changed into one of these beside the call that may raise it;
 above that line nobody sees anything else. Every sentence says what, where, how much and what to do, in one line.
-Two more tables change ours into something else: ``tasks`` (a task's status message) and ``ec2/errors.py`` (an API code).
+Two more tables change ours: into a task's status message (``tasks``) and into an API code (``ec2/errors.py``).
 """
 
 from __future__ import annotations
@@ -103,6 +103,18 @@ class OutOfSpaceError(StoreError):
     """The file system is full. Retryable: somebody can make room while the task waits."""
 
     retryable = True
+
+
+class NotFoundError(VmferryError):
+    """The catalog holds nothing under that id."""
+
+    client_fault = True
+
+
+class ConflictError(VmferryError):
+    """The catalog already holds something that forbids this: a name in use, a snapshot in use, a finished task."""
+
+    client_fault = True
 
 
 class ComputeError(VmferryError):

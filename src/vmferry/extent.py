@@ -6,6 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+
+from vmferry.blob import Buffer, ByteRange
+
 
 class ExtentKind(Enum):
     """What a run of guest bytes is."""
@@ -55,3 +59,30 @@ def merge(extents: Iterable[Extent]) -> Iterator[Extent]:
         held = extent
     if held is not None:
         yield held
+
+
+def nonzero_runs(data: Buffer, granularity: int) -> Iterator[ByteRange]:
+    """The ranges of ``data`` that hold something else than zeros: ascending, apart, in whole granules.
+
+    ``granularity`` is a multiple of 8 bytes; granules are counted from the start of ``data``, and the last range ends
+    where ``data`` does. Reads one word of each granule where all of them hold data, everything once otherwise.
+    """
+    whole = len(data) // granularity
+    used = np.zeros(whole + 2, dtype=np.int8)  # one empty granule before and behind: every run has two edges
+    words = np.frombuffer(data, dtype=np.uint64, count=whole * granularity // 8).reshape(whole, granularity // 8)
+    # Most granules that hold data begin with some. The maximum is the fastest whole test: 50 GiB/s, GIL released.
+    used[1 : whole + 1] = words[:, 0] != 0
+    if not used[1 : whole + 1].all():
+        used[1 : whole + 1] = words.max(axis=1) != 0
+    edges = np.flatnonzero(np.diff(used)).tolist()
+    runs = [(low * granularity, high * granularity) for low, high in zip(edges[::2], edges[1::2], strict=True)]
+    tail = whole * granularity
+    if tail < len(data) and any(memoryview(data)[tail:]):
+        start = runs.pop()[0] if runs and runs[-1][1] == tail else tail
+        runs.append((start, len(data)))
+    yield from runs
+
+
+def is_zero(data: Buffer) -> bool:
+    """Whether ``data`` holds nothing but zero bytes."""
+    return next(nonzero_runs(data, 4096), None) is None

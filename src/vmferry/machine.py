@@ -74,7 +74,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Appliance:
-    """A machine with its disks' blobs: what a package file holds. Nothing is unpacked: blobs read the package in place."""
+    """A machine with its disks' blobs: what a package file holds. Nothing is unpacked."""
 
     machine: Machine
     blobs: Mapping[str, Blob]

@@ -1,4 +1,4 @@
-"""Sizes and spans of time: constants, rounding, and how a person reads them. Sizes are bytes unless a name says otherwise."""
+"""Sizes and spans of time: constants, rounding, and how a person reads them. Sizes are bytes."""
 
 from __future__ import annotations
 

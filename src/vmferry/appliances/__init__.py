@@ -40,7 +40,7 @@ def detect(blob: Blob) -> Package | None:
 
 
 def open_appliance(blob: Blob) -> Appliance:
-    """The machine in ``blob``. Raises ``UnknownFormatError`` where there is none, and whatever ``Package.open`` raises."""
+    """The machine in ``blob``. Raises ``UnknownFormatError`` where there is none, and as ``Package.open`` does."""
     package = detect(blob)
     if package is None:
         raise UnknownFormatError(

@@ -1,1 +1,39 @@
-"""."""
+"""The durable record: accounts, images, snapshots, import tasks, tags. ``open_catalog`` is the way in.
+
+Everything is kept per region and account: an id of another region or account does not exist here. What comes out are
+frozen facts, never rows. Thread-safe; the server and its workers share one database.
+"""
+
+from __future__ import annotations
+
+from vmferry.catalog._database import Database
+from vmferry.catalog.accounts import Accounts
+from vmferry.catalog.images import Images
+from vmferry.catalog.import_tasks import ImportTasks
+from vmferry.catalog.snapshots import Snapshots
+from vmferry.catalog.tags import Tags
+
+
+class Catalog:
+    """The tables of one database, by what they hold."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self.accounts = Accounts(self._database)
+        self.images = Images(self._database)
+        self.import_tasks = ImportTasks(self._database)
+        self.snapshots = Snapshots(self._database)
+        self.tags = Tags(self._database)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision."""
+        self._database.migrate()
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._database.close()
+
+
+def open_catalog(url: str) -> Catalog:
+    """The catalog in the database at ``url`` (an SQLAlchemy URL). Connections are made when first needed."""
+    return Catalog(url)

@@ -75,7 +75,9 @@ def open_disk(blob: Blob, declared: Format | None = None) -> Disk:
     """The disk in ``blob``, which the disk then owns.
 
     With ``declared`` the bytes are read as that format and as nothing else; when they show another one the error names
-    both. A disk declared raw is raw whatever it begins with. Raises ``FormatError``, ``UnsafeDiskError``, ``StoreError``.
+    both. A disk declared raw is raw whatever it begins with.
+
+    Raises ``FormatError``, ``UnsafeDiskError``, ``StoreError``.
     """
     if declared is None:
         return detect(blob).open(blob)

@@ -35,7 +35,7 @@ class Store(Protocol):
     """
 
     def open(self, bucket: str, key: str, pin: Pin | None = None) -> PinnedBlob:
-        """The blob at ``key``. With ``pin`` only those very bytes: ``BlobChangedError`` when the key holds others now."""
+        """The blob at ``key``. With ``pin`` only those very bytes: else ``BlobChangedError``."""
 
     def create(self, bucket: str, key: str) -> BlobWriter:
         """A new blob at ``key``; readers of an old one there keep it until ``finish``."""
@@ -62,7 +62,11 @@ class SupportsResume(Protocol):
     """A store whose unfinished blobs can be written from several processes, in any order."""
 
     def resume(self, bucket: str, key: str) -> ResumableBlobWriter:
-        """Go on with the unfinished blob at ``key``, or begin it."""
+        """Go on with the unfinished blob at ``key``, or begin it.
+
+        When ``key`` is there already the work was done: what is written then changes nothing, and ``data_ranges`` are
+        those of the finished blob, so that a step that is run again after its ``finish`` ends as it did.
+        """
 
     def locate(self, bucket: str, key: str) -> str:
         """The path of the blob at ``key``, for other tools. Raises ``BlobNotFoundError``."""

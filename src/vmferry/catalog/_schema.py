@@ -1,0 +1,146 @@
+"""The tables. A change here needs a migration in ``migrations/versions``; a test compares the two."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time in UTC, kept as ISO 8601 text: sorts rightly and reads the same in every database."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, int: BigInteger}  # noqa: RUF012
+
+
+class AccessKeyRow(Base):
+    __tablename__ = "access_key"
+
+    access_key_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    secret_access_key: Mapped[str] = mapped_column(String(128))
+    account_id: Mapped[str] = mapped_column(String(12), index=True)
+    created_at: Mapped[datetime]
+
+
+class ImageRow(Base):
+    __tablename__ = "image"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+    name: Mapped[str] = mapped_column(String(128))
+    description: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    architecture: Mapped[str] = mapped_column(String(16))
+    boot_mode: Mapped[str] = mapped_column(String(16))
+    platform: Mapped[str | None] = mapped_column(String(16))
+    usage_operation: Mapped[str | None] = mapped_column(String(64))
+    root_device_name: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    block_devices: Mapped[list[BlockDeviceRow]] = relationship(
+        order_by="BlockDeviceRow.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+    __table_args__ = (Index("image_name", "region", "account_id", "name", unique=True),)
+
+
+class BlockDeviceRow(Base):
+    __tablename__ = "block_device"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    device_name: Mapped[str] = mapped_column(String(64))
+    snapshot_id: Mapped[str] = mapped_column(ForeignKey("snapshot.id"), index=True)
+    volume_size_gib: Mapped[int]
+    delete_on_termination: Mapped[bool]
+
+
+class SnapshotRow(Base):
+    __tablename__ = "snapshot"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+    state: Mapped[str] = mapped_column(String(16))
+    size: Mapped[int]
+    description: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    bucket: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(1024))
+    task_id: Mapped[str | None] = mapped_column(String(48), index=True)
+
+    __table_args__ = (Index("snapshot_place", "region", "account_id"),)
+
+
+class ImportImageTaskRow(Base):
+    __tablename__ = "import_image_task"
+
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+    created_at: Mapped[datetime]
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    stage: Mapped[str] = mapped_column(String(32))
+    reason: Mapped[str | None] = mapped_column(Text)
+    waiting_for: Mapped[str | None] = mapped_column(Text)
+    waiting_since: Mapped[datetime | None]
+    progress: Mapped[int]
+    request: Mapped[dict[str, Any]]
+    facts: Mapped[dict[str, Any]]
+    image_id: Mapped[str | None] = mapped_column(String(32))
+    dispatched: Mapped[bool]
+    cancel_sent: Mapped[bool]
+    slices: Mapped[list[SliceRow]] = relationship(cascade="all, delete-orphan", lazy="raise")
+
+    __table_args__ = (Index("import_image_task_place", "region", "account_id"),)
+
+
+class SliceRow(Base):
+    __tablename__ = "import_slice"
+
+    task_id: Mapped[str] = mapped_column(ForeignKey("import_image_task.id", ondelete="CASCADE"), primary_key=True)
+    disk: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    start: Mapped[int]
+    end: Mapped[int]
+    data: Mapped[int]
+    done: Mapped[int]
+
+
+class ClientTokenRow(Base):
+    __tablename__ = "client_token"
+
+    region: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    action: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    resource_id: Mapped[str] = mapped_column(String(48))
+    created_at: Mapped[datetime]
+
+
+class TagRow(Base):
+    __tablename__ = "tag"
+
+    resource_id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    value: Mapped[str] = mapped_column(String(256))
+    resource_type: Mapped[str] = mapped_column(String(48))
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+
+    __table_args__ = (Index("tag_place", "region", "account_id"),)

@@ -1,0 +1,141 @@
+"""AMIs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vmferry.catalog._database import Database
+from vmferry.catalog.places import Place
+from vmferry.catalog._schema import BlockDeviceRow, ImageRow
+from vmferry.catalog.tags import drop_tags
+from vmferry.errors import ConflictError, NotFoundError, quote
+
+AVAILABLE = "available"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDevice:
+    """A device of an AMI and the snapshot behind it."""
+
+    device_name: str
+    snapshot_id: str
+    volume_size_gib: int
+    delete_on_termination: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An AMI. ``block_devices`` stand in device order, the root's first."""
+
+    id: str
+    place: Place
+    name: str
+    description: str | None
+    state: str
+    architecture: str
+    boot_mode: str
+    platform: str | None
+    """``Windows``, or ``None`` for anything else."""
+    usage_operation: str | None
+    root_device_name: str
+    created_at: datetime
+    block_devices: tuple[BlockDevice, ...]
+
+
+class Images:
+    """The AMIs of every region and account."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[Image]:
+        """AMIs of ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
+        query = select(ImageRow).where(ImageRow.region == place.region, ImageRow.account_id == place.account_id)
+        if ids is not None:
+            query = query.where(ImageRow.id.in_(list(ids)))
+        with self._database.read() as session:
+            found = [_fact(row) for row in session.scalars(query.order_by(ImageRow.created_at, ImageRow.id))]
+        if missing := sorted(set(ids or ()) - {image.id for image in found}):
+            raise _not_found(missing)
+        return found
+
+    def deregister(self, place: Place, image_id: str) -> Image:
+        """Forget the AMI; its snapshots stay. Raises ``NotFoundError``."""
+        with self._database.write() as session:
+            row = session.get(ImageRow, image_id)
+            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
+                raise _not_found([image_id])
+            image = _fact(row)
+            drop_tags(session, image_id)
+            session.delete(row)
+            return image
+
+
+def add_image(session: Session, image: Image) -> None:
+    """Record ``image`` inside a transaction. Raises ``ConflictError`` when its name is in use."""
+    query = select(ImageRow.id).where(
+        ImageRow.region == image.place.region,
+        ImageRow.account_id == image.place.account_id,
+        ImageRow.name == image.name,
+    )
+    if (holder := session.scalars(query).first()) is not None:
+        raise ConflictError(
+            f"AMI name {quote(image.name)} is already in use by AMI {holder}", code="InvalidAMIName.Duplicate"
+        )
+    session.add(
+        ImageRow(
+            id=image.id,
+            region=image.place.region,
+            account_id=image.place.account_id,
+            name=image.name,
+            description=image.description,
+            state=image.state,
+            architecture=image.architecture,
+            boot_mode=image.boot_mode,
+            platform=image.platform,
+            usage_operation=image.usage_operation,
+            root_device_name=image.root_device_name,
+            created_at=image.created_at.astimezone(UTC),
+            block_devices=[
+                BlockDeviceRow(
+                    position=position,
+                    device_name=device.device_name,
+                    snapshot_id=device.snapshot_id,
+                    volume_size_gib=device.volume_size_gib,
+                    delete_on_termination=device.delete_on_termination,
+                )
+                for position, device in enumerate(image.block_devices)
+            ],
+        )
+    )
+
+
+def _not_found(ids: list[str]) -> NotFoundError:
+    listed = ", ".join(quote(i) for i in ids)
+    noun, verb = ("id", "does") if len(ids) == 1 else ("ids", "do")
+    return NotFoundError(f"The image {noun} '[{listed}]' {verb} not exist", resource_id=ids[0])
+
+
+def _fact(row: ImageRow) -> Image:
+    return Image(
+        id=row.id,
+        place=Place(row.region, row.account_id),
+        name=row.name,
+        description=row.description,
+        state=row.state,
+        architecture=row.architecture,
+        boot_mode=row.boot_mode,
+        platform=row.platform,
+        usage_operation=row.usage_operation,
+        root_device_name=row.root_device_name,
+        created_at=row.created_at,
+        block_devices=tuple(
+            BlockDevice(b.device_name, b.snapshot_id, b.volume_size_gib, b.delete_on_termination)
+            for b in row.block_devices
+        ),
+    )

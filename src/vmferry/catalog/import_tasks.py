@@ -1,0 +1,402 @@
+"""Import image tasks: what was asked, what was found, how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from vmferry.catalog._database import Database
+from vmferry.catalog.places import Place
+from vmferry.catalog._schema import ClientTokenRow, ImportImageTaskRow, SliceRow, SnapshotRow
+from vmferry.catalog.images import Image, add_image
+from vmferry.catalog.snapshots import COMPLETED as SNAPSHOT_COMPLETED
+from vmferry.catalog.tags import put_tags
+from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError, quote
+
+ACTIVE, COMPLETED, DELETING, DELETED = "active", "completed", "deleting", "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskContainer:
+    """One disk container of the request: a place in S3, or a snapshot."""
+
+    bucket: str | None = None
+    key: str | None = None
+    url: str | None = None
+    """As the caller gave it."""
+    format: str | None = None
+    """Upper case."""
+    description: str | None = None
+    device_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What ImportImage was asked for."""
+
+    containers: tuple[DiskContainer, ...]
+    description: str | None = None
+    architecture: str | None = None
+    boot_mode: str | None = None
+    platform: str | None = None
+    license_type: str | None = None
+    usage_operation: str | None = None
+    role_name: str | None = None
+    hypervisor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPin:
+    """Which bytes a container's key stood for when the task opened it."""
+
+    size: int
+    etag: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedDisk:
+    """A disk that was found in a container."""
+
+    container: int
+    """Index of its container in the request."""
+    name: str | None
+    """Its file's name inside an appliance; ``None`` for a container that is a disk image itself."""
+    format: str
+    """EC2's name of its format, upper case."""
+    stored_size: int
+    """Bytes of the disk image's file."""
+    size: int
+    """Guest bytes."""
+    device_name: str
+    snapshot_id: str
+    status: str | None = None
+    """``active`` while it is converted, then ``completed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFacts:
+    """What the task has found out."""
+
+    pins: tuple[ObjectPin, ...] = ()
+    """One for each container."""
+    disks: tuple[ImportedDisk, ...] = ()
+    """In device order, the root's first."""
+    architecture: str | None = None
+    boot_mode: str | None = None
+    platform: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A piece of a disk that one worker converts: guest bytes ``[start, end)`` that hold ``data`` bytes of DATA."""
+
+    disk: int
+    number: int
+    start: int
+    end: int
+    data: int
+    done: int = 0
+    """Bytes of DATA that are converted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportImageTask:
+    """An import image task. ``status`` is EC2's; ``stage`` is the word in StatusMessage while it is active."""
+
+    id: str
+    place: Place
+    created_at: datetime
+    request: ImportRequest
+    status: str = ACTIVE
+    stage: str = "pending"
+    progress: int = 1
+    reason: str | None = None
+    """Why it was cancelled or failed: a whole status message."""
+    waiting_for: str | None = None
+    waiting_since: datetime | None = None
+    facts: ImportFacts = field(default_factory=ImportFacts)
+    image_id: str | None = None
+
+
+class ImportTasks:
+    """The import image tasks of every region and account."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- what the front end does
+
+    def add(self, task: ImportImageTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
+        """Record a new task with its tags and answer its id.
+
+        A ``token`` that was used before with the same ``fingerprint`` answers the id of then and records nothing;
+        with another one it raises ``ConflictError``.
+        """
+        with self._database.write() as session:
+            if token is not None and (earlier := _claim_token(session, task, token, fingerprint)) is not None:
+                return earlier
+            session.add(_row(task))
+            session.flush()
+            put_tags(session, task.place, task.id, "import-image-task", tags)
+        return task.id
+
+    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[ImportImageTask]:
+        """Tasks of ``place``, oldest first; with ``ids`` only those, and ``NotFoundError`` when one is missing."""
+        query = select(ImportImageTaskRow).where(
+            ImportImageTaskRow.region == place.region, ImportImageTaskRow.account_id == place.account_id
+        )
+        if ids is not None:
+            query = query.where(ImportImageTaskRow.id.in_(list(ids)))
+        with self._database.read() as session:
+            rows = session.scalars(query.order_by(ImportImageTaskRow.created_at, ImportImageTaskRow.id))
+            found = [_fact(row) for row in rows]
+        if missing := sorted(set(ids or ()) - {task.id for task in found}):
+            raise NotFoundError(f"The import task ID '{quote(missing[0])}' does not exist", resource_id=missing[0])
+        return found
+
+    def cancel(self, place: Place, task_id: str, reason: str) -> str:
+        """Mark an active task as being deleted and answer its status before. Cancelling twice is the same as once.
+
+        Raises ``NotFoundError``, and ``ConflictError`` when the task has ended.
+        """
+        with self._database.write() as session:
+            row = session.get(ImportImageTaskRow, task_id)
+            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
+                raise NotFoundError(f"The import task ID '{quote(task_id)}' does not exist", resource_id=task_id)
+            if row.status in (COMPLETED, DELETED):
+                raise ConflictError(
+                    f"The task {task_id} is {row.status} and cannot be cancelled.", code="DeleteConversionTaskError"
+                )
+            before = row.status
+            if before == ACTIVE:
+                row.status, row.reason = DELETING, reason
+            return before
+
+    # -- what the dispatcher does
+
+    def undispatched(self) -> list[str]:
+        """Tasks that no workflow was started for yet, oldest first."""
+        return self._ids(ImportImageTaskRow.dispatched.is_(False))
+
+    def uncancelled(self) -> list[str]:
+        """Tasks being deleted whose workflow was not told yet."""
+        return self._ids(
+            ImportImageTaskRow.dispatched,
+            ImportImageTaskRow.status == DELETING,
+            ImportImageTaskRow.cancel_sent.is_(False),
+        )
+
+    def unfinished(self) -> list[str]:
+        """Tasks that have not ended."""
+        return self._ids(ImportImageTaskRow.status.in_((ACTIVE, DELETING)))
+
+    def mark_dispatched(self, task_id: str) -> None:
+        """A workflow for the task runs."""
+        with self._database.write() as session:
+            _get(session, task_id).dispatched = True
+
+    def mark_cancel_sent(self, task_id: str) -> None:
+        """The task's workflow was told to end."""
+        with self._database.write() as session:
+            _get(session, task_id).cancel_sent = True
+
+    # -- what the task does
+
+    def get(self, task_id: str) -> ImportImageTask:
+        """The task, in whichever region and account. Raises ``NotFoundError``."""
+        with self._database.read() as session:
+            return _fact(_get(session, task_id))
+
+    def advance(self, task_id: str, stage: str, progress: int, facts: ImportFacts | None = None) -> None:
+        """Go on to ``stage``; progress never falls. Raises ``TaskCancelledError`` when the task is no longer active."""
+        with self._database.write() as session:
+            row = _get_active(session, task_id)
+            row.stage = stage
+            row.progress = max(row.progress, progress)
+            row.waiting_for = row.waiting_since = None
+            if facts is not None:
+                row.facts = _facts_to_json(facts)
+
+    def wait(self, task_id: str, what: str) -> datetime:
+        """Say what the task waits for, and answer since when it has waited without moving."""
+        with self._database.write() as session:
+            row = _get(session, task_id)
+            row.waiting_for = what
+            row.waiting_since = row.waiting_since or datetime.now(UTC)
+            return row.waiting_since
+
+    def plan(self, task_id: str, slices: Iterable[Slice]) -> None:
+        """Record the slices of the task; a second time changes nothing."""
+        with self._database.write() as session:
+            _get_active(session, task_id)
+            if session.scalars(select(SliceRow.number).where(SliceRow.task_id == task_id)).first() is None:
+                session.add_all(SliceRow(task_id=task_id, **asdict(piece)) for piece in slices)
+
+    def slices(self, task_id: str) -> list[Slice]:
+        """The slices of the task, in order."""
+        query = select(SliceRow).where(SliceRow.task_id == task_id).order_by(SliceRow.disk, SliceRow.number)
+        with self._database.read() as session:
+            return [_slice(row) for row in session.scalars(query)]
+
+    def record_slice(self, task_id: str, disk: int, number: int, done: int) -> tuple[int, int]:
+        """Record how much of a slice is converted; answers DATA bytes done and to do, over the whole task.
+
+        Raises ``TaskCancelledError`` when the task is no longer active.
+        """
+        with self._database.write() as session:
+            row = _get_active(session, task_id)
+            row.waiting_for = row.waiting_since = None
+            session.get_one(SliceRow, (task_id, disk, number)).done = done
+            session.flush()
+            sums = select(func.sum(SliceRow.done), func.sum(SliceRow.data)).where(SliceRow.task_id == task_id)
+            finished, planned = session.execute(sums).one()
+            return int(finished), int(planned)
+
+    def mark_disk(self, task_id: str, disk: int, status: str) -> None:
+        """Set the status of one disk of the task. Raises ``TaskCancelledError`` when the task is no longer active."""
+        with self._database.write() as session:
+            row = _get_active(session, task_id)
+            facts = _facts_from_json(row.facts)
+            disks = tuple(replace(d, status=status) if i == disk else d for i, d in enumerate(facts.disks))
+            row.facts = _facts_to_json(replace(facts, disks=disks))
+
+    def complete(self, task_id: str, image: Image) -> str:
+        """Register ``image``, complete its snapshots and the task: all of it or nothing. Answers the AMI's id.
+
+        A task that is complete already answers the id it has. Raises ``TaskCancelledError`` when it was cancelled.
+        """
+        with self._database.write() as session:
+            row = _get(session, task_id)
+            if row.status == COMPLETED and row.image_id is not None:
+                return row.image_id
+            _check_active(row)
+            for device in image.block_devices:
+                session.get_one(SnapshotRow, device.snapshot_id).state = SNAPSHOT_COMPLETED
+            session.flush()
+            add_image(session, image)
+            row.status, row.image_id, row.progress = COMPLETED, image.id, 100
+            row.waiting_for = row.waiting_since = None
+            return image.id
+
+    def fail(self, task_id: str, reason: str) -> None:
+        """Mark the task as being deleted for ``reason``; a reason that stands already is kept. Not after the end."""
+        with self._database.write() as session:
+            row = _get(session, task_id)
+            if row.status == ACTIVE:
+                row.status, row.reason = DELETING, reason
+
+    def mark_deleted(self, task_id: str) -> None:
+        """The task has ended and left nothing behind but its record."""
+        with self._database.write() as session:
+            row = _get(session, task_id)
+            if row.status != COMPLETED:
+                row.status = DELETED
+                row.waiting_for = row.waiting_since = None
+
+    def _ids(self, *conditions: Any) -> list[str]:
+        query = select(ImportImageTaskRow.id).where(*conditions).order_by(ImportImageTaskRow.created_at)
+        with self._database.read() as session:
+            return list(session.scalars(query))
+
+
+def _claim_token(session: Session, task: ImportImageTask, token: str, fingerprint: str) -> str | None:
+    place = (task.place.region, task.place.account_id)
+    row = session.get(ClientTokenRow, (*place, "ImportImage", token))
+    if row is None:
+        session.add(
+            ClientTokenRow(
+                region=place[0],
+                account_id=place[1],
+                action="ImportImage",
+                token=token,
+                fingerprint=fingerprint,
+                resource_id=task.id,
+                created_at=datetime.now(UTC),
+            )
+        )
+        return None
+    if row.fingerprint != fingerprint:
+        raise ConflictError(
+            f"The client token {quote(token)} was used before with other parameters (it made {row.resource_id}); "
+            "use a new token for a new request.",
+            code="IdempotentParameterMismatch",
+        )
+    return row.resource_id
+
+
+def _get(session: Session, task_id: str) -> ImportImageTaskRow:
+    row = session.get(ImportImageTaskRow, task_id)
+    if row is None:
+        raise NotFoundError(f"The import task ID '{quote(task_id)}' does not exist", resource_id=task_id)
+    return row
+
+
+def _get_active(session: Session, task_id: str) -> ImportImageTaskRow:
+    row = _get(session, task_id)
+    _check_active(row)
+    return row
+
+
+def _check_active(row: ImportImageTaskRow) -> None:
+    if row.status != ACTIVE:
+        raise TaskCancelledError(row.reason or f"The task {row.id} is {row.status}.")
+
+
+def _row(task: ImportImageTask) -> ImportImageTaskRow:
+    return ImportImageTaskRow(
+        id=task.id,
+        region=task.place.region,
+        account_id=task.place.account_id,
+        created_at=task.created_at,
+        status=task.status,
+        stage=task.stage,
+        progress=task.progress,
+        request=asdict(task.request),
+        facts=_facts_to_json(task.facts),
+        dispatched=False,
+        cancel_sent=False,
+    )
+
+
+def _fact(row: ImportImageTaskRow) -> ImportImageTask:
+    containers = tuple(DiskContainer(**c) for c in row.request["containers"])
+    return ImportImageTask(
+        id=row.id,
+        place=Place(row.region, row.account_id),
+        created_at=row.created_at,
+        request=ImportRequest(**{**row.request, "containers": containers}),
+        status=row.status,
+        stage=row.stage,
+        progress=row.progress,
+        reason=row.reason,
+        waiting_for=row.waiting_for,
+        waiting_since=row.waiting_since,
+        facts=_facts_from_json(row.facts),
+        image_id=row.image_id,
+    )
+
+
+def _slice(row: SliceRow) -> Slice:
+    return Slice(disk=row.disk, number=row.number, start=row.start, end=row.end, data=row.data, done=row.done)
+
+
+def _facts_to_json(facts: ImportFacts) -> dict[str, Any]:
+    return asdict(facts)
+
+
+def _facts_from_json(value: Mapping[str, Any]) -> ImportFacts:
+    return ImportFacts(
+        **{
+            **value,
+            "pins": tuple(ObjectPin(**pin) for pin in value["pins"]),
+            "disks": tuple(ImportedDisk(**disk) for disk in value["disks"]),
+            "notes": tuple(value["notes"]),
+        }
+    )

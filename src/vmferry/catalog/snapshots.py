@@ -1,0 +1,148 @@
+"""Snapshots: the point-in-time contents of a volume, kept as a disk image in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vmferry.catalog._database import Database
+from vmferry.catalog.places import Place
+from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow
+from vmferry.catalog.tags import drop_tags
+from vmferry.errors import ConflictError, NotFoundError, quote
+from vmferry.units import to_gib
+
+PENDING, COMPLETED, ERROR = "pending", "completed", "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot. Its disk image stands at ``bucket``/``key`` of the image store, whole once ``state`` is completed."""
+
+    id: str
+    place: Place
+    state: str
+    size: int
+    """Guest bytes."""
+    description: str | None
+    created_at: datetime
+    bucket: str
+    key: str
+    task_id: str | None
+    """The task that made it."""
+
+    @property
+    def volume_size_gib(self) -> int:
+        return to_gib(self.size)
+
+
+class Snapshots:
+    """The snapshots of every region and account."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Record a pending snapshot; the same id again changes nothing."""
+        with self._database.write() as session:
+            if session.get(SnapshotRow, snapshot.id) is None:
+                session.add(
+                    SnapshotRow(
+                        id=snapshot.id,
+                        region=snapshot.place.region,
+                        account_id=snapshot.place.account_id,
+                        state=snapshot.state,
+                        size=snapshot.size,
+                        description=snapshot.description,
+                        created_at=snapshot.created_at.astimezone(UTC),
+                        bucket=snapshot.bucket,
+                        key=snapshot.key,
+                        task_id=snapshot.task_id,
+                    )
+                )
+
+    def complete(self, snapshot_id: str) -> None:
+        """The image is whole: the snapshot may be used."""
+        with self._database.write() as session:
+            row = session.get(SnapshotRow, snapshot_id)
+            if row is None:
+                raise NotFoundError(f"The snapshot {quote(snapshot_id)} does not exist.", resource_id=snapshot_id)
+            row.state = COMPLETED
+
+    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[Snapshot]:
+        """Snapshots of ``place``, oldest first; with ``ids`` only those, and ``NotFoundError`` when one is missing."""
+        query = select(SnapshotRow).where(
+            SnapshotRow.region == place.region, SnapshotRow.account_id == place.account_id
+        )
+        if ids is not None:
+            query = query.where(SnapshotRow.id.in_(list(ids)))
+        with self._database.read() as session:
+            found = [_fact(row) for row in session.scalars(query.order_by(SnapshotRow.created_at, SnapshotRow.id))]
+        if missing := sorted(set(ids or ()) - {snapshot.id for snapshot in found}):
+            raise NotFoundError(f"The snapshot '{quote(missing[0])}' does not exist.", resource_id=missing[0])
+        return found
+
+    def find(self, snapshot_id: str) -> Snapshot | None:
+        """The snapshot, in whichever region and account: for whoever runs the server."""
+        with self._database.read() as session:
+            row = session.get(SnapshotRow, snapshot_id)
+            return None if row is None else _fact(row)
+
+    def of_task(self, task_id: str) -> list[Snapshot]:
+        """The snapshots that a task has begun or made."""
+        with self._database.read() as session:
+            return [_fact(row) for row in session.scalars(select(SnapshotRow).where(SnapshotRow.task_id == task_id))]
+
+    def remove(self, place: Place, snapshot_id: str) -> Snapshot:
+        """Forget the snapshot; the caller then deletes its image.
+
+        Raises ``NotFoundError``, and ``ConflictError`` while an AMI uses it or a task still writes it.
+        """
+        with self._database.write() as session:
+            row = session.get(SnapshotRow, snapshot_id)
+            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
+                raise NotFoundError(f"The snapshot '{quote(snapshot_id)}' does not exist.", resource_id=snapshot_id)
+            if row.state == PENDING:
+                raise ConflictError(
+                    f"The snapshot {snapshot_id} is being written by {row.task_id}; cancel that task instead.",
+                    code="IncorrectState",
+                )
+            return remove_snapshot(session, row)
+
+    def discard(self, snapshot_id: str) -> None:
+        """Forget a snapshot of a task that failed. What is not there is passed over."""
+        with self._database.write() as session:
+            row = session.get(SnapshotRow, snapshot_id)
+            if row is not None:
+                remove_snapshot(session, row)
+
+
+def remove_snapshot(session: Session, row: SnapshotRow) -> Snapshot:
+    """Forget ``row`` inside a transaction. Raises ``ConflictError`` while an AMI uses it."""
+    user = session.scalars(select(BlockDeviceRow.image_id).where(BlockDeviceRow.snapshot_id == row.id)).first()
+    if user is not None:
+        raise ConflictError(
+            f"The snapshot {row.id} is currently in use by {user}", code="InvalidSnapshot.InUse", resource_id=row.id
+        )
+    snapshot = _fact(row)
+    drop_tags(session, row.id)
+    session.delete(row)
+    return snapshot
+
+
+def _fact(row: SnapshotRow) -> Snapshot:
+    return Snapshot(
+        id=row.id,
+        place=Place(row.region, row.account_id),
+        state=row.state,
+        size=row.size,
+        description=row.description,
+        created_at=row.created_at,
+        bucket=row.bucket,
+        key=row.key,
+        task_id=row.task_id,
+    )

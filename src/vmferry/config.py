@@ -1,0 +1,100 @@
+"""What an installation is: its data directory, its regions, its workers. Read once, at the start."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from vmferry.errors import ConfigError, quote
+
+DEFAULT_PORT = 8773
+DEFAULT_REGIONS = ("us-east-1", "us-west-2")
+CONFIG_FILE = "config.toml"
+
+
+def default_data_dir() -> Path:
+    """``$VMFERRY_DATA_DIR``, else ``$XDG_DATA_HOME/vmferry``, else ``~/.local/share/vmferry``."""
+    if chosen := os.environ.get("VMFERRY_DATA_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "vmferry"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One installation. Every path it owns lies below ``data_dir``."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    regions: tuple[str, ...] = DEFAULT_REGIONS
+    """The regions that exist, the default one first; each has its own catalog namespace and store prefix."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Worker processes."""
+    stall_seconds: float = 600.0
+    """How long a step of a task may move no byte before it is begun again."""
+    give_up_seconds: float = 24 * 3600.0
+    """How long a task may wait for something that fails (S3 gone, a full disk) before it fails itself."""
+    max_disk_size: int = 16 << 40
+    """The largest virtual disk that may be imported, in bytes (EBS: 16 TiB)."""
+
+    @property
+    def default_region(self) -> str:
+        return self.regions[0]
+
+    @property
+    def catalog_url(self) -> str:
+        return f"sqlite:///{self.data_dir / 'catalog.sqlite'}"
+
+    @property
+    def credentials_path(self) -> Path:
+        """The first account's keys, mode 0600."""
+        return self.data_dir / "credentials.json"
+
+    @property
+    def endpoint_path(self) -> Path:
+        """Where a running server says how to reach it."""
+        return self.data_dir / "endpoint.json"
+
+    @property
+    def images_dir(self) -> Path:
+        """The disk images behind snapshots."""
+        return self.data_dir / "images"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "log"
+
+
+def load_config(data_dir: Path, **overrides: Any) -> Config:
+    """The configuration of ``data_dir``: its ``config.toml``, if it has one, under ``overrides`` that are not ``None``.
+
+    Raises ``ConfigError`` for a file that is not TOML, an unknown key or a value of the wrong type.
+    """
+    path = data_dir / CONFIG_FILE
+    values: dict[str, Any] = {}
+    if path.exists():
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{quote(path)} cannot be read: {quote(error)}. Mend or remove it.") from error
+    known = {f.name for f in fields(Config)} - {"data_dir"}
+    if unknown := sorted(values.keys() - known):
+        raise ConfigError(f"{quote(path)}: unknown key {quote(unknown[0])}; known keys are {', '.join(sorted(known))}.")
+    if "regions" in values:
+        values["regions"] = tuple(values["regions"])
+    config = Config(data_dir=data_dir.absolute(), **{**values, **{k: v for k, v in overrides.items() if v is not None}})
+    _check(config, path)
+    return config
+
+
+def _check(config: Config, path: Path) -> None:
+    if not config.regions or not all(isinstance(region, str) and region for region in config.regions):
+        raise ConfigError(f"{quote(path)}: regions must be a list of at least one name.")
+    if not isinstance(config.workers, int) or not 1 <= config.workers <= 256:
+        raise ConfigError(f"{quote(path)}: workers must be a number from 1 to 256, not {quote(config.workers)}.")
+    if not isinstance(config.port, int) or not 0 <= config.port <= 65535:
+        raise ConfigError(f"The port must be a number from 0 to 65535, not {quote(config.port)}.")

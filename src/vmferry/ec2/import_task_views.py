@@ -1,0 +1,84 @@
+"""Import image tasks as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from vmferry.catalog.import_tasks import (
+    ACTIVE,
+    COMPLETED,
+    DELETED,
+    DiskContainer,
+    ImportedDisk,
+    ImportImageTask,
+    ImportRequest,
+)
+
+_WAIT_SHOWN_AFTER = timedelta(seconds=3)
+"""A wait that is shorter is nobody's business."""
+
+
+def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as EC2 lists them, in key order."""
+    return [{"Key": key, "Value": tags[key]} for key in sorted(tags)]
+
+
+def describe_requested_containers(request: ImportRequest) -> list[dict[str, Any]]:
+    """The disk containers as they were asked for: nothing is known of them yet."""
+    return [
+        {**_source(container), "Description": container.description, "DiskImageSize": 0.0, "Format": container.format}
+        for container in request.containers
+    ]
+
+
+def describe_import_image_task(task: ImportImageTask, tags: Mapping[str, str]) -> dict[str, Any]:
+    """A task as DescribeImportImageTasks shows it. What is not known yet is left out."""
+    facts, request = task.facts, task.request
+    return {
+        "Architecture": facts.architecture or request.architecture,
+        "BootMode": facts.boot_mode or request.boot_mode,
+        "Description": request.description,
+        "Hypervisor": request.hypervisor,
+        "ImageId": task.image_id,
+        "ImportTaskId": task.id,
+        "LicenseType": request.license_type or ("BYOL" if task.status == COMPLETED else None),
+        "Platform": facts.platform or request.platform,
+        "Progress": str(task.progress) if task.status == ACTIVE else None,
+        "SnapshotDetails": [_describe_disk(task, disk) for disk in facts.disks],
+        "Status": task.status,
+        "StatusMessage": _status_message(task),
+        "Tags": tag_list(tags),
+        "UsageOperation": request.usage_operation or ("RunInstances" if task.status == COMPLETED else None),
+    }
+
+
+def _status_message(task: ImportImageTask) -> str | None:
+    """The stage; behind a bar what it waits for, when it has waited for a while. The reason when the task was ended."""
+    if task.status == COMPLETED:
+        return None
+    if task.status != ACTIVE:
+        return task.reason or task.stage
+    if task.waiting_for is None or task.waiting_since is None:
+        return task.stage
+    if datetime.now(UTC) - task.waiting_since < _WAIT_SHOWN_AFTER:
+        return task.stage
+    return f"{task.stage} | {task.waiting_for} (since {task.waiting_since:%Y-%m-%dT%H:%M:%SZ})"
+
+
+def _describe_disk(task: ImportImageTask, disk: ImportedDisk) -> dict[str, Any]:
+    container = task.request.containers[disk.container]
+    return {
+        **_source(container),
+        "Description": container.description,
+        "DeviceName": disk.device_name,
+        "DiskImageSize": float(disk.stored_size),
+        "Format": disk.format,
+        "SnapshotId": disk.snapshot_id if task.status not in ("deleting", DELETED) else None,
+        "Status": disk.status,
+    }
+
+
+def _source(container: DiskContainer) -> dict[str, Any]:
+    return {"Url": container.url, "UserBucket": {"S3Bucket": container.bucket, "S3Key": container.key}}

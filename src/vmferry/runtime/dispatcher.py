@@ -1,0 +1,118 @@
+"""The dispatcher: what the catalog records and the workflow server does not know yet is told to it.
+
+The catalog is the truth. A request writes its task there and is answered; this loop starts the workflow, at once when
+it is woken, and later when the workflow server was away or the process died in between. Likewise for cancellations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import structlog
+from temporalio.client import Client
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from vmferry.runtime.worker import connect
+from vmferry.tasks import TASK_QUEUE, TASKS, Services
+
+_LOOK_SECONDS = 2.0
+"""How often the catalog is looked at without being woken."""
+
+_RETRY_SECONDS = 1.0
+
+
+class Dispatcher:
+    """Runs in a thread with an event loop of its own, from ``start`` to ``stop``. Thread-safe."""
+
+    def __init__(self, services: Services, address: str) -> None:
+        self._tasks = services.catalog.import_tasks
+        self._address = address
+        self._log = structlog.get_logger("vmferry.runtime")
+        self._loop = asyncio.new_event_loop()
+        self._work = asyncio.Event()
+        self._main: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look, from a thread of its own."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now: something was recorded."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._work.set)
+
+    def stop(self) -> None:
+        """End the thread. What it did not get to is done after the next start."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._cancel)
+            self._thread.join(timeout=5)
+
+    def _cancel(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._main = self._loop.create_task(self._serve())
+            self._loop.run_until_complete(self._main)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        client = await connect(self._address)
+        await self._try(self._restart_lost, client)
+        while True:
+            await self._try(self._start_new, client)
+            await self._try(self._send_cancels, client)
+            try:
+                await asyncio.wait_for(self._work.wait(), _LOOK_SECONDS)
+            except TimeoutError:
+                pass
+            self._work.clear()
+
+    async def _try(self, job: object, client: Client) -> None:
+        """Do one of the jobs below; the workflow server may be away, then the next look does it."""
+        assert callable(job)
+        try:
+            await job(client)
+        except (RPCError, OSError, RuntimeError) as error:
+            self._log.warning("the workflow server did not answer", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _start_new(self, client: Client) -> None:
+        for task_id in self._tasks.undispatched():
+            await self._start_workflow(client, task_id)
+            self._tasks.mark_dispatched(task_id)
+
+    async def _restart_lost(self, client: Client) -> None:
+        """Tasks that have not ended and that the workflow server does not know: its database was lost or is new."""
+        for task_id in self._tasks.unfinished():
+            try:
+                await client.get_workflow_handle(task_id).describe()
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                await self._start_workflow(client, task_id)
+
+    async def _send_cancels(self, client: Client) -> None:
+        for task_id in self._tasks.uncancelled():
+            try:
+                await client.get_workflow_handle(task_id).cancel()
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:  # ended meanwhile: it has cleaned up
+                    raise
+            self._tasks.mark_cancel_sent(task_id)
+
+    async def _start_workflow(self, client: Client, task_id: str) -> None:
+        try:
+            await client.start_workflow(
+                TASKS["import_image"].workflow.__name__, task_id, id=task_id, task_queue=TASK_QUEUE
+            )
+        except WorkflowAlreadyStartedError:
+            self._log.debug("the workflow runs already", task=task_id)

@@ -1,0 +1,342 @@
+"""Blobs as files: a bucket is a directory below one root, a key the path below that.
+
+A blob being made has a hidden name beside the one it will have, ``.<name>.<random>.partial``, or ``.<name>.partial``
+where several processes make it together, and is renamed at ``finish``. So a file under its own name is always whole.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from vmferry.blob import Buffer, ByteRange, FileBlob, file_data_ranges, foreign_error
+from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, quote
+from vmferry.stores import Pin, ResumableBlobWriter, Store, StoreKind
+
+_PARTIAL = ".partial"
+_MAX_KEY = 1024
+"""Bytes of a key, as in S3; it bounds the depth of directories too."""
+
+
+class LocalBlob(FileBlob):
+    """A file of a local store, pinned to the inode, size and time of change that it was opened with."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._pin = self._look()
+
+    @property
+    def pin(self) -> Pin:
+        return self._pin
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        data = super().read_at(offset, length)
+        if self._look() != self._pin:  # behind the read: what changed before it shows, too
+            raise _changed(self.name)
+        return data
+
+    def _look(self) -> Pin:
+        status = os.fstat(self._fd)
+        return Pin(status.st_size, f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}")
+
+
+class FileWriter:
+    """A file being made under a hidden name. ``write_at`` may be called by any number of threads.
+
+    Several writers, in any processes, may hold one partial file: ``finish`` and ``abort`` of one ends it for all.
+    """
+
+    def __init__(self, fd: int, partial: Path, final: Path, *, top: Path, sync: bool = True) -> None:
+        """Owns ``fd``. The directories from ``final``'s up to ``top`` are made durable along with the file.
+
+        Without ``sync`` the kernel writes when it likes, as for ``cp``: a power cut then loses the file.
+        """
+        self._fd = fd
+        self._partial = partial
+        self._final = final
+        self._top = top
+        self._sync = sync
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:  # one pwrite takes at most 2 GiB, and less on a file system that is nearly full
+                written = os.pwrite(self._fd, rest, offset)
+                rest, offset = rest[written:], offset + written
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+
+    def set_size(self, size: int) -> None:
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        self._flush()  # some file systems tell of a hole where bytes still wait to be placed
+        yield from file_data_ranges(self._fd, start, end)
+
+    def detach(self) -> None:
+        if self._fd < 0:
+            return
+        self._flush()
+        self._sync_directories()
+        self._close()
+
+    def finish(self) -> None:
+        try:
+            if self._sync:
+                os.fsync(self._fd)
+            if self._is_ours(self._partial):
+                with suppress(FileNotFoundError):  # another process was a moment faster
+                    self._partial.replace(self._final)
+            if not self._is_ours(self._final):
+                raise StoreError(f"{quote(self._final)} was removed while it was written. Start again.")
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+        self._sync_directories()
+        self._close()
+
+    def abort(self) -> None:
+        if self._fd < 0:
+            return
+        if self._is_ours(self._partial):
+            self._partial.unlink(missing_ok=True)
+        self._close()
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether ``path`` names the file that this writer holds: not one that was begun since."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _flush(self) -> None:
+        if not self._sync:
+            return
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+
+    def _sync_directories(self) -> None:
+        directory = self._final.parent
+        while self._sync:
+            _sync_directory(directory)
+            if directory in (self._top, directory.parent):
+                return
+            directory = directory.parent
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+
+
+class FinishedWriter:
+    """What ``resume`` gives for a key that is there already: nothing it is told changes a byte."""
+
+    def __init__(self, path: Path) -> None:
+        self._blob = FileBlob(path)
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Ignored: the blob holds these bytes."""
+
+    def set_size(self, size: int) -> None:
+        """Ignored: the blob has its size."""
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        return self._blob.data_ranges(start, end)
+
+    def detach(self) -> None:
+        self._blob.close()
+
+    finish = abort = detach
+
+
+class LocalStore:
+    """Buckets are the directories below ``root``; a bucket is made with the first blob that is written to it.
+
+    Keys that cannot be a path below the bucket (empty parts, ``.``, ``..``, NUL, more than 1024 bytes, names of
+    partial files) raise ``StoreError``. Thread-safe, and safe among processes on one machine.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self._root = Path(root).absolute()
+
+    def open(self, bucket: str, key: str, pin: Pin | None = None) -> LocalBlob:
+        path = self._existing(bucket, key)
+        blob = LocalBlob(path)
+        if pin is not None and (blob.pin.size != pin.size or pin.etag not in (None, blob.pin.etag)):
+            blob.close()
+            raise _changed(str(path))
+        return blob
+
+    def create(self, bucket: str, key: str) -> FileWriter:
+        return _create(self._path(bucket, key), top=self._root)
+
+    def resume(self, bucket: str, key: str) -> ResumableBlobWriter:
+        final = self._path(bucket, key)
+        partial = final.with_name(f".{final.name}{_PARTIAL}")
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise foreign_error(error, str(final)) from error
+        writer = FileWriter(fd, partial, final, top=self._root)
+        # Only now, holding the partial file: whoever finishes from here on renames the very file that is held.
+        if not final.exists():
+            return writer
+        writer.abort()
+        return FinishedWriter(final)
+
+    def locate(self, bucket: str, key: str) -> str:
+        return str(self._existing(bucket, key))
+
+    def delete(self, bucket: str, key: str) -> None:
+        path = self._path(bucket, key)
+        try:
+            path.unlink(missing_ok=True)
+        except (NotADirectoryError, IsADirectoryError):
+            return  # other keys have this one as a part of theirs: no blob lies under it
+        except OSError as error:
+            raise foreign_error(error, str(path)) from error
+
+    def keys(self, bucket: str, prefix: str = "") -> Iterator[str]:
+        directory = self._bucket(bucket)
+        if not directory.is_dir():
+            raise self._not_found(bucket, prefix)
+        yield from _walk(directory, "", prefix)
+
+    def _bucket(self, bucket: str) -> Path:
+        if "/" in bucket:
+            raise _unusable(bucket, "a bucket is one directory")
+        _check_parts([bucket], bucket)
+        return self._root / bucket
+
+    def _path(self, bucket: str, key: str) -> Path:
+        parts = key.split("/")
+        _check_parts(parts, key)
+        return self._bucket(bucket).joinpath(*parts)
+
+    def _existing(self, bucket: str, key: str) -> Path:
+        path = self._path(bucket, key)
+        if path.is_dir() or not path.exists():
+            raise self._not_found(bucket, key)
+        return path
+
+    def _not_found(self, bucket: str, key: str) -> BlobNotFoundError:
+        if not (self._root / bucket).is_dir():
+            return BlobNotFoundError(f"There is no bucket {quote(bucket)} in {quote(self._root)}. Check its name.")
+        return BlobNotFoundError(
+            f"There is no key {quote(key)} in bucket {quote(bucket)} of {quote(self._root)}. Check its name."
+        )
+
+
+def create_file(path: Path, *, sync: bool = True) -> FileWriter:
+    """A writer of the file at ``path``, which appears, or takes the place of the old one, at ``finish``.
+
+    Symbolic links are followed. A file that is replaced hands on its mode. Raises ``StoreError`` where ``path`` is
+    anything else than a regular file; ``sync`` is ``FileWriter``'s.
+    """
+    try:
+        final = path.resolve()
+        mode = final.stat().st_mode if final.exists() else None
+    except OSError as error:
+        raise foreign_error(error, str(path)) from error
+    if mode is not None and not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise StoreError(f"{quote(path)} is {what} and is not overwritten. Name a file.")
+    if not final.parent.is_dir():
+        raise BlobNotFoundError(f"The directory {quote(final.parent)} does not exist. Make it first.")
+    return _create(final, top=final.parent, mode=mode, sync=sync)
+
+
+def _create(final: Path, *, top: Path, mode: int | None = None, sync: bool = True) -> FileWriter:
+    """A writer of ``final`` that nobody shares; ``mode``'s permissions where it is given."""
+    partial = final.with_name(f".{final.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if mode is not None:
+            os.fchmod(fd, stat.S_IMODE(mode))
+    except OSError as error:
+        raise foreign_error(error, str(final)) from error
+    return FileWriter(fd, partial, final, top=top, sync=sync)
+
+
+def _walk(directory: Path, base: str, prefix: str) -> Iterator[str]:
+    """The keys below ``directory``, whose own key is ``base``, that start with ``prefix``; in the order of keys."""
+    try:
+        with os.scandir(directory) as entries:
+            # A directory sorts with the slash that follows it in every key: "a.b" and "a-b" come before "a/b".
+            found = sorted(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "") for entry in entries)
+    except OSError as error:
+        raise foreign_error(error, str(directory)) from error
+    for name in found:
+        key = base + name
+        if name.endswith("/"):
+            if key.startswith(prefix) or prefix.startswith(key):
+                yield from _walk(directory / name, key, prefix)
+        elif key.startswith(prefix) and not _is_partial(name) and (directory / name).is_file():
+            yield key
+
+
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_PARTIAL)
+
+
+def _check_parts(parts: list[str], whole: str) -> None:
+    """Raise ``StoreError`` unless ``parts`` name something below a directory, and no partial file."""
+    try:
+        length = len(whole.encode())
+    except UnicodeEncodeError as error:
+        raise _unusable(whole, "it is not Unicode text") from error
+    if length > _MAX_KEY:
+        raise _unusable(whole, f"it has {length:,} bytes, {_MAX_KEY:,} are allowed")
+    for part in parts:
+        if part in ("", ".", "..") or "\0" in part:
+            raise _unusable(whole, "a part between slashes is empty, '.', '..' or holds NUL")
+        if _is_partial(part):
+            raise _unusable(whole, f"names like '.…{_PARTIAL}' are kept for unfinished files")
+
+
+def _unusable(name: str, reason: str) -> StoreError:
+    return StoreError(f"{quote(name)} cannot name anything in a local store: {reason}. Choose another name.")
+
+
+def _changed(name: str) -> BlobChangedError:
+    return BlobChangedError(f"{quote(name)} is not the file that was opened: it was changed meanwhile. Start again.")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the names in ``directory`` durable."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise foreign_error(error, str(directory)) from error
+
+
+class _Local:
+    name = "local"
+
+    def connect(self, options: Mapping[str, str]) -> Store:
+        """Option ``root``: the directory that holds the buckets; made where it does not exist."""
+        if not options.get("root"):
+            raise ConfigError("A local store needs the option 'root': the directory that holds its buckets.")
+        root = Path(options["root"])
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"The store's directory {quote(root)} cannot be made: {error.strerror}.") from error
+        return LocalStore(root)
+
+
+STORE: StoreKind = _Local()

@@ -1,0 +1,91 @@
+"""The border between our errors and what a task shows: one table, and the rule of what is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import OperationalError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError
+
+from vmferry.errors import (
+    AccessDeniedError,
+    BlobChangedError,
+    BlobNotFoundError,
+    FormatError,
+    GuestError,
+    OutOfSpaceError,
+    StoreError,
+    TaskCancelledError,
+    UnknownFormatError,
+    UnsafeDiskError,
+    UnsupportedFeatureError,
+    VmferryError,
+)
+from vmferry.tasks import Services
+
+_FAULT_ATTEMPTS = 4
+"""How often a step that fails by a fault of ours is tried before the task fails."""
+
+_SENTENCES: tuple[tuple[type[VmferryError], str], ...] = (
+    (BlobNotFoundError, "Disk validation failed [We do not have access to the given resource. Reason 404 Not Found]"),
+    (AccessDeniedError, "Disk validation failed [We do not have access to the given resource. Reason 403 Forbidden]"),
+    (BlobChangedError, "Disk validation failed [The resource was changed during the import]"),
+    (UnknownFormatError, "Disk validation failed [Unsupported specified file format]"),
+    (UnsupportedFeatureError, "Disk validation failed [Unsupported {format} File Format]"),
+    (UnsafeDiskError, "Disk validation failed [Unsupported {format} File Format]"),
+    (FormatError, "Disk validation failed [Invalid {format} file]"),
+    (GuestError, "Unknown OS / Missing OS files."),
+)
+"""AWS's own sentences, which scripts match on; the first class that fits counts. Ours follow behind a bar."""
+
+
+def status_message(error: VmferryError, disk_format: str = "disk image") -> str:
+    """What StatusMessage says of ``error``: who is at fault, AWS's sentence, then ours with the facts and the remedy."""
+    if isinstance(error, TaskCancelledError):
+        return str(error)
+    for kind, sentence in _SENTENCES:
+        if isinstance(error, kind):
+            return f"ClientError: {sentence.format(format=disk_format)} | {error}"
+    who = "ClientError" if error.client_fault else "ServerError"
+    return f"{who}: an internal error has occurred during conversion. | {error}"
+
+
+@contextmanager
+def border(services: Services, task_id: str, disk_format: str = "disk image") -> Iterator[None]:
+    """Change what a step raises into what the workflow server understands, and say what the task waits for.
+
+    A fault of the user's ends the task; a failure that may pass is tried again, for as long as the configuration lets
+    a task wait without moving; a fault of ours is tried a few times and ends the task with its id in the message.
+    """
+    try:
+        yield
+    except (ApplicationError, CancelledError):
+        raise
+    except TaskCancelledError as error:
+        raise ApplicationError(str(error), type="TaskCancelledError", non_retryable=True) from error
+    except VmferryError as error:
+        give_up = not error.retryable or _has_waited_enough(services, task_id, error)
+        message = status_message(error, disk_format)
+        raise ApplicationError(message, type=type(error).__name__, non_retryable=give_up) from error
+    except OperationalError as error:  # the database is busy or away: it comes back
+        raise ApplicationError(f"The catalog cannot be reached: {error.orig}.", type="CatalogError") from error
+    except Exception as error:
+        structlog.get_logger("vmferry.tasks").exception("fault in a task", task=task_id)
+        message = (
+            "ServerError: an internal error has occurred during conversion. | This is a fault in vmferry "
+            f"({type(error).__name__}, task {task_id}); the server's log has the details."
+        )
+        give_up = activity.info().attempt >= _FAULT_ATTEMPTS
+        raise ApplicationError(message, type="Fault", non_retryable=give_up) from error
+
+
+def _has_waited_enough(services: Services, task_id: str, error: VmferryError) -> bool:
+    what = "room on the disk" if isinstance(error, OutOfSpaceError) else "the object store"
+    if not isinstance(error, StoreError):
+        what = "another try"
+    since = services.catalog.import_tasks.wait(task_id, f"waiting for {what}: {error}")
+    return datetime.now(UTC) - since > timedelta(seconds=services.config.give_up_seconds)

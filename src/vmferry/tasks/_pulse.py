@@ -1,0 +1,56 @@
+"""Signs of life of a step: heartbeats while it moves, and the word to stop."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from types import TracebackType
+
+from temporalio import activity
+
+HEARTBEAT_SECONDS = 1.0
+"""How often a step says that it lives. A tenth of the time-out after which its worker is taken for dead."""
+
+
+class Pulse:
+    """Heartbeats for a synchronous activity, from a thread of its own.
+
+    The workflow server takes a worker for dead that is silent; a step that is alive but moves nothing for
+    ``stall_seconds`` stops its own heart, so that another worker begins the step again. ``stop`` is set when the
+    step shall end early: cancelled, its worker shutting down, or stalled.
+    """
+
+    def __init__(self, stall_seconds: float) -> None:
+        self.stop = threading.Event()
+        self._stall_seconds = stall_seconds
+        self._moved_at = time.monotonic()
+        self._done = threading.Event()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._beat,), name="pulse", daemon=True)
+
+    def moved(self) -> None:
+        """The step got further."""
+        self._moved_at = time.monotonic()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing has moved for too long."""
+        return time.monotonic() - self._moved_at > self._stall_seconds
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._done.wait(HEARTBEAT_SECONDS):
+            if activity.is_cancelled() or activity.is_worker_shutdown() or self.stalled:
+                self.stop.set()
+            if not self.stalled:
+                activity.heartbeat()

@@ -1,0 +1,301 @@
+"""The steps of an import. Each may run again, in any worker: twice is the same as once."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError
+
+from vmferry import appliances, guest
+from vmferry.catalog.images import AVAILABLE, BlockDevice, Image
+from vmferry.catalog.import_tasks import COMPLETED as TASK_COMPLETED
+from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportImageTask, Slice
+from vmferry.catalog.snapshots import PENDING, Snapshot
+from vmferry.convert import copy, plan_slices
+from vmferry.errors import OutOfSpaceError, UnsafeDiskError, quote
+from vmferry.formats.qcow2 import Layout, Qcow2Writer
+from vmferry.machine import Firmware
+from vmferry.stores import ResumableBlobWriter
+from vmferry.tasks import Services
+from vmferry.tasks._border import border
+from vmferry.tasks._pulse import Pulse
+from vmferry.tasks.import_image.devices import choose_root, name_devices
+from vmferry.tasks.import_image.source import OpenSources, Source
+from vmferry.tasks.import_image.stages import Stage
+from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
+from vmferry.units import format_size, to_gib
+
+_COPY_THREADS = 2
+"""Threads of one slice: one decodes while the other waits for the store."""
+
+_RECORD_SECONDS = 0.5
+"""How often a slice writes its progress to the catalog."""
+
+
+class ImportImageActivities:
+    """The steps, bound to what they work with. Thread-safe: a worker runs several at once."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._tasks = services.catalog.import_tasks
+        self._sources = OpenSources(services)
+
+    def all(self) -> Sequence[Callable[..., Any]]:
+        """Every step, for a worker to register."""
+        return [self.validate, self.convert_slice, self.verify, self.update, self.register, self.clean_up]
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def validate(self, task_id: str) -> Plan:
+        """Check everything that metadata can tell, before a byte is copied; plan the slices, begin the snapshots."""
+        with border(self._services, task_id), self._pulse():
+            self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
+            task = self._tasks.get(task_id)
+            with self._sources.borrow(task) as source:
+                facts = self._find_facts(task, source)
+                slices = [piece for i, found in enumerate(facts.disks) for piece in _slices(source, found, i)]
+                self._check_room(sum(piece.data for piece in slices))
+                self._tasks.plan(task_id, slices)
+                self._begin_snapshots(task, facts)
+                self._tasks.advance(task_id, Stage.VALIDATED.message, Stage.VALIDATED.first, facts)
+                verified = [i for i, found in enumerate(facts.disks) if _source_disk(source, found).digest is not None]
+            steps = [SliceStep(task_id, p.disk, p.number, p.start, p.end) for p in self._tasks.slices(task_id)]
+            return Plan(task_id, steps, verified)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def convert_slice(self, step: SliceStep) -> None:
+        """Convert one slice into the disk image that lies ready for it; the image stays unfinished."""
+        task = self._tasks.get(step.task_id)
+        with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse() as pulse:
+            self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
+            with self._sources.borrow(task) as source, self._unfinished_image(task, step.disk) as target:
+                found = task.facts.disks[step.disk]
+                disk = _source_disk(source, found).disk
+                writer = Qcow2Writer(target, self._layout(source, found))
+                record = _Recorder(self._services, step, pulse)
+                copy(disk, writer, step.start, step.end, workers=_COPY_THREADS, progress=record, cancelled=pulse.stop)
+                _raise_if_stopped(pulse)
+                target.detach()
+                record.finish()
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def verify(self, step: DiskStep) -> None:
+        """Check a disk's file against its digest in the appliance's manifest."""
+        task = self._tasks.get(step.task_id)
+        with border(self._services, task.id, "OVA"), self._pulse() as pulse, self._sources.borrow(task) as source:
+            checked = _source_disk(source, task.facts.disks[step.disk])
+            if checked.digest is None:
+                return
+
+            def on_progress(_: int) -> None:
+                pulse.moved()
+                _raise_if_stopped(pulse)
+
+            appliances.verify(checked.name or checked.blob.name, checked.blob, checked.digest, on_progress)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def update(self, task_id: str) -> None:
+        """Write the tables of every disk image, so that the snapshots' images appear whole."""
+        with border(self._services, task_id), self._pulse() as pulse:
+            self._tasks.advance(task_id, Stage.UPDATING.message, Stage.UPDATING.first)
+            task = self._tasks.get(task_id)
+            with self._sources.borrow(task) as source:
+                for index, found in enumerate(task.facts.disks):
+                    snapshot = self._snapshot(found.snapshot_id)
+                    if not self._services.images.exists(snapshot.bucket, snapshot.key):
+                        with self._unfinished_image(task, index) as target:
+                            Qcow2Writer(target, self._layout(source, found)).finish()
+                    self._tasks.mark_disk(task_id, index, "completed")
+                    pulse.moved()
+            self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def register(self, task_id: str) -> str:
+        """Register the AMI: in one transaction with its snapshots and the end of the task."""
+        with border(self._services, task_id), self._pulse():
+            task = self._tasks.get(task_id)
+            if task.status != TASK_COMPLETED:
+                self._tasks.advance(task_id, Stage.PREPARING_AMI.message, Stage.PREPARING_AMI.first)
+            image_id = self._tasks.complete(task_id, _image(task))
+            self._sources.forget(task_id)
+            return image_id
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def clean_up(self, step: CleanUp) -> None:
+        """Remove everything that the task has made but its record, which keeps the reason."""
+        with border(self._services, step.task_id):
+            self._tasks.fail(step.task_id, step.reason)
+            self._sources.forget(step.task_id)
+            for snapshot in self._services.catalog.snapshots.of_task(step.task_id):
+                self._services.images.discard(snapshot.bucket, snapshot.key)
+                self._services.catalog.snapshots.discard(snapshot.id)
+            self._tasks.mark_deleted(step.task_id)
+
+    def _pulse(self) -> Pulse:
+        return Pulse(self._services.config.stall_seconds)
+
+    def _find_facts(self, task: ImportImageTask, source: Source) -> ImportFacts:
+        """What the source shows. Ids that an earlier run of this step gave are kept."""
+        limit = self._services.config.max_disk_size
+        for opened in source.disks:
+            if opened.disk.size > limit:
+                raise UnsafeDiskError(
+                    f"{quote(opened.blob.name)} has a virtual size of {format_size(opened.disk.size)}; "
+                    f"at most {format_size(limit)} can be imported."
+                )
+        if not source.disks:
+            raise UnsafeDiskError("The machine has no disk with contents: export it again with its disks.")
+        boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
+        asked = _asked_devices(task, source)
+        root = choose_root([facts.bootable for facts in boots], asked)
+        names = name_devices(root, asked)
+        order = [root, *(i for i in range(len(source.disks)) if i != root)]
+        known = [found.snapshot_id for found in task.facts.disks]
+        disks = []
+        for position, index in enumerate(order):
+            opened = source.disks[index]
+            disks.append(
+                ImportedDisk(
+                    container=opened.container,
+                    name=opened.name,
+                    format=opened.format.ec2_name or opened.format.name.upper(),
+                    stored_size=opened.blob.size,
+                    size=opened.disk.size,
+                    device_name=names[index],
+                    snapshot_id=known[position] if known else f"snap-{secrets.token_hex(9)[:17]}",
+                    status="active",
+                )
+            )
+        firmware = boots[root].firmware or (source.machine.firmware if source.machine else None) or Firmware.BIOS
+        return ImportFacts(
+            pins=tuple(source.pins),
+            disks=tuple(disks),
+            architecture=task.request.architecture or "x86_64",
+            boot_mode=task.request.boot_mode or firmware.value,
+            platform=task.request.platform or "Linux",
+            notes=source.machine.notes if source.machine else (),
+        )
+
+    def _check_room(self, needed: int) -> None:
+        free = self._services.images.free_space()
+        if needed > free:
+            raise OutOfSpaceError(
+                f"The disks hold {format_size(needed)} of data, but {quote(self._services.config.images_dir)} has "
+                f"{format_size(free)} free: make room on its file system."
+            )
+
+    def _begin_snapshots(self, task: ImportImageTask, facts: ImportFacts) -> None:
+        for found in facts.disks:
+            self._services.catalog.snapshots.begin(
+                Snapshot(
+                    id=found.snapshot_id,
+                    place=task.place,
+                    state=PENDING,
+                    size=found.size,
+                    description=f"Created by AWS-VMImport service for {task.id}",
+                    created_at=datetime.now(UTC),
+                    bucket=task.place.region,
+                    key=f"{task.place.account_id}/{found.snapshot_id}.qcow2",
+                    task_id=task.id,
+                )
+            )
+
+    def _snapshot(self, snapshot_id: str) -> Snapshot:
+        snapshot = self._services.catalog.snapshots.find(snapshot_id)
+        if snapshot is None:
+            raise UnsafeDiskError(f"The snapshot {snapshot_id} was removed while its image was made.")
+        return snapshot
+
+    @contextmanager
+    def _unfinished_image(self, task: ImportImageTask, disk: int) -> Any:
+        """The unfinished disk image of a disk; whatever happens, this process lets go of it in the end."""
+        snapshot = self._snapshot(task.facts.disks[disk].snapshot_id)
+        target: ResumableBlobWriter = self._services.images.resume(snapshot.bucket, snapshot.key)
+        try:
+            yield target
+        finally:
+            target.detach()
+
+    def _layout(self, source: Source, found: ImportedDisk) -> Layout:
+        return source.layout(_source_disk(source, found))
+
+
+class _Recorder:
+    """Takes the progress of a slice and writes it to the catalog now and then."""
+
+    def __init__(self, services: Services, step: SliceStep, pulse: Pulse) -> None:
+        self._tasks = services.catalog.import_tasks
+        self._step = step
+        self._pulse = pulse
+        self._done = 0
+        self._recorded_at = time.monotonic()
+
+    def __call__(self, copied: int) -> None:
+        """``copied`` more bytes of DATA are converted. Called by one thread at a time."""
+        self._done += copied
+        self._pulse.moved()
+        if time.monotonic() - self._recorded_at >= _RECORD_SECONDS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write what is done."""
+        step = self._step
+        done, planned = self._tasks.record_slice(step.task_id, step.disk, step.number, self._done)
+        self._tasks.advance(step.task_id, Stage.CONVERTING.message, Stage.CONVERTING.at(done, planned))
+        self._recorded_at = time.monotonic()
+
+
+def _raise_if_stopped(pulse: Pulse) -> None:
+    if not pulse.stop.is_set():
+        return
+    if activity.is_cancelled():
+        raise CancelledError("cancelled")
+    raise ApplicationError("the worker is shutting down, or the step moved nothing for too long", type="Interrupted")
+
+
+def _source_disk(source: Source, found: ImportedDisk) -> Any:
+    return next(disk for disk in source.disks if (disk.container, disk.name) == (found.container, found.name))
+
+
+def _asked_devices(task: ImportImageTask, source: Source) -> list[str | None]:
+    """The device name that the caller asked for, for each disk: a container's name goes to its first disk."""
+    seen: set[int] = set()
+    asked = []
+    for opened in source.disks:
+        first = opened.container not in seen
+        seen.add(opened.container)
+        asked.append(task.request.containers[opened.container].device_name if first else None)
+    return asked
+
+
+def _slices(source: Source, found: ImportedDisk, disk: int) -> list[Slice]:
+    opened = _source_disk(source, found)
+    planned = plan_slices(opened.disk.extents(), granularity=1 << 16)
+    return [Slice(disk, number, piece.start, piece.end, piece.data) for number, piece in enumerate(planned)]
+
+
+def _image(task: ImportImageTask) -> Image:
+    facts = task.facts
+    root = facts.disks[0]
+    platform = facts.platform if (facts.platform or "").lower() == "windows" else None
+    return Image(
+        id=f"ami-{secrets.token_hex(9)[:17]}",
+        place=task.place,
+        name=task.id,
+        description=task.request.description,
+        state=AVAILABLE,
+        architecture=facts.architecture or "x86_64",
+        boot_mode=facts.boot_mode or Firmware.BIOS.value,
+        platform=platform,
+        usage_operation=task.request.usage_operation or ("RunInstances:0002" if platform else "RunInstances"),
+        root_device_name=root.device_name,
+        created_at=datetime.now(UTC),
+        block_devices=tuple(
+            BlockDevice(found.device_name, found.snapshot_id, to_gib(found.size)) for found in facts.disks
+        ),
+    )

@@ -1,0 +1,51 @@
+"""Which disk is the root, and under which device name each goes into the AMI."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+
+from vmferry.errors import UnsafeDiskError
+
+ROOT_DEVICE = "/dev/sda1"
+"""The root's name where the caller gives none: EC2's, for imported images."""
+
+MAX_DISKS = 21
+"""Volumes of one import, as EC2 limits them."""
+
+_ROOT_NAMES = frozenset({"/dev/sda1", "/dev/sda", "/dev/xvda"})
+_DATA_DEVICES = tuple(f"/dev/sd{letter}" for letter in string.ascii_lowercase[5:])
+"""EC2's recommended names for data volumes: /dev/sdf to /dev/sdz."""
+
+
+def choose_root(bootable: Sequence[bool], asked: Sequence[str | None]) -> int:
+    """The index of the root disk among disks in the appliance's order.
+
+    The one that the caller names like a root device; else the first that boots; else the first.
+    """
+    for index, name in enumerate(asked):
+        if name in _ROOT_NAMES:
+            return index
+    return next((index for index, boots in enumerate(bootable) if boots), 0)
+
+
+def name_devices(root: int, asked: Sequence[str | None]) -> list[str]:
+    """A device name for every disk: the one asked for, ``/dev/sda1`` for the root, then ``/dev/sdf`` onwards.
+
+    Raises ``UnsafeDiskError`` for more than 21 disks.
+    """
+    if len(asked) > MAX_DISKS:
+        raise UnsafeDiskError(
+            f"The machine has {len(asked)} disks; {MAX_DISKS} can be imported at once. Import the others as snapshots."
+        )
+    taken = {name for name in asked if name is not None}
+    free = iter([name for name in _DATA_DEVICES if name not in taken])
+    names = []
+    for index, name in enumerate(asked):
+        if name is not None:
+            names.append(name)
+        elif index == root and ROOT_DEVICE not in taken:
+            names.append(ROOT_DEVICE)
+        else:
+            names.append(next(free))
+    return names

@@ -1,0 +1,153 @@
+"""What an import reads: its containers opened, with the disks that are in them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from vmferry import appliances, formats
+from vmferry.blob import Blob
+from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ObjectPin
+from vmferry.disk import Disk
+from vmferry.errors import UnknownFormatError, quote
+from vmferry.formats import Format
+from vmferry.machine import Appliance, Digest, Machine
+from vmferry.stores import Pin
+from vmferry.tasks import Services
+
+_OPEN_SOURCES = 4
+"""Sources a worker keeps open between steps: opening one again costs a few reads, keeping it a few MiB of tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDisk:
+    """A disk to import, open."""
+
+    container: int
+    name: str | None
+    """Its file's name inside an appliance."""
+    format: Format
+    blob: Blob
+    disk: Disk
+    digest: Digest | None
+    """What the appliance's manifest says of its file."""
+
+
+@dataclass(slots=True)
+class Source:
+    """Everything an import reads, open, in the appliance's order. Thread-safe for reading."""
+
+    pins: list[ObjectPin] = field(default_factory=list)
+    disks: list[SourceDisk] = field(default_factory=list)
+    machine: Machine | None = None
+    """The first appliance's."""
+    _open: list[Blob | Appliance | Disk] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close everything, the innermost first."""
+        while self._open:
+            self._open.pop().close()
+
+    def _add(self, services: Services, task: ImportImageTask, index: int) -> None:
+        container = task.request.containers[index]
+        known = task.facts.pins[index] if index < len(task.facts.pins) else None
+        pin = None if known is None else Pin(known.size, known.etag, known.version)
+        blob = services.objects(task.place).open(container.bucket or "", container.key or "", pin)
+        self._open.append(blob)
+        self.pins.append(ObjectPin(blob.pin.size, blob.pin.etag, blob.pin.version))
+        if _is_appliance(blob, container):
+            self._add_appliance(blob, index)
+        else:
+            self._add_disk(blob, index, None, _declared(container.format), None)
+
+    def _add_appliance(self, blob: Blob, index: int) -> None:
+        appliance = appliances.open_appliance(blob)
+        self._open.append(appliance)
+        self.machine = self.machine or appliance.machine
+        for described in appliance.machine.disks:
+            hint = formats.FORMATS["vmdk"] if "vmdk" in (described.format_hint or "").lower() else None
+            member = appliance.blobs[described.name]
+            self._add_disk(member, index, described.name, hint, appliance.digests.get(described.name))
+
+    def _add_disk(
+        self, blob: Blob, container: int, name: str | None, declared: Format | None, digest: Digest | None
+    ) -> None:
+        chosen = declared or formats.detect(blob)
+        disk = formats.open_disk(blob, chosen)
+        self._open.append(disk)
+        self.disks.append(SourceDisk(container, name, chosen, blob, disk, digest))
+
+
+def open_source(services: Services, task: ImportImageTask) -> Source:
+    """Open every container of ``task``, pinned to the bytes that the task first saw where it has seen them.
+
+    Raises ``StoreError``, ``FormatError``, ``UnsafeDiskError``; nothing stays open then.
+    """
+    source = Source()
+    try:
+        for index in range(len(task.request.containers)):
+            source._add(services, task, index)  # noqa: SLF001
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _is_appliance(blob: Blob, container: DiskContainer) -> bool:
+    if container.format is None:
+        return appliances.detect(blob) is not None
+    return container.format == "OVA"
+
+
+def _declared(ec2_name: str | None) -> Format | None:
+    return None if ec2_name is None else formats.by_ec2_name(ec2_name)
+
+
+class OpenSources:
+    """The sources that a worker has open, least recently used first. Thread-safe."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._users: dict[int, int] = {}
+
+    @contextmanager
+    def borrow(self, task: ImportImageTask) -> Iterator[Source]:
+        """The source of ``task``; it stays open at least until the block ends."""
+        source = self._take(task)
+        try:
+            yield source
+        finally:
+            with self._lock:
+                self._users[id(source)] -= 1
+                self._close_unused()
+
+    def forget(self, task_id: str) -> None:
+        """Close the source of a task that has ended, once nobody uses it."""
+        with self._lock:
+            source = self._sources.pop(task_id, None)
+            if source is not None and not self._users.get(id(source)):
+                self._users.pop(id(source), None)
+                source.close()
+
+    def _take(self, task: ImportImageTask) -> Source:
+        with self._lock:
+            source = self._sources.get(task.id)
+            if source is None:
+                source = self._sources[task.id] = open_source(self._services, task)
+            self._sources.move_to_end(task.id)
+            self._users[id(source)] = self._users.get(id(source), 0) + 1
+            return source
+
+    def _close_unused(self) -> None:
+        for task_id, source in list(self._sources.items()):
+            if len(self._sources) <= _OPEN_SOURCES:
+                return
+            if not self._users.get(id(source)):
+                del self._sources[task_id]
+                self._users.pop(id(source), None)
+                source.close()

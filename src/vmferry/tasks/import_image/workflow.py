@@ -1,0 +1,137 @@
+"""The order of an import's steps. Deterministic: no clock, no I/O, no catalog; everything that acts is an activity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+_ENDLESS = timedelta(days=3650)
+"""No step has a limit in time: only a step that shows no life is begun again."""
+
+_SILENCE = timedelta(seconds=10)
+"""How long a worker may be silent before its step is given to another."""
+
+_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=30))
+
+_SLICES_IN_FLIGHT = 32
+"""More than all workers of a host take at once; keeps the workflow server's queue short."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStep:
+    """A step about one disk of a task."""
+
+    task_id: str
+    disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceStep:
+    """A step about one slice of a disk."""
+
+    task_id: str
+    disk: int
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What validation found to do."""
+
+    task_id: str
+    slices: list[SliceStep]
+    verified: list[int]
+    """Disks that the manifest has a digest for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """The end of a task that did not complete, and why."""
+
+    task_id: str
+    reason: str
+
+
+@workflow.defn
+class ImportImage:
+    """validating → converting → updating → preparing ami → completed; or, whatever happens, deleting → deleted."""
+
+    @workflow.run
+    async def run(self, task_id: str) -> None:
+        try:
+            plan = await _step("validate", task_id, Plan)
+            await self._convert(plan)
+            await _step("update", task_id)
+            await _step("register", task_id)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_cancelled_exception(error):
+                raise  # the workflow is being evicted from a worker's memory, not ended
+            reason = _reason(error)
+            await asyncio.shield(_step("clean_up", CleanUp(task_id, reason)))
+            raise
+
+    async def _convert(self, plan: Plan) -> None:
+        """All slices of all disks, whichever worker is free, and beside them the manifest's digests.
+
+        A digest is a chain over the whole file, so one reader follows it from front to back while the slices are
+        converted anywhere; it is checked when the copy ends, without a pass of its own.
+        """
+        gate = asyncio.Semaphore(_SLICES_IN_FLIGHT)
+
+        async def convert(piece: SliceStep) -> None:
+            async with gate:
+                await _step("convert_slice", piece)
+
+        digests = [_bind(_step, "verify", DiskStep(plan.task_id, disk)) for disk in plan.verified]
+        await _all(digests + [_bind(convert, piece) for piece in plan.slices])
+
+
+def _bind(function: Callable[..., Awaitable[Any]], *arguments: object) -> Callable[[], Awaitable[Any]]:
+    return lambda: function(*arguments)
+
+
+async def _all(steps: list[Callable[[], Awaitable[Any]]]) -> None:
+    """Run ``steps`` together; the first that fails cancels the others, and is raised when they have ended."""
+    running = [asyncio.ensure_future(step()) for step in steps]
+    if not running:
+        return
+    try:
+        await workflow.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        unfinished = [future for future in running if not future.done()]
+        for future in unfinished:
+            future.cancel()
+        if unfinished:
+            await asyncio.shield(workflow.wait(unfinished))
+    for future in running:
+        future.result()
+
+
+async def _step(name: str, argument: object, result: type | None = None) -> Any:
+    return await workflow.execute_activity(
+        name,
+        argument,
+        result_type=result,
+        start_to_close_timeout=_ENDLESS,
+        heartbeat_timeout=_SILENCE,
+        retry_policy=_RETRY,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The status message inside a failed step; the activities have made it."""
+    if isinstance(error, ActivityError) and isinstance(error.cause, ApplicationError):
+        return error.cause.message
+    if is_cancelled_exception(error):
+        return "User initiated task cancelation"
+    return f"ServerError: an internal error has occurred during conversion. | {error}"

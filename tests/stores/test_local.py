@@ -1,0 +1,268 @@
+"""The local store: the contract of stores, and what is a file system's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from contract import ResumeContract, get, letters, put
+
+from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError
+from vmferry.stores import STORES, Pin, Store
+from vmferry.stores.local import LocalStore, create_file
+from vmferry.units import GIB, KIB, MIB
+
+
+class TestLocalStore(ResumeContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path, bucket: str) -> Store:
+        (tmp_path / "root" / bucket).mkdir(parents=True)
+        return STORES["local"].connect({"root": str(tmp_path / "root")})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+def files(directory: Path) -> list[str]:
+    """The names of all files below ``directory``, hidden ones too."""
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/", "./a", "a/.", "nul\0", ".a.partial", "d/.x.partial/y"]
+    + ["\ud800", "k" * 1025],
+)
+def test_a_key_never_leaves_its_bucket(store: LocalStore, tmp_path: Path, key: str) -> None:
+    for act in (store.create, store.open, store.resume, store.locate, store.delete):
+        with pytest.raises(StoreError, match="cannot name anything in a local store"):
+            act("bucket", key)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("bucket", ["", "..", ".", "a/b", "/", "nul\0"])
+def test_a_bucket_is_one_directory(store: LocalStore, bucket: str) -> None:
+    for act in (store.create, store.open):
+        with pytest.raises(StoreError, match="cannot name anything in a local store"):
+            act(bucket, "key")
+    with pytest.raises(StoreError):
+        list(store.keys(bucket))
+
+
+def test_a_name_too_long_for_the_file_system_is_an_error_of_ours(store: LocalStore) -> None:
+    with pytest.raises(StoreError, match="too long"):
+        store.create("bucket", "n" * 300)
+
+
+def test_a_key_below_a_blob_is_an_error_of_ours(store: LocalStore) -> None:
+    put(store, "bucket", "a", b"x")
+    with pytest.raises(StoreError):
+        store.create("bucket", "a/b")
+    with pytest.raises(BlobNotFoundError):
+        store.open("bucket", "a/b")
+    store.delete("bucket", "a/b")
+    assert get(store, "bucket", "a") == b"x"
+
+
+def test_a_directory_is_no_blob(store: LocalStore) -> None:
+    put(store, "bucket", "a/b", b"x")
+    for act in (store.open, store.locate):
+        with pytest.raises(BlobNotFoundError, match="There is no key a in bucket bucket"):
+            act("bucket", "a")
+    store.delete("bucket", "a")
+    writer = store.create("bucket", "a")
+    with pytest.raises(StoreError):
+        writer.finish()
+    writer.abort()
+    assert files(store._root) == ["bucket/a/b"]
+
+
+def test_connect_wants_a_root(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'root'"):
+        STORES["local"].connect({})
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be made"):
+        STORES["local"].connect({"root": str(tmp_path / "file" / "root")})
+
+
+# --- whole, or not at all ----------------------------------------------------------------------------------------
+
+
+def test_a_blob_being_made_is_hidden_beside_its_name(store: LocalStore, tmp_path: Path) -> None:
+    one, other = store.create("bucket", "d/x"), store.create("bucket", "d/x")
+    shared = store.resume("bucket", "d/x")
+    names = files(tmp_path)
+    assert len(names) == 3
+    assert "bucket/d/.x.partial" in names
+    assert sum(bool(re.fullmatch(r"bucket/d/\.x\.[0-9a-f]{8}\.partial", name)) for name in names) == 2
+    for writer in (one, other, shared):
+        writer.abort()
+    assert files(tmp_path) == []
+
+
+def test_locate_gives_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = LocalStore("relative")
+    put(store, "bucket", "d/x", b"here")
+    assert store.locate("bucket", "d/x") == str(tmp_path / "relative" / "bucket" / "d" / "x")
+    assert Path(store.locate("bucket", "d/x")).read_bytes() == b"here"
+
+
+def test_a_hole_takes_no_room(store: LocalStore) -> None:
+    writer = store.create("bucket", "sparse")
+    writer.write_at(64 * GIB, b"x")
+    writer.set_size(128 * GIB)
+    writer.finish()
+    status = Path(store.locate("bucket", "sparse")).stat()
+    assert status.st_size == 128 * GIB
+    assert status.st_blocks * 512 <= MIB
+
+
+def test_a_blob_changed_in_place_is_not_read_on(store: LocalStore) -> None:
+    put(store, "bucket", "x", b"old bytes")
+    blob = store.open("bucket", "x")
+    assert blob.read_at(0, 3) == b"old"
+    path = Path(store.locate("bucket", "x"))
+    path.write_bytes(b"NEW BYTES")
+    os.utime(path, ns=(0, 0))  # file systems count time in ticks: two writes in one tick look alike
+    with pytest.raises(BlobChangedError, match="changed meanwhile"):
+        blob.read_at(0, 3)
+    blob.close()
+
+
+def test_a_pin_tells_files_of_one_size_and_time_apart(store: LocalStore) -> None:
+    put(store, "bucket", "x", b"one")
+    blob = store.open("bucket", "x")
+    put(store, "bucket", "x", b"two")
+    path = Path(store.locate("bucket", "x"))
+    os.utime(path, ns=(os.fstat(blob._fd).st_mtime_ns,) * 2)
+    with pytest.raises(BlobChangedError):
+        store.open("bucket", "x", blob.pin)
+    blob.close()
+    store.open("bucket", "x", Pin(3)).close()  # a pin may say less
+
+
+def _write_slices(root: str, process: int) -> int:
+    """Every fourth 64 KiB of the shared blob, in a process of its own."""
+    writer = LocalStore(root).resume("bucket", "shared")
+    data = letters(64)
+    for start in range(process * 64 * KIB, len(data), 4 * 64 * KIB):
+        writer.write_at(start, data[start : start + 64 * KIB])
+    writer.detach()
+    return process
+
+
+def _finish(root: str) -> None:
+    LocalStore(root).resume("bucket", "shared").finish()
+
+
+def test_processes_write_and_finish_one_blob(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+        assert list(pool.map(_write_slices, [str(tmp_path)] * 4, range(4))) == [0, 1, 2, 3]
+        list(pool.map(_finish, [str(tmp_path)] * 4))
+    assert get(LocalStore(tmp_path), "bucket", "shared") == letters(64)
+    assert files(tmp_path) == ["bucket/shared"]
+
+
+def test_a_killed_process_leaves_its_work_to_the_next(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from vmferry.stores.local import LocalStore\n"
+        "writer = LocalStore(sys.argv[1]).resume('bucket', 'key'); writer.write_at(0, b'half')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == -9
+    store = LocalStore(tmp_path)
+    assert list(store.keys("bucket")) == []
+    writer = store.resume("bucket", "key")
+    assert list(writer.data_ranges(0, MIB)) == [(0, 4)]
+    writer.write_at(4, b" and half")
+    writer.finish()
+    assert get(store, "bucket", "key") == b"half and half"
+
+
+_FULL_DISK = """
+import os, subprocess, sys
+from vmferry.errors import OutOfSpaceError
+from vmferry.stores.local import LocalStore
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", sys.argv[1]], check=True)
+store = LocalStore(sys.argv[1])
+writer = store.create("bucket", "key")
+try:
+    writer.write_at(0, b"x" * (4 << 20))
+except OutOfSpaceError as error:
+    print(error.retryable, error)
+writer.abort()
+print(os.listdir(sys.argv[1] + "/bucket"))
+"""
+
+
+def test_a_full_file_system_says_so(tmp_path: Path) -> None:
+    isolated = ["unshare", "-Urm"]
+    if subprocess.run([*isolated, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this system lets nobody make a mount namespace")
+    done = subprocess.run([*isolated, sys.executable, "-c", _FULL_DISK, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("True No room left while writing")
+    assert second == "[]"
+
+
+# --- create_file -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_create_file_leaves_the_old_file_until_finish(tmp_path: Path, sync: bool) -> None:
+    path = tmp_path / "disk.qcow2"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    writer = create_file(path, sync=sync)
+    writer.write_at(0, b"new bytes")
+    assert list(writer.data_ranges(0, 100)) == [(0, 9)]
+    assert path.read_bytes() == b"old"
+    writer.finish()
+    assert path.read_bytes() == b"new bytes"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert files(tmp_path) == ["disk.qcow2"]
+
+
+def test_create_file_aborted_leaves_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    writer = create_file(path)
+    writer.write_at(0, b"x")
+    writer.abort()
+    assert files(tmp_path) == []
+
+
+def test_create_file_follows_a_link(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("target")
+    writer = create_file(tmp_path / "link")
+    writer.write_at(0, b"new")
+    writer.finish()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_create_file_refuses_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    os.mkfifo(tmp_path / "fifo")
+    for path, why in ((tmp_path, "a directory"), (Path("/dev/null"), "not a regular file")):
+        with pytest.raises(StoreError, match=why):
+            create_file(path)
+    for name in ("null", "fifo"):
+        with pytest.raises(StoreError, match="not overwritten"):
+            create_file(tmp_path / name)
+    with pytest.raises(BlobNotFoundError, match="Make it first"):
+        create_file(tmp_path / "no" / "such" / "directory")

@@ -1,0 +1,49 @@
+"""Which disk is the root, and what each is called in the AMI."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmferry.errors import UnsafeDiskError
+from vmferry.tasks.import_image.devices import MAX_DISKS, choose_root, name_devices
+
+
+def test_the_first_disk_that_boots_is_the_root() -> None:
+    assert choose_root([False, True, True], [None, None, None]) == 1
+
+
+def test_without_a_disk_that_boots_the_first_is_the_root() -> None:
+    assert choose_root([False, False], [None, None]) == 0
+
+
+def test_a_disk_that_the_caller_calls_the_root_device_is_the_root() -> None:
+    assert choose_root([True, True], [None, "/dev/sda1"]) == 1
+    assert choose_root([True, True], [None, "/dev/sdh"]) == 0
+
+
+def test_names_follow_the_order_of_the_appliance() -> None:
+    assert name_devices(1, [None, None, None]) == ["/dev/sdf", "/dev/sda1", "/dev/sdg"]
+
+
+def test_a_name_that_is_asked_for_is_honoured_and_not_given_twice() -> None:
+    assert name_devices(0, [None, "/dev/sdf", None]) == ["/dev/sda1", "/dev/sdf", "/dev/sdg"]
+
+
+def test_more_disks_than_ec2_takes_are_refused() -> None:
+    with pytest.raises(UnsafeDiskError, match="22 disks; 21 can be imported"):
+        name_devices(0, [None] * 22)
+
+
+@given(st.integers(1, MAX_DISKS), st.data())
+def test_every_disk_has_a_name_of_its_own(count: int, data: st.DataObject) -> None:
+    names = st.sampled_from([None, "/dev/sda1", *(f"/dev/sd{c}" for c in "bcfgxyz")])
+    asked = data.draw(st.lists(names, min_size=count, max_size=count))
+    given_names = [name for name in asked if name is not None]
+    if len(set(given_names)) != len(given_names):
+        return  # refused at the request
+    boots = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    named = name_devices(choose_root(boots, asked), asked)
+    assert len(set(named)) == count
+    assert all(wish in (None, name) for wish, name in zip(asked, named, strict=True))

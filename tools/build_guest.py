@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Build a bootable guest as a raw disk, from the host distribution's own packages.
+
+build_guest.py demo|tiny [OUT.raw] [--firmware bios|uefi]      prints the disk's path
+
+demo  a real Debian (or Ubuntu): systemd, stock kernel, login prompt "vmferry-guest login:" on the serial port
+      (root, password vmferry). 2 GiB, some 620 MB of files, half a minute. Made by root or in a user namespace.
+tiny  the same kernel with busybox; prints VMFERRY-GUEST-READY. 96 MiB, a few seconds, no root.
+
+Without OUT the disk is kept below build/guests/ and only built again when the builder changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+from uuid import NAMESPACE_DNS, uuid5
+
+from guest_disk import write_disk
+from guest_trees import demo_tree, remove, tiny_tree
+
+from vmferry.errors import ConfigError, VmferryError, quote
+
+_HERE = Path(__file__).resolve().parent
+CACHE = _HERE.parent / "build" / "guests"
+SIZE_MIB = {"demo": 2048, "tiny": 96}
+_SOURCES = ("build_guest.py", "guest_disk.py", "guest_trees.py")
+
+
+def build_guest(kind: str, out: Path, firmware: str = "bios") -> None:
+    """Write a guest of ``kind`` ("demo" or "tiny") to ``out``; it appears whole or not at all.
+
+    Raises ``ConfigError`` when something is not installed or not allowed, ``VmferryError`` when a program fails.
+    """
+    uuid = uuid5(NAMESPACE_DNS, f"{kind}.{firmware}.vmferry.invalid")
+    partial = out.with_name(out.name + ".partial")
+    try:
+        with tempfile.TemporaryDirectory(prefix="vmferry-guest-") as name:
+            work = Path(name)
+            # mmdebstrap's own child processes, which are not root in a user namespace, pass through here.
+            work.chmod(0o755)
+            tree = demo_tree(work, uuid) if kind == "demo" else tiny_tree(work, CACHE / "packages")
+            try:
+                write_disk(partial, tree, SIZE_MIB[kind], firmware, uuid)
+            finally:
+                remove(tree)
+        partial.rename(out)
+    except OSError as error:
+        raise ConfigError(f"The guest cannot be written: {quote(error)}. Make room, or give the rights.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def cached_guest(kind: str, firmware: str = "bios") -> Path:
+    """The path of a guest of ``kind`` that is built when it is not there yet; safe when several processes ask at once.
+
+    Nobody may write to it. Raises as ``build_guest``.
+    """
+    digest = hashlib.sha256(b"".join((_HERE / name).read_bytes() for name in _SOURCES)).hexdigest()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"{kind}-{firmware}-{digest[:12]}.raw"
+    with (CACHE / f"{kind}-{firmware}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            for stale in CACHE.glob(f"{kind}-{firmware}-*.raw"):
+                stale.unlink()
+            build_guest(kind, path, firmware)
+    return path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=sorted(SIZE_MIB))
+    parser.add_argument("out", nargs="?", type=Path)
+    parser.add_argument("--firmware", default="bios", choices=["bios", "uefi"])
+    args = parser.parse_args()
+    try:
+        if args.out:
+            build_guest(args.kind, args.out, args.firmware)
+        print(args.out or cached_guest(args.kind, args.firmware))
+    except VmferryError as error:
+        print(f"build_guest: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

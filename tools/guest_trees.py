@@ -1,0 +1,197 @@
+"""The root file systems of our guests, made from the host's own distribution (Debian or Ubuntu).
+
+``demo_tree``: the distribution's minimal system with systemd, its stock kernel and a login prompt on the serial port;
+about 620 MB of files. Needs root or a user namespace. ``tiny_tree``: the same kernel with busybox, for tests.
+"""
+
+from __future__ import annotations
+
+import getpass
+import lzma
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+from uuid import UUID
+
+from guest_disk import Tree
+from programs import environment, run
+
+from vmferry.errors import ConfigError, VmferryError
+
+_KERNELS = {"debian": "linux-image-amd64", "ubuntu": "linux-image-virtual"}
+_DRIVERS = "ext4 virtio_pci virtio_blk virtio_scsi virtio_net ahci sd_mod ata_piix mptspi nvme".split()
+"""What the demo guest's initramfs holds: enough for the buses of VMware, VirtualBox, Hyper-V's IDE and KVM."""
+_TINY_MODULES = (
+    "scsi_common scsi_mod libata libahci ahci sd_mod ata_piix ata_generic crc16 mbcache jbd2 ext4 crc32c_generic "
+    "t10-pi crc64 crc64-rocksoft crc64_rocksoft crc-t10dif crct10dif_common nvme-core nvme-common nvme "
+    "virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_scsi"
+).split()
+_TINY_INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /mnt /sbin; /bin/busybox --install -s /bin; export PATH=/bin
+mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
+# Several passes instead of a dependency order: what fails is tried again when more is there.
+left=$(echo /lib/modules/*.ko)
+for pass in 1 2 3 4 5; do
+  again=; for m in $left; do insmod $m 2>/dev/null || again="$again $m"; done; left=$again
+done
+wanted=$(sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline)
+for second in 1 2 3 4 5 6 7 8 9 10; do device=$(findfs $wanted 2>/dev/null) && break; sleep 1; done
+if [ -n "$device" ] && mount -o ro -t ext4 $device /mnt; then
+  . /mnt/etc/os-release; echo "VMFERRY-GUEST-READY $PRETTY_NAME on $device" > /dev/ttyS0
+else echo VMFERRY-GUEST-NO-ROOT > /dev/ttyS0; fi
+while :; do sleep 3600; done
+"""
+
+
+def _distribution() -> dict[str, str]:
+    release = platform.freedesktop_os_release()
+    if release["ID"] not in _KERNELS:
+        raise ConfigError(f"Guests are made of Debian's or Ubuntu's packages; this host runs {release['ID']}.")
+    return release
+
+
+def demo_tree(work: Path, uuid: UUID) -> Tree:
+    """A minimal system with systemd, login on the serial port as root with the password "vmferry", in ``work/root``.
+
+    As an ordinary user the tree belongs to a user namespace: see ``Tree.namespace``, and remove it with ``remove``.
+    Raises ``ConfigError`` when the user may not, or apt knows no packages.
+    """
+    release = _distribution()
+    namespace = () if os.geteuid() == 0 else _user_namespace()
+    root = work / "root"
+    target = work / "root.tar" if namespace else root
+    command = ["mmdebstrap", f"--mode={'unshare' if namespace else 'root'}", "--variant=apt", "--quiet"]
+    command += [f"--include={_KERNELS[release['ID']]},systemd-sysv,udev,initramfs-tools,procps,iproute2"]
+    command += ["--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"', *_apt_options()]
+    command += [f"--essential-hook={hook}" for hook in _initramfs_hooks()]
+    command += [f"--customize-hook={hook}" for hook in _system_hooks(uuid)]
+    run(*command, release["VERSION_CODENAME"], target, "-", stdin=_apt_sources(release["ID"]))
+    if namespace:
+        root.mkdir()
+        run(*namespace, "tar", "-C", root, "--exclude=./dev/*", "-xf", target)
+        target.unlink()
+    kernel = sorted((root / "boot").glob("vmlinuz-*"))[-1].name
+    return Tree(root, f"/boot/{kernel}", f"/boot/{kernel.replace('vmlinuz', 'initrd.img')}", release["NAME"], namespace)
+
+
+def remove(tree: Tree) -> None:
+    """Remove the tree's folder, with the rights that made it."""
+    run(*tree.namespace, "rm", "-rf", tree.root)
+
+
+def _user_namespace() -> tuple[str, ...]:
+    user = getpass.getuser()
+    ids = [Path("/etc/subuid"), Path("/etc/subgid")]
+    if not shutil.which("newuidmap") or not all(
+        path.exists() and re.search(rf"^({re.escape(user)}|{os.getuid()}):", path.read_text(), re.MULTILINE)
+        for path in ids
+    ):
+        raise ConfigError(
+            "The demo guest is made by root, or in a user namespace, which needs the package uidmap and lines for "
+            f"{user} in /etc/subuid and /etc/subgid: run `sudo apt-get install uidmap` and "
+            f"`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`."
+        )
+    return ("unshare", "--user", "--map-auto", "--map-root-user")
+
+
+def _apt_sources(distribution: str) -> str:
+    """The host's own sources of its distribution, third parties' left out, as mmdebstrap reads them."""
+    lines = run(
+        "apt-get", "indextargets", "--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)",
+        "Created-By: Packages", f"Origin: {distribution.capitalize()}",
+    )  # fmt: skip
+    if not lines.strip():
+        raise ConfigError("apt has no package lists: run `apt-get update` as root.")
+    return "\n".join(sorted(set(lines.splitlines()))) + "\n"
+
+
+def _apt_options() -> list[str]:
+    """How the host reaches its sources (proxies, retries); taken out of the guest again in ``_system_hooks``."""
+    wanted = re.compile(r'Acquire::(?:https?::(?!.*Dl-Limit)|Retries|Check-Valid-Until).* ".+";')
+    return [f"--aptopt={line.rstrip(';')}" for line in run("apt-config", "dump").splitlines() if wanted.fullmatch(line)]
+
+
+def _initramfs_hooks() -> list[str]:
+    # A list of drivers instead of all of them: the initramfs takes 2 s to make, not 20.
+    folder = '"$1"/etc/initramfs-tools'
+    return [
+        f"mkdir -p {folder}/conf.d",
+        f"echo MODULES=list > {folder}/conf.d/drivers",
+        f"printf '%s\\n' {' '.join(_DRIVERS)} > {folder}/modules",
+    ]
+
+
+def _system_hooks(uuid: UUID) -> list[str]:
+    return [
+        'echo vmferry-guest > "$1"/etc/hostname',
+        'echo "127.0.1.1 vmferry-guest" >> "$1"/etc/hosts',
+        'echo root:vmferry | chroot "$1" chpasswd',
+        f'echo "UUID={uuid} / ext4 errors=remount-ro 0 1" > "$1"/etc/fstab',
+        # Where this host gets its packages from, and through what, is no business of the guest's.
+        'rm -rf "$1"/etc/apt/sources.list* "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/var/lib/apt/lists/*',
+    ]
+
+
+def tiny_tree(work: Path, packages: Path) -> Tree:
+    """The distribution's kernel and busybox, in ``work/root``: prints ``VMFERRY-GUEST-READY`` once its root is mounted.
+
+    Needs no root. Kernel packages are kept in ``packages``. Raises ``ConfigError`` when apt knows no kernel or busybox
+    is missing.
+    """
+    release = _distribution()
+    busybox = shutil.which("busybox", path=environment()["PATH"])
+    if busybox is None:
+        raise ConfigError("busybox is missing: install the package busybox-static (`make setup`).")
+    root, unpacked, initramfs = work / "root", work / "kernel", work / "initramfs"
+    for package in _fetch_kernel(_KERNELS[release["ID"]], packages):
+        run("dpkg-deb", "-x", package, unpacked)
+    for folder in (root / "boot", root / "etc", initramfs / "bin", initramfs / "lib/modules"):
+        folder.mkdir(parents=True)
+    shutil.copyfile(next((unpacked / "boot").glob("vmlinuz-*")), root / "boot/vmlinuz")
+    (root / "etc/os-release").write_text('PRETTY_NAME="vmferry tiny guest"\nID=debian\nVERSION_ID="12"\n')
+    shutil.copy(busybox, initramfs / "bin/busybox")
+    (initramfs / "init").write_text(_TINY_INIT)
+    (initramfs / "init").chmod(0o755)
+    for module in (unpacked / "lib/modules").rglob("*.ko*"):
+        if module.name.partition(".ko")[0] in _TINY_MODULES:
+            _copy_module(module, initramfs / "lib/modules")
+    shell = 'cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1 > "$2"'
+    run("sh", "-c", shell, "sh", initramfs, root / "boot/initrd.img")
+    return Tree(root, "/boot/vmlinuz", "/boot/initrd.img", "vmferry tiny guest")
+
+
+def _fetch_kernel(name: str, folder: Path) -> list[Path]:
+    """The kernel's packages behind the metapackage ``name``: image and, where split off (Ubuntu), modules."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def depends(package: str) -> list[str]:
+        return re.findall(r"^ *Depends: (linux-\S+)$", run("apt-cache", "depends", package), re.MULTILINE)
+
+    images = [package for package in depends(name) if package.startswith("linux-image-")]
+    if not images:
+        raise ConfigError(f"apt knows no package {name}: run `apt-get update` as root.")
+    wanted = [images[0], *(package for package in depends(images[0]) if package.startswith("linux-modules-"))]
+    found: list[Path] = []
+    for package in wanted:
+        version = run("apt-cache", "show", "--no-all-versions", package).partition("\nVersion: ")[2].partition("\n")[0]
+        pattern = f"{package}_{version.replace(':', '%3a')}_*.deb"
+        if not list(folder.glob(pattern)):
+            # As root, apt would hand the download to its user _apt, who may not write here.
+            run("apt-get", "-qq", "-o", f"APT::Sandbox::User={getpass.getuser()}", "download", package, cwd=folder)
+        found += list(folder.glob(pattern))
+    if len(found) != len(wanted):
+        raise VmferryError(f"apt-get download did not bring {' and '.join(wanted)} into {folder}.")
+    return found
+
+
+def _copy_module(module: Path, folder: Path) -> None:
+    """Copy a kernel module, unpacked: busybox's insmod does not read every compression."""
+    target = folder / (module.name.partition(".ko")[0] + ".ko")
+    if module.suffix == ".xz":
+        target.write_bytes(lzma.decompress(module.read_bytes()))
+    elif module.suffix == ".zst":
+        run("zstd", "-q", "-d", module, "-o", target)
+    else:
+        shutil.copyfile(module, target)
