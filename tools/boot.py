@@ -22,7 +22,6 @@ from pathlib import Path
 
 from kvm import kvm_usable
 from programs import environment, run
-
 from vmferry.errors import ComputeError, ConfigError, VmferryError, quote
 
 LOGIN_PROMPT = "vmferry-guest login:"
@@ -54,7 +53,7 @@ class Booted:
     accel: str
 
 
-def boot_until(  # the machine and the wait are one thought
+def boot_until(
     disks: Sequence[Path],
     expect: str,
     *,
@@ -123,11 +122,8 @@ def _uefi(work: Path) -> list[str]:
     for code, variables in _FIRMWARE:
         if (folder / code).exists() and (folder / variables).exists():
             shutil.copy(folder / variables, work / "variables.fd")
-            drive = "if=pflash,format=raw"
-            return ["-drive", f"{drive},readonly=on,file={folder / code}"] + [
-                "-drive",
-                f"{drive},file={_comma(work / 'variables.fd')}",
-            ]
+            flash = ["-drive", f"if=pflash,format=raw,readonly=on,file={folder / code}"]
+            return [*flash, "-drive", f"if=pflash,format=raw,file={_comma(work / 'variables.fd')}"]
     raise ConfigError(f"No UEFI firmware in {folder}: install the package ovmf (`make setup`).")
 
 
@@ -138,8 +134,9 @@ def _comma(path: Path) -> str:
 def _start(command: list[str], stderr: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
-        )
+            command, env=environment(), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise ConfigError(f"{command[0]} is not installed: run `make setup`.") from error
 

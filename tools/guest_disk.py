@@ -12,13 +12,13 @@ from pathlib import Path
 from uuid import UUID
 
 from programs import run
-
 from vmferry.errors import ConfigError
 
 MIB = 1 << 20
 _ESP_MIB = 64
 _GRUB = Path("/usr/lib/grub")
-_MODULES = "part_msdos part_gpt ext2 search search_fs_uuid configfile linux boot serial terminal normal echo".split()
+_MODULES = ["part_msdos", "part_gpt", "ext2", "search", "search_fs_uuid", "configfile", "linux", "boot", "serial"]
+_MODULES += ["terminal", "normal", "echo"]
 _BOOT_CODE = 440
 """Bytes of a master boot record that are code; the disk signature and the partition table follow."""
 

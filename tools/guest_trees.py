@@ -6,10 +6,10 @@ about 620 MB of files. Needs root or a user namespace. ``tiny_tree``: the same k
 
 from __future__ import annotations
 
-import getpass
 import lzma
 import os
 import platform
+import pwd
 import re
 import shutil
 from pathlib import Path
@@ -17,17 +17,16 @@ from uuid import UUID
 
 from guest_disk import Tree
 from programs import environment, run
-
 from vmferry.errors import ConfigError, VmferryError
 
 _KERNELS = {"debian": "linux-image-amd64", "ubuntu": "linux-image-virtual"}
-_DRIVERS = "ext4 virtio_pci virtio_blk virtio_scsi virtio_net ahci sd_mod ata_piix mptspi nvme".split()
+_DRIVERS = "ext4 virtio_pci virtio_blk virtio_scsi virtio_net ahci sd_mod ata_piix mptspi nvme"
 """What the demo guest's initramfs holds: enough for the buses of VMware, VirtualBox, Hyper-V's IDE and KVM."""
 _TINY_MODULES = (
     "scsi_common scsi_mod libata libahci ahci sd_mod ata_piix ata_generic crc16 mbcache jbd2 ext4 crc32c_generic "
     "t10-pi crc64 crc64-rocksoft crc64_rocksoft crc-t10dif crct10dif_common nvme-core nvme-common nvme "
     "virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_scsi"
-).split()
+)
 _TINY_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /mnt /sbin; /bin/busybox --install -s /bin; export PATH=/bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
@@ -52,6 +51,14 @@ def _distribution() -> dict[str, str]:
     return release
 
 
+def _user() -> str:
+    """Who we are, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 def demo_tree(work: Path, uuid: UUID) -> Tree:
     """A minimal system with systemd, login on the serial port as root with the password "vmferry", in ``work/root``.
 
@@ -67,12 +74,19 @@ def demo_tree(work: Path, uuid: UUID) -> Tree:
     command += ["--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"', *_apt_options()]
     command += [f"--essential-hook={hook}" for hook in _initramfs_hooks()]
     command += [f"--customize-hook={hook}" for hook in _system_hooks(uuid)]
-    run(*command, release["VERSION_CODENAME"], target, "-", stdin=_apt_sources(release["ID"]))
+    run(
+        *command,
+        release["VERSION_CODENAME"],
+        target,
+        "-",
+        stdin=_apt_sources(release["ID"]),
+        env=environment() | {"TMPDIR": str(work)},
+    )
     if namespace:
         root.mkdir()
         run(*namespace, "tar", "-C", root, "--exclude=./dev/*", "-xf", target)
         target.unlink()
-    kernel = sorted((root / "boot").glob("vmlinuz-*"))[-1].name
+    kernel = max((root / "boot").glob("vmlinuz-*")).name
     return Tree(root, f"/boot/{kernel}", f"/boot/{kernel.replace('vmlinuz', 'initrd.img')}", release["NAME"], namespace)
 
 
@@ -82,7 +96,7 @@ def remove(tree: Tree) -> None:
 
 
 def _user_namespace() -> tuple[str, ...]:
-    user = getpass.getuser()
+    user = _user()
     ids = [Path("/etc/subuid"), Path("/etc/subgid")]
     if not shutil.which("newuidmap") or not all(
         path.exists() and re.search(rf"^({re.escape(user)}|{os.getuid()}):", path.read_text(), re.MULTILINE)
@@ -119,7 +133,7 @@ def _initramfs_hooks() -> list[str]:
     return [
         f"mkdir -p {folder}/conf.d",
         f"echo MODULES=list > {folder}/conf.d/drivers",
-        f"printf '%s\\n' {' '.join(_DRIVERS)} > {folder}/modules",
+        f"printf '%s\\n' {_DRIVERS} > {folder}/modules",
     ]
 
 
@@ -154,8 +168,9 @@ def tiny_tree(work: Path, packages: Path) -> Tree:
     shutil.copy(busybox, initramfs / "bin/busybox")
     (initramfs / "init").write_text(_TINY_INIT)
     (initramfs / "init").chmod(0o755)
+    wanted = frozenset(_TINY_MODULES.split())
     for module in (unpacked / "lib/modules").rglob("*.ko*"):
-        if module.name.partition(".ko")[0] in _TINY_MODULES:
+        if module.name.partition(".ko")[0] in wanted:
             _copy_module(module, initramfs / "lib/modules")
     shell = 'cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1 > "$2"'
     run("sh", "-c", shell, "sh", initramfs, root / "boot/initrd.img")
@@ -179,7 +194,7 @@ def _fetch_kernel(name: str, folder: Path) -> list[Path]:
         pattern = f"{package}_{version.replace(':', '%3a')}_*.deb"
         if not list(folder.glob(pattern)):
             # As root, apt would hand the download to its user _apt, who may not write here.
-            run("apt-get", "-qq", "-o", f"APT::Sandbox::User={getpass.getuser()}", "download", package, cwd=folder)
+            run("apt-get", "-qq", "-o", f"APT::Sandbox::User={_user()}", "download", package, cwd=folder)
         found += list(folder.glob(pattern))
     if len(found) != len(wanted):
         raise VmferryError(f"apt-get download did not bring {' and '.join(wanted)} into {folder}.")

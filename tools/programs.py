@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from vmferry.errors import ConfigError, VmferryError, quote
 
 _SAID = 6
 """Lines of a failed program's own words that go into the error."""
+_GRACE_SECONDS = 10.0
 
 
 def environment() -> dict[str, str]:
@@ -32,26 +35,36 @@ def run(
     ``timeout`` seconds (it is killed then).
     """
     words = [str(word) for word in command]
-    name = Path(words[0]).name
+    name = quote(Path(words[0]).name)
     data = stdin.encode() if isinstance(stdin, str) else stdin
-    source = {"stdin": subprocess.DEVNULL} if data is None else {}
     try:
-        done = subprocess.run(
-            words,
-            cwd=cwd,
-            env=env or environment(),
-            input=data,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-            **source,
-        )
+        # A session of its own, so that its child processes can be ended with it.
+        process = subprocess.Popen(
+            words, cwd=cwd, env=env or environment(), start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
     except FileNotFoundError as error:
-        raise ConfigError(f"{quote(name)} is not installed: run `make setup`.") from error
+        raise ConfigError(f"{name} is not installed: run `make setup`.") from error
+    try:
+        out, err = process.communicate(data, timeout)
     except subprocess.TimeoutExpired as error:
-        raise VmferryError(f"{quote(name)} did not end within {timeout:.0f} s.") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()[-_SAID:]
-        words_of_it = " | ".join(quote(line.strip()) for line in said) or "no message"
-        raise VmferryError(f"{quote(name)} failed with status {done.returncode}: {words_of_it}")
-    return done.stdout.decode(errors="replace")
+        _end(process)
+        raise VmferryError(f"{name} did not end within {timeout:.0f} s.") from error
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode:
+        last = (err or out).decode(errors="replace").strip().splitlines()[-_SAID:]
+        said = " | ".join(quote(line.strip()) for line in last) or "no message"
+        raise VmferryError(f"{name} failed with status {process.returncode}: {said}")
+    return out.decode(errors="replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its child processes: politely, so that it can clean up, then by force."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(_GRACE_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from programs import run
-
 from vmferry.errors import ConfigError, VmferryError, quote
 
 _FORMAT = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
@@ -96,9 +95,11 @@ def _hardware_items(hardware: Hardware, disks: int) -> str:
               ResourceType=4, VirtualQuantity=hardware.memory_mib),
         _item(**controller),
     ]  # fmt: skip
-    for i in range(disks):
-        items.append(_item(AddressOnParent=i, ElementName=f"Hard disk {i + 1}", HostResource=f"ovf:/disk/vmdisk{i + 1}",
-                           InstanceID=10 + i, Parent=3, ResourceType=17))  # fmt: skip
+    items += [
+        _item(AddressOnParent=i, ElementName=f"Hard disk {i + 1}", HostResource=f"ovf:/disk/vmdisk{i + 1}",
+              InstanceID=10 + i, Parent=3, ResourceType=17)
+        for i in range(disks)
+    ]  # fmt: skip
     items.append(_item(AutomaticAllocation="true", Connection="VM Network", ElementName="Network adapter 1",
                        InstanceID=9, ResourceSubType="E1000", ResourceType=10))  # fmt: skip
     return "".join(items)

@@ -12,8 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from contract import ResumeContract, get, letters, put
 
+from tests.stores.contract import ResumeContract, get, letters, put
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError
 from vmferry.stores import STORES, Pin, Store
 from vmferry.stores.local import LocalStore, create_file
@@ -42,8 +42,21 @@ def files(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/etc/passwd", "../up", "a/../../up", "a//b", "a/", "./a", "a/.", "nul\0", ".a.partial", "d/.x.partial/y"]
-    + ["\ud800", "k" * 1025],
+    [
+        "",
+        "/",
+        "/etc/passwd",
+        "..",
+        "../up",
+        "a/../../up",
+        "a//b",
+        "a/",
+        "./a",
+        "a/.",
+        "nul\0",
+        ".a.partial",
+        "k" * 1025,
+    ],
 )
 def test_a_key_never_leaves_its_bucket(store: LocalStore, tmp_path: Path, key: str) -> None:
     for act in (store.create, store.open, store.resume, store.locate, store.delete):
@@ -62,8 +75,9 @@ def test_a_bucket_is_one_directory(store: LocalStore, bucket: str) -> None:
 
 
 def test_a_name_too_long_for_the_file_system_is_an_error_of_ours(store: LocalStore) -> None:
-    with pytest.raises(StoreError, match="too long"):
-        store.create("bucket", "n" * 300)
+    for act in (store.create, store.open, store.resume, store.locate, store.delete):
+        with pytest.raises(StoreError, match="too long"):
+            act("bucket", "n" * 300)
 
 
 def test_a_key_below_a_blob_is_an_error_of_ours(store: LocalStore) -> None:
@@ -95,6 +109,11 @@ def test_connect_wants_a_root(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be made"):
         STORES["local"].connect({"root": str(tmp_path / "file" / "root")})
+
+
+def test_a_key_is_unicode_text(store: LocalStore) -> None:
+    with pytest.raises(StoreError, match="not Unicode text"):
+        store.create("bucket", "\ud800")
 
 
 # --- whole, or not at all ----------------------------------------------------------------------------------------
@@ -211,7 +230,7 @@ print(os.listdir(sys.argv[1] + "/bucket"))
 def test_a_full_file_system_says_so(tmp_path: Path) -> None:
     isolated = ["unshare", "-Urm"]
     if subprocess.run([*isolated, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this system lets nobody make a mount namespace")
+        pytest.skip("cannot run here: this system lets nobody make a mount namespace")
     done = subprocess.run([*isolated, sys.executable, "-c", _FULL_DISK, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
@@ -253,6 +272,15 @@ def test_create_file_follows_a_link(tmp_path: Path) -> None:
     writer.finish()
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_create_file_takes_the_place_of_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    writer = create_file(tmp_path / "a")
+    writer.write_at(0, b"x")
+    writer.finish()
+    assert (tmp_path / "a").read_bytes() == b"x"
 
 
 def test_create_file_refuses_what_is_no_file(tmp_path: Path) -> None:

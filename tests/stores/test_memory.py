@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from contract import ResumeContract, get, put
 
+from tests.stores.contract import ResumeContract, get, put
 from vmferry.stores import STORES, Store
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from vmferry.appliances._digests import HashedBlob, verify
 from vmferry.blob import Blob
 from vmferry.errors import UnknownFormatError, quote
 from vmferry.machine import Appliance
 from vmferry.registry import Registry
+
+__all__ = ["PACKAGES", "HashedBlob", "Package", "detect", "open_appliance", "verify", "wrapping"]
+
+_WRAPPERS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2", b"PK\3\4": "zip"}
 
 
 class Package(Protocol):
@@ -39,9 +44,17 @@ def detect(blob: Blob) -> Package | None:
     return next((candidate for candidate in PACKAGES.values() if candidate.probe(blob)), None)
 
 
+def wrapping(blob: Blob) -> str | None:
+    """What ``blob`` is packed with as a whole (``gzip``, ``xz`` …), or ``None``."""
+    head = blob.read_at(0, min(blob.size, 8))
+    return next((name for magic, name in _WRAPPERS.items() if head.startswith(magic)), None)
+
+
 def open_appliance(blob: Blob) -> Appliance:
     """The machine in ``blob``. Raises ``UnknownFormatError`` where there is none, and as ``Package.open`` does."""
     package = detect(blob)
+    if package is None and (wrapper := wrapping(blob)) is not None:
+        raise UnknownFormatError(f"{quote(blob.name)} is a {wrapper} file: unpack it, and import the OVA inside.")
     if package is None:
         raise UnknownFormatError(
             f"{quote(blob.name)} is not an OVA: it does not begin with a tar member. "

@@ -38,10 +38,12 @@ class Database:
 
         Committed at the end of the block, rolled back when the block raises.
         """
-        with self.engine.connect() as connection:
-            connection = connection.execution_options(vmferry_immediate=True)
-            with Session(connection, expire_on_commit=False) as session, session.begin():
-                yield session
+        with (
+            self.engine.connect().execution_options(vmferry_immediate=True) as connection,
+            Session(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision. One process at a time: the server, before it starts its workers."""

@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog.places import Place
 from vmferry.catalog._schema import ClientTokenRow, ImportImageTaskRow, SliceRow, SnapshotRow
 from vmferry.catalog.images import Image, add_image
+from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import COMPLETED as SNAPSHOT_COMPLETED
 from vmferry.catalog.tags import put_tags
 from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError, quote

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog.places import Place
 from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow
+from vmferry.catalog.places import Place
 from vmferry.catalog.tags import drop_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
 from vmferry.units import to_gib

@@ -10,8 +10,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog.places import Place
 from vmferry.catalog._schema import ImageRow, ImportImageTaskRow, SnapshotRow, TagRow
+from vmferry.catalog.places import Place
 from vmferry.errors import ConflictError, NotFoundError, quote
 
 MAX_TAGS = 50

@@ -1,1 +1,115 @@
-"""."""
+"""The command line: one file per command. ``COMMANDS`` says which; a command is imported when it is called.
+
+So ``vmferry convert`` does not pay for what only the server needs, and a missing extra hurts only who uses it.
+Exit codes: 0 done, 1 failed (the reason on stderr, one line), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from vmferry import __version__
+from vmferry.cli._output import print_error
+from vmferry.errors import ConfigError, VmferryError
+
+COMMANDS = {
+    "convert": "convert",
+    "inspect": "inspect",
+    "serve": "serve",
+    "env": "env",
+    "import": "import_image",
+    "tasks": "tasks",
+    "images": "images",
+    "snapshots": "snapshots",
+    "worker": "worker",
+}
+"""Name on the command line → module in this folder, which exports ``COMMAND``: a function, or a Typer application."""
+
+_UsageError: Any = typer.BadParameter.__bases__[0]
+"""Every kind of wrong usage. Typer carries its own copy of Click, whose other errors have no public name."""
+
+_HIDDEN = frozenset({"worker"})
+
+
+class _LazyGroup(TyperGroup):
+    """The group of all commands, each imported when it is needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name not in _HIDDEN]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = import_module(f"vmferry.cli.{module}").COMMAND
+        if not isinstance(command, typer.Typer):
+            application = typer.Typer(add_completion=False)
+            application.command(cmd_name)(command)
+            command = application
+        made = typer.main.get_command(command)
+        made.name = cmd_name
+        return made
+
+
+def _show_version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"vmferry {__version__}")
+        raise typer.Exit
+
+
+_application = typer.Typer(
+    cls=_LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Virtual machines in and out of a private cloud, through EC2's VM Import/Export API.",
+)
+
+
+@_application.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; answers the exit code. Nothing is raised, whatever happens."""
+    try:
+        result: Any = typer.main.get_command(_application)(
+            args=None if arguments is None else list(arguments), prog_name="vmferry", standalone_mode=False
+        )
+    except _UsageError as error:
+        error.show()
+        return 2
+    except VmferryError as error:
+        print_error(str(error))
+        return 1
+    except (typer.Abort, KeyboardInterrupt):
+        print_error("interrupted")
+        return 130
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        sys.stderr.close()
+        return 1
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] == "vmferry":
+            raise
+        print_error(str(missing_extra(error)))
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def missing_extra(error: ImportError) -> ConfigError:
+    """What to say when a package is missing that only an extra brings."""
+    extra = "client" if (error.name or "").partition(".")[0] in ("boto3", "botocore") else "server"
+    return ConfigError(f"This command needs the package {error.name}: pip install 'vmferry[{extra}]'.")
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())

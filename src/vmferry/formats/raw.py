@@ -8,6 +8,7 @@ from vmferry.blob import Blob, BlobWriter, Buffer, SupportsDataRanges
 from vmferry.disk import Disk, DiskWriter
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
 from vmferry.extent import Extent, ExtentKind
+from vmferry.formats._raw_writer import RawWriter
 from vmferry.units import KIB, MAX_DISK_SIZE, SECTOR, format_size, round_up
 
 _PAGE = 4 * KIB
@@ -37,8 +38,6 @@ class RawFormat:
 
     def create(self, target: BlobWriter, size: int, extents: Iterable[Extent]) -> DiskWriter:
         """A writer whose layout is the guest's own; ``extents`` change nothing."""
-        from vmferry.formats._raw_writer import RawWriter
-
         return RawWriter(target, size)
 
 

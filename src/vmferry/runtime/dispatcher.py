@@ -7,10 +7,12 @@ it is woken, and later when the workflow server was away or the process died in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Awaitable, Callable
 
 import structlog
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -70,15 +72,12 @@ class Dispatcher:
         while True:
             await self._try(self._start_new, client)
             await self._try(self._send_cancels, client)
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), _LOOK_SECONDS)
-            except TimeoutError:
-                pass
             self._work.clear()
 
-    async def _try(self, job: object, client: Client) -> None:
+    async def _try(self, job: Callable[[Client], Awaitable[None]], client: Client) -> None:
         """Do one of the jobs below; the workflow server may be away, then the next look does it."""
-        assert callable(job)
         try:
             await job(client)
         except (RPCError, OSError, RuntimeError) as error:
@@ -91,14 +90,18 @@ class Dispatcher:
             self._tasks.mark_dispatched(task_id)
 
     async def _restart_lost(self, client: Client) -> None:
-        """Tasks that have not ended and that the workflow server does not know: its database was lost or is new."""
+        """Tasks that have not ended, but have no workflow that runs: the workflow server's database was lost or is new,
+        or somebody ended the workflow by hand."""
         for task_id in self._tasks.unfinished():
             try:
-                await client.get_workflow_handle(task_id).describe()
+                found = await client.get_workflow_handle(task_id).describe()
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
-                await self._start_workflow(client, task_id)
+            else:
+                if found.status is WorkflowExecutionStatus.RUNNING:
+                    continue
+            await self._start_workflow(client, task_id)
 
     async def _send_cancels(self, client: Client) -> None:
         for task_id in self._tasks.uncancelled():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, InvalidPathError
 
 from vmferry.errors import (
     AccessDeniedError,
@@ -75,6 +75,12 @@ def translate(error: Exception, request: Request) -> VmferryError:
             f"No S3 credentials were found to read {quote(request.name)} with: set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY."
         )
+    if isinstance(error, ValueError | InvalidPathError):
+        return BlobNotFoundError(
+            f"The key {quote(request.key)!r} cannot be asked for. Copy the object to a plain name."
+        )
+    if "redirect without LOCATION" in str(error):
+        return _wrong_region(error, request)
     if status is None and "non-partial response" in str(error):
         return StoreError(
             f"{quote(request.endpoint)} does not serve byte ranges of {quote(request.name)}: a proxy may hold them "
@@ -154,8 +160,8 @@ def _wrong_region(error: Exception, request: Request) -> StoreError:
     where = _REGION.search(str(error))
     place = f"; it lies at {quote(where[1])}" if where else ""
     return StoreError(
-        f"The bucket {quote(request.bucket)} is not in the region that was asked{place}. Set the store's region and "
-        "endpoint to the bucket's."
+        f"The bucket {quote(request.bucket)} is not in the region of {quote(request.endpoint)}{place}. Set the store's "
+        "region and endpoint to the bucket's."
     )
 
 

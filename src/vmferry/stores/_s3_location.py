@@ -27,14 +27,14 @@ def check_bucket(bucket: str) -> str:
 def check_key(key: str) -> str:
     """``key``, when it can be put into a request unchanged. Else ``BlobNotFoundError``.
 
-    S3 itself allows empty segments, ``.`` and ``..``; on the way they would be normalised, by one client or another, into
-    another key, so they are refused.
+    S3 itself allows empty segments, ``.`` and ``..``; on the way they would be normalised, by one client or another,
+    into another key, so they are refused.
     """
     if not key or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         raise BlobNotFoundError(
             f"There is no object {quote(key)!r}: a key has 1 to {MAX_KEY_BYTES:,} bytes. Check the key."
         )
-    if _CONTROL.search(key) or not key.isprintable() and not _is_text(key):
+    if _CONTROL.search(key) or not _is_text(key):
         raise BlobNotFoundError(f"The key {quote(key)!r} has control characters: copy the object to a plain name.")
     if any(segment in ("", ".", "..") for segment in key.split("/")):
         raise BlobNotFoundError(

@@ -29,8 +29,8 @@ class S3Upload:
     ``MAX_HELD`` bytes came behind it is a ``StoreError``, and writing twice to one place is a ``ValueError``.
     Thread-safe. It holds ``MAX_HELD`` + (``IN_FLIGHT`` + 1) × ``part_size`` bytes at most.
 
-    ``abort`` removes the parts from S3. A process that dies before leaves a dangling multipart upload, which nobody sees
-    but which takes room: whoever runs the S3 service sweeps such uploads by age.
+    ``abort`` removes the parts from S3. A process that dies before leaves a dangling multipart upload, which nobody
+    sees but which takes room: whoever runs the S3 service sweeps such uploads by age.
     """
 
     def __init__(self, objects: obstore.store.S3Store, request: Request, part_size: int = MIN_PART_SIZE) -> None:
@@ -48,16 +48,17 @@ class S3Upload:
         self._finished = False
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        with self._lock, memoryview(data) as view:
+        kept = data if isinstance(data, bytes) else bytes(data)  # obstore sends it later, and copies nothing
+        with self._lock:
             if offset < self._position:
                 raise ValueError(f"{offset:,} lies before {self._position:,}, which is in S3 already")
-            if not view.nbytes:
+            if not len(kept):
                 return
-            self._size = max(self._size, offset + view.nbytes)
+            self._size = max(self._size, offset + len(kept))
             if offset > self._position:
-                self._hold(offset, bytes(view))
+                self._hold(offset, kept)
                 return
-            self._append(view)
+            self._append(kept)
             while (waiting := self._held.pop(self._position, None)) is not None:
                 self._held_bytes -= len(waiting)
                 self._append(waiting)
@@ -111,10 +112,11 @@ class S3Upload:
     def _append(self, data: Buffer) -> None:
         if self._writer is None:
             raise StoreError(f"{quote(self._request.name)}: the upload is over. Start it again.")
-        if self._position + len(data) > MAX_PARTS * self._part_size:
+        most = MAX_PARTS * self._part_size
+        if self._position + len(data) > most:
             raise StoreError(
-                f"{quote(self._request.name)} would be larger than {format_size(MAX_PARTS * self._part_size)}, which is "
-                "all that one upload of unknown size may hold: write it to a local file first, then upload it."
+                f"{quote(self._request.name)} would be larger than {format_size(most)}, which is all that one "
+                "upload of unknown size may hold: write it to a local file first, then upload it."
             )
         with translated(self._request):
             self._writer.write(data)

@@ -6,6 +6,7 @@ where several processes make it together, and is renamed at ``finish``. So a fil
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -104,9 +105,13 @@ class FileWriter:
     def abort(self) -> None:
         if self._fd < 0:
             return
-        if self._is_ours(self._partial):
-            self._partial.unlink(missing_ok=True)
-        self._close()
+        try:
+            if self._is_ours(self._partial):
+                self._partial.unlink(missing_ok=True)
+        except OSError as error:
+            raise foreign_error(error, str(self._partial)) from error
+        finally:
+            self._close()
 
     def _is_ours(self, path: Path) -> bool:
         """Whether ``path`` names the file that this writer holds: not one that was begun since."""
@@ -188,7 +193,7 @@ class LocalStore:
             raise foreign_error(error, str(final)) from error
         writer = FileWriter(fd, partial, final, top=self._root)
         # Only now, holding the partial file: whoever finishes from here on renames the very file that is held.
-        if not final.exists():
+        if not _is_blob(final):
             return writer
         writer.abort()
         return FinishedWriter(final)
@@ -211,6 +216,13 @@ class LocalStore:
             raise self._not_found(bucket, prefix)
         yield from _walk(directory, "", prefix)
 
+    def unfinished(self, bucket: str) -> Iterator[str]:
+        """The keys of blobs that were begun and neither finished nor aborted, in no order; ``resume`` takes them up."""
+        directory = self._bucket(bucket)
+        for partial in directory.rglob(f".*{_PARTIAL}"):
+            final = partial.with_name(partial.name[1 : -len(_PARTIAL)])
+            yield final.relative_to(directory).as_posix()
+
     def _bucket(self, bucket: str) -> Path:
         if "/" in bucket:
             raise _unusable(bucket, "a bucket is one directory")
@@ -224,7 +236,7 @@ class LocalStore:
 
     def _existing(self, bucket: str, key: str) -> Path:
         path = self._path(bucket, key)
-        if path.is_dir() or not path.exists():
+        if not _is_blob(path):
             raise self._not_found(bucket, key)
         return path
 
@@ -243,7 +255,7 @@ def create_file(path: Path, *, sync: bool = True) -> FileWriter:
     anything else than a regular file; ``sync`` is ``FileWriter``'s.
     """
     try:
-        final = path.resolve()
+        final = Path(os.path.realpath(path))
         mode = final.stat().st_mode if final.exists() else None
     except OSError as error:
         raise foreign_error(error, str(path)) from error
@@ -281,8 +293,16 @@ def _walk(directory: Path, base: str, prefix: str) -> Iterator[str]:
         if name.endswith("/"):
             if key.startswith(prefix) or prefix.startswith(key):
                 yield from _walk(directory / name, key, prefix)
-        elif key.startswith(prefix) and not _is_partial(name) and (directory / name).is_file():
+        elif key.startswith(prefix) and not _is_partial(name) and _is_blob(directory / name):
             yield key
+
+
+def _is_blob(path: Path) -> bool:
+    """Whether something other than a directory is there."""
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError as error:
+        raise foreign_error(error, str(path)) from error
 
 
 def _is_partial(name: str) -> bool:
@@ -321,6 +341,8 @@ def _sync_directory(directory: Path) -> None:
         finally:
             os.close(fd)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # some network and FUSE file systems do that by themselves, or never
+            return
         raise foreign_error(error, str(directory)) from error
 
 

@@ -1,7 +1,7 @@
 """S3, or anything that speaks it: SeaweedFS, Ceph RGW, MinIO, AWS. Options are those of ``S3Options``.
 
-Reads are ranges, each sent with ``If-Match``, so an object that is replaced half-way is noticed and never mixed. Neither
-an event loop nor a thread is needed; any number of threads may use one store. A process that is forked must make its own.
+Reads are ranges, each sent with ``If-Match``, so an object that is replaced half-way is noticed and never mixed.
+No event loop is needed; any number of threads may use one store. A process that is forked must make its own.
 
 S3 User Guide and API Reference: *GetObject* (``Range``, ``If-Match``, ``versionId``), *Multipart upload limits*.
 """
@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import obstore
+import obstore.store
 from obstore.exceptions import BaseError, InvalidPathError
 
 from vmferry.blob import FileBlob, check_range
@@ -254,7 +255,7 @@ class S3Store:
             raise error from refusal
 
     def _check_writable(self, request: Request) -> None:
-        """Tell a missing bucket before hours of work go into its object; whether the bucket may be listed is no matter."""
+        """Tell a missing bucket before hours of work go into its object. Whether it may be listed is no matter."""
         try:
             next(iter(obstore.list(self._reader(request.bucket), prefix=request.key, chunk_size=1)), None)
         except (BaseError, OSError, ValueError) as error:

@@ -44,7 +44,7 @@ _SENTENCES: tuple[tuple[type[VmferryError], str], ...] = (
 
 
 def status_message(error: VmferryError, disk_format: str = "disk image") -> str:
-    """What StatusMessage says of ``error``: who is at fault, AWS's sentence, then ours with the facts and the remedy."""
+    """What StatusMessage says of ``error``: who is at fault, AWS's sentence, then ours with facts and remedy."""
     if isinstance(error, TaskCancelledError):
         return str(error)
     for kind, sentence in _SENTENCES:

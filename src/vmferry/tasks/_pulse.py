@@ -6,6 +6,7 @@ import contextvars
 import threading
 import time
 from types import TracebackType
+from typing import Self
 
 from temporalio import activity
 
@@ -38,7 +39,7 @@ class Pulse:
         """Whether nothing has moved for too long."""
         return time.monotonic() - self._moved_at > self._stall_seconds
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,1 +1,70 @@
-"""."""
+"""The actions of the EC2 API that vmferry has. ``ACTIONS`` says which; the file is botocore's method name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmferry.catalog.places import Place
+from vmferry.ec2.services import Services
+from vmferry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Who asks, where, and what an action may use."""
+
+    account_id: str
+    access_key_id: str
+    region: str
+    """One of ``services.regions``: the scope of the signature."""
+    request_id: str
+    host: str
+    """The endpoint as the caller reached it, ``127.0.0.1:8773``: from the signed ``Host`` header."""
+    services: Services
+
+    @property
+    def place(self) -> Place:
+        """The namespace of everything that the caller can name."""
+        return Place(self.region, self.account_id)
+
+
+Handler = Callable[[RequestContext, Mapping[str, Any]], dict[str, Any]]
+"""From a request in the model's member names, checked, to an answer in the model's member names.
+
+Absent members are absent. An enum may hold any text: the handler decides (``choices``). Runs in a thread of a pool.
+``None`` in the answer is left out, ``[]`` is written. Raises ``Ec2Error``, or any ``VmferryError``.
+"""
+
+Check = Callable[[RequestContext, Mapping[str, Any]], None]
+"""What a DryRun checks: permissions, as a rule nothing else. Changes nothing; raises as a handler does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action: ``ACTION = Action("ImportImage", import_image)``."""
+
+    name: str
+    run: Handler
+    check: Check | None = None
+
+
+ACTIONS: Registry[Action] = Registry(
+    "vmferry.ec2.actions",
+    "ACTION",
+    [
+        "cancel_import_task",
+        "create_tags",
+        "delete_snapshot",
+        "delete_tags",
+        "deregister_image",
+        "describe_availability_zones",
+        "describe_images",
+        "describe_import_image_tasks",
+        "describe_regions",
+        "describe_snapshots",
+        "describe_tags",
+        "import_image",
+    ],
+)

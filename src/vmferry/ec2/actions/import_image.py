@@ -1,4 +1,7 @@
-"""ImportImage: a machine in S3 becomes an AMI. The request is checked and recorded here; a durable task does the work."""
+"""ImportImage: a machine in S3 becomes an AMI.
+
+The request is checked and recorded here; a durable task does the work.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,23 @@ from typing import Any
 from vmferry import appliances, formats
 from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ImportRequest
 from vmferry.ec2.actions import Action, RequestContext
+from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import new_id
 from vmferry.ec2.import_task_views import describe_requested_containers, tag_list
-from vmferry.ec2.tag_specifications import tags_for
+from vmferry.ec2.tag_specifications import check_tag_specifications
 from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreUnavailableError, VmferryError, quote
 from vmferry.stores.s3 import parse_location
 from vmferry.tasks.import_image.devices import MAX_DISKS
 from vmferry.tasks.import_image.stages import Stage
 
+_CHOICES = {
+    "Architecture": ("x86_64", "i386"),
+    "BootMode": ("legacy-bios", "uefi"),
+    "Platform": ("Windows", "Linux"),
+    "Hypervisor": ("xen",),
+    "LicenseType": ("AWS", "BYOL"),
+}
 _EC2_FORMATS = ("OVA", "RAW", "VHD", "VHDX", "VMDK")
 _DEVICE = re.compile(r"/dev/(sd[a-z][0-9]{0,2}|xvd[a-z]{1,2}|hd[a-z][0-9]{0,2}|nvme[0-9]{1,2}n[0-9]{1,2})")
 
@@ -28,7 +39,7 @@ _DEVICE = re.compile(r"/dev/(sd[a-z][0-9]{0,2}|xvd[a-z]{1,2}|hd[a-z][0-9]{0,2}|n
 def import_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
     asked = _read_request(context, request)
-    tags = tags_for(request.get("TagSpecifications"), "import-image-task")
+    tags = _read_tags(request)
     _check_objects(context, asked.containers)
     task = ImportImageTask(
         id=new_id("import-ami-"),
@@ -47,7 +58,7 @@ def import_image(context: RequestContext, request: Mapping[str, Any]) -> dict[st
 def check_import_image(context: RequestContext, request: Mapping[str, Any]) -> None:
     """What a DryRun checks: the parameters, and nothing in S3, as with AWS."""
     _read_request(context, request)
-    tags_for(request.get("TagSpecifications"), "import-image-task")
+    _read_tags(request)
 
 
 ACTION = Action("ImportImage", import_image, check_import_image)
@@ -78,12 +89,15 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> Import
     )
 
 
+def _read_tags(request: Mapping[str, Any]) -> dict[str, str]:
+    allowed = ("import-image-task",)
+    return check_tag_specifications(request.get("TagSpecifications", ()), allowed).get(allowed[0], {})
+
+
 def _check_options(request: Mapping[str, Any]) -> None:
-    _check_choice(request, "Architecture", ("x86_64", "i386"))
-    _check_choice(request, "BootMode", ("legacy-bios", "uefi"))
-    _check_choice(request, "Platform", ("Windows", "Linux"))
-    _check_choice(request, "Hypervisor", ("xen",))
-    _check_choice(request, "LicenseType", ("AWS", "BYOL"))
+    for name, allowed in _CHOICES.items():
+        if value := request.get(name):
+            choose(value, allowed, name)
     if request.get("LicenseType") and request.get("UsageOperation"):
         raise Ec2Error(
             "InvalidParameterCombination", "LicenseType and UsageOperation exclude one another; give one of them."
@@ -99,19 +113,13 @@ def _check_options(request: Mapping[str, Any]) -> None:
         raise Ec2Error("UnsupportedOperation", "vmferry has no License Manager: leave LicenseSpecifications out.")
 
 
-def _check_choice(request: Mapping[str, Any], name: str, choices: Sequence[str]) -> None:
-    value = request.get(name)
-    if value and value.lower() not in {choice.lower() for choice in choices}:
-        listed = " or ".join(choices)
-        raise Ec2Error("InvalidParameterValue", f"Value ({quote(value)}) for parameter {name} is invalid. Use {listed}.")
-
-
 def _read_container(context: RequestContext, given: Mapping[str, Any]) -> DiskContainer:
     bucket, key = _read_source(context, given)
     device = given.get("DeviceName") or None
     if device is not None and not _DEVICE.fullmatch(device):
         raise Ec2Error(
-            "InvalidBlockDeviceMapping", f"Value ({quote(device)}) for parameter DeviceName is invalid. Use e.g. /dev/sdf."
+            "InvalidBlockDeviceMapping",
+            f"Value ({quote(device)}) for parameter DeviceName is invalid. Use e.g. /dev/sdf.",
         )
     return DiskContainer(
         bucket=bucket,
@@ -133,7 +141,9 @@ def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str
             f"A disk container needs exactly one of Url, UserBucket and SnapshotId; it has {what}.",
         )
     if given.get("SnapshotId"):
-        raise Ec2Error("UnsupportedOperation", "vmferry does not import disks from snapshots yet: name an object in S3.")
+        raise Ec2Error(
+            "UnsupportedOperation", "vmferry does not import disks from snapshots yet: name an object in S3."
+        )
     if given.get("Url"):
         try:
             return parse_location(given["Url"], context.services.s3_endpoint)
@@ -141,7 +151,9 @@ def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str
             raise Ec2Error("InvalidParameter", f"Invalid S3 source location | {error}") from error
     for name in ("S3Bucket", "S3Key"):
         if not user_bucket.get(name):
-            raise Ec2Error("MissingParameter", f"The request must contain the parameter DiskContainer.UserBucket.{name}")
+            raise Ec2Error(
+                "MissingParameter", f"The request must contain the parameter DiskContainer.UserBucket.{name}"
+            )
     return user_bucket["S3Bucket"], user_bucket["S3Key"]
 
 
@@ -153,16 +165,20 @@ def _read_format(given: str | None) -> str | None:
         listed = ", ".join(_EC2_FORMATS)
         raise Ec2Error(
             "InvalidParameter",
-            f"Parameter disk-image-size=0 has an invalid format | {quote(given)} is not a disk-image format: use one of {listed}.",
+            "Parameter disk-image-size=0 has an invalid format"
+            f" | {quote(given)} is not a disk-image format: use one of {listed}.",
         )
-    readable = {kind.ec2_name for kind in (*formats.FORMATS.values(), *appliances.PACKAGES.values())}
+    readable = {kind.ec2_name for kind in formats.FORMATS.values()}
+    readable |= {kind.ec2_name for kind in appliances.PACKAGES.values()}
     if name not in readable:
-        raise Ec2Error("UnsupportedOperation", f"vmferry does not read {name} yet: convert the disk to VMDK or raw first.")
+        raise Ec2Error(
+            "UnsupportedOperation", f"vmferry does not read {name} yet: convert the disk to VMDK or raw first."
+        )
     return name
 
 
 def _check_objects(context: RequestContext, containers: Sequence[DiskContainer]) -> None:
-    """Fail in the first second for an object that is not there. An object store that is away is the task's to wait for."""
+    """Fail at once for an object that is not there. For an object store that is away the task waits."""
     store = context.services.objects(context.place)
     for container in containers:
         try:

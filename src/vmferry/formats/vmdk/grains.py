@@ -35,7 +35,7 @@ class GrainReader:
         self._header = header
 
     def copy(self, grains: Numbers, hosts: Numbers, out: memoryview, offset: int) -> None:
-        """Put uncompressed ``grains`` into ``out``: one piece for each run of grains that lie together on both sides."""
+        """Put uncompressed ``grains`` into ``out``, one piece for each run of them that lies together."""
         size, end = self._header.grain_size, offset + len(out)
         together = (np.diff(grains) == 1) & (np.diff(hosts) == size)
         together &= np.arange(1, grains.size) % (_READ_LIMIT // size) != 0
@@ -106,7 +106,7 @@ class GrainReader:
     def _inflate_batch(
         self, data: memoryview, rows: list[tuple[int, int, int]], out: memoryview, offset: int, base: int
     ) -> None:
-        """Inflate the streams in ``data`` (which lies at host offset ``base``): ``rows`` say from, to, place in ``out``.
+        """Inflate the streams in ``data``, which lies at host offset ``base``; ``rows`` are from, to, place in ``out``.
 
         The hottest loop of the reader: what can be done outside of it is.
         """
@@ -122,7 +122,7 @@ class GrainReader:
                 raise self._undecodable(data[begin:stop], offset + place, base + begin - _MARKER) from error
 
     def _inflate_edge(self, stream: memoryview, out: memoryview, offset: int, place: int) -> None:
-        """Inflate a grain that sticks out of ``out``, or is the disk's short last one, and put in what belongs there."""
+        """Inflate a grain that sticks out of ``out``, or is the disk's short last one, and copy what belongs there."""
         size = self._header.grain_size
         piece = zlib_decompress(stream, size)
         if len(piece) not in (size, self._header.size - offset - place):

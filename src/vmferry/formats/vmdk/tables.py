@@ -55,6 +55,8 @@ class GrainTables:
         self._directory = directory
         self._regions: dict[int, _Region] = {}
         self._lock = threading.Lock()
+        ends = [high for _, high in directory.reserved] + (directory.tables[-1:] + TABLE_SECTORS).tolist()
+        self._metadata_end = max(ends)
         self._claims = None if header.compressed else GrainClaims(blob, header)
 
     def entries(self, first: int, last: int) -> Entries:
@@ -175,15 +177,18 @@ class GrainTables:
         marker says the rest when it is read.
         """
         header = self._header
-        rows, columns = np.nonzero(entries >= header.lowest_pointer)
-        if not rows.size:
+        stored = entries[entries >= header.lowest_pointer]
+        if not stored.size:
             return
-        sectors = entries[rows, columns].astype(np.int64)
-        grains = numbers[rows] + columns
         length = 1 if header.compressed else header.grain_sectors
+        if stored.min() >= self._metadata_end and (int(stored.max()) + length) * SECTOR <= header.data_end:
+            return  # the usual file: all grains lie behind all tables
+        rows, columns = np.nonzero(entries >= header.lowest_pointer)
+        sectors = stored.astype(np.int64)
+        grains = numbers[rows] + columns
         ends = (sectors + length) * SECTOR
-        if not header.compressed and grains[-1] == header.grain_count - 1:
-            ends[-1] -= header.grain_count * header.grain_size - header.size
+        if not header.compressed:  # the disk's last grain may be stored as far as the disk goes
+            ends[grains == header.grain_count - 1] -= header.grain_count * header.grain_size - header.size
         outside = ends > header.data_end
         if outside.any():
             self._refuse(outside, sectors, grains, "past the end of the data; the file may be cut short")
@@ -191,9 +196,8 @@ class GrainTables:
         for low, high in self._directory.reserved:
             inside |= (sectors < high) & (sectors + length > low)
         tables = self._directory.tables
-        if tables.size and sectors.min() < tables[-1] + TABLE_SECTORS and sectors.max() + length > tables[0]:
-            before = np.searchsorted(tables, sectors + length) - 1  # the last table that starts before the grain ends
-            inside |= (before >= 0) & (tables[before] + TABLE_SECTORS > sectors)
+        before = np.searchsorted(tables, sectors + length) - 1  # the last table that starts before the grain ends
+        inside |= (before >= 0) & (tables[before] + TABLE_SECTORS > sectors)
         if inside.any():
             self._refuse(inside, sectors, grains, "inside the file's own header or tables")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,15 +19,15 @@ from vmferry.catalog.import_tasks import COMPLETED as TASK_COMPLETED
 from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportImageTask, Slice
 from vmferry.catalog.snapshots import PENDING, Snapshot
 from vmferry.convert import copy, plan_slices
-from vmferry.errors import OutOfSpaceError, UnsafeDiskError, quote
-from vmferry.formats.qcow2 import Layout, Qcow2Writer
+from vmferry.errors import StoreError, UnsafeDiskError, quote
+from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.machine import Firmware
 from vmferry.stores import ResumableBlobWriter
 from vmferry.tasks import Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import Pulse
 from vmferry.tasks.import_image.devices import choose_root, name_devices
-from vmferry.tasks.import_image.source import OpenSources, Source
+from vmferry.tasks.import_image.source import OpenSources, Source, SourceDisk
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
 from vmferry.units import format_size, to_gib
@@ -58,11 +59,13 @@ class ImportImageActivities:
             task = self._tasks.get(task_id)
             with self._sources.borrow(task) as source:
                 facts = self._find_facts(task, source)
+                # First what the source is: a second run then reads the same bytes and keeps the same ids.
+                self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
                 slices = [piece for i, found in enumerate(facts.disks) for piece in _slices(source, found, i)]
                 self._check_room(sum(piece.data for piece in slices))
                 self._tasks.plan(task_id, slices)
                 self._begin_snapshots(task, facts)
-                self._tasks.advance(task_id, Stage.VALIDATED.message, Stage.VALIDATED.first, facts)
+                self._tasks.advance(task_id, Stage.VALIDATED.message, Stage.VALIDATED.first)
                 verified = [i for i, found in enumerate(facts.disks) if _source_disk(source, found).digest is not None]
             steps = [SliceStep(task_id, p.disk, p.number, p.start, p.end) for p in self._tasks.slices(task_id)]
             return Plan(task_id, steps, verified)
@@ -74,11 +77,18 @@ class ImportImageActivities:
         with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse() as pulse:
             self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
             with self._sources.borrow(task) as source, self._unfinished_image(task, step.disk) as target:
-                found = task.facts.disks[step.disk]
-                disk = _source_disk(source, found).disk
-                writer = Qcow2Writer(target, self._layout(source, found))
+                opened = _source_disk(source, task.facts.disks[step.disk])
+                writer = Qcow2Writer(target, source.layout(opened))
                 record = _Recorder(self._services, step, pulse)
-                copy(disk, writer, step.start, step.end, workers=_COPY_THREADS, progress=record, cancelled=pulse.stop)
+                copy(
+                    opened.disk,
+                    writer,
+                    step.start,
+                    step.end,
+                    workers=_COPY_THREADS,
+                    progress=record,
+                    cancelled=pulse.stop,
+                )
                 _raise_if_stopped(pulse)
                 target.detach()
                 record.finish()
@@ -106,10 +116,8 @@ class ImportImageActivities:
             task = self._tasks.get(task_id)
             with self._sources.borrow(task) as source:
                 for index, found in enumerate(task.facts.disks):
-                    snapshot = self._snapshot(found.snapshot_id)
-                    if not self._services.images.exists(snapshot.bucket, snapshot.key):
-                        with self._unfinished_image(task, index) as target:
-                            Qcow2Writer(target, self._layout(source, found)).finish()
+                    with self._unfinished_image(task, index) as target:
+                        Qcow2Writer(target, source.layout(_source_disk(source, found))).finish()
                     self._tasks.mark_disk(task_id, index, "completed")
                     pulse.moved()
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
@@ -132,7 +140,8 @@ class ImportImageActivities:
             self._tasks.fail(step.task_id, step.reason)
             self._sources.forget(step.task_id)
             for snapshot in self._services.catalog.snapshots.of_task(step.task_id):
-                self._services.images.discard(snapshot.bucket, snapshot.key)
+                self._services.images.resume(snapshot.bucket, snapshot.key).abort()
+                self._services.images.delete(snapshot.bucket, snapshot.key)
                 self._services.catalog.snapshots.discard(snapshot.id)
             self._tasks.mark_deleted(step.task_id)
 
@@ -152,7 +161,7 @@ class ImportImageActivities:
             raise UnsafeDiskError("The machine has no disk with contents: export it again with its disks.")
         boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
         asked = _asked_devices(task, source)
-        root = choose_root([facts.bootable for facts in boots], asked)
+        root = choose_root([facts.bootability for facts in boots], asked)
         names = name_devices(root, asked)
         order = [root, *(i for i in range(len(source.disks)) if i != root)]
         known = [found.snapshot_id for found in task.facts.disks]
@@ -171,7 +180,7 @@ class ImportImageActivities:
                     status="active",
                 )
             )
-        firmware = boots[root].firmware or (source.machine.firmware if source.machine else None) or Firmware.BIOS
+        firmware = _choose_firmware(source, boots[root].firmwares)
         return ImportFacts(
             pins=tuple(source.pins),
             disks=tuple(disks),
@@ -182,11 +191,11 @@ class ImportImageActivities:
         )
 
     def _check_room(self, needed: int) -> None:
-        free = self._services.images.free_space()
+        free = shutil.disk_usage(self._services.config.images_dir).free
         if needed > free:
-            raise OutOfSpaceError(
+            raise StoreError(
                 f"The disks hold {format_size(needed)} of data, but {quote(self._services.config.images_dir)} has "
-                f"{format_size(free)} free: make room on its file system."
+                f"{format_size(free)} free: make room on its file system and import again."
             )
 
     def _begin_snapshots(self, task: ImportImageTask, facts: ImportFacts) -> None:
@@ -212,7 +221,7 @@ class ImportImageActivities:
         return snapshot
 
     @contextmanager
-    def _unfinished_image(self, task: ImportImageTask, disk: int) -> Any:
+    def _unfinished_image(self, task: ImportImageTask, disk: int) -> Iterator[ResumableBlobWriter]:
         """The unfinished disk image of a disk; whatever happens, this process lets go of it in the end."""
         snapshot = self._snapshot(task.facts.disks[disk].snapshot_id)
         target: ResumableBlobWriter = self._services.images.resume(snapshot.bucket, snapshot.key)
@@ -220,9 +229,6 @@ class ImportImageActivities:
             yield target
         finally:
             target.detach()
-
-    def _layout(self, source: Source, found: ImportedDisk) -> Layout:
-        return source.layout(_source_disk(source, found))
 
 
 class _Recorder:
@@ -258,8 +264,16 @@ def _raise_if_stopped(pulse: Pulse) -> None:
     raise ApplicationError("the worker is shutting down, or the step moved nothing for too long", type="Interrupted")
 
 
-def _source_disk(source: Source, found: ImportedDisk) -> Any:
+def _source_disk(source: Source, found: ImportedDisk) -> SourceDisk:
     return next(disk for disk in source.disks if (disk.container, disk.name) == (found.container, found.name))
+
+
+def _choose_firmware(source: Source, firmwares: Sequence[Firmware]) -> Firmware:
+    """What the disk can be started with; where that is both or unknown, what the appliance says; BIOS at last."""
+    said = source.machine.firmware if source.machine else None
+    if said is not None and (said in firmwares or not firmwares):
+        return said
+    return firmwares[0] if firmwares else Firmware.BIOS
 
 
 def _asked_devices(task: ImportImageTask, source: Source) -> list[str | None]:
@@ -275,7 +289,7 @@ def _asked_devices(task: ImportImageTask, source: Source) -> list[str | None]:
 
 def _slices(source: Source, found: ImportedDisk, disk: int) -> list[Slice]:
     opened = _source_disk(source, found)
-    planned = plan_slices(opened.disk.extents(), granularity=1 << 16)
+    planned = plan_slices(opened.disk.extents(), opened.disk.size, Qcow2Writer.granularity)
     return [Slice(disk, number, piece.start, piece.end, piece.data) for number, piece in enumerate(planned)]
 
 

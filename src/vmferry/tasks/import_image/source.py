@@ -12,8 +12,8 @@ from vmferry import appliances, formats
 from vmferry.blob import Blob
 from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ObjectPin
 from vmferry.disk import Disk
-from vmferry.errors import UnknownFormatError, quote
 from vmferry.formats import Format
+from vmferry.formats.qcow2.layout import Layout
 from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin
 from vmferry.tasks import Services
@@ -45,6 +45,15 @@ class Source:
     machine: Machine | None = None
     """The first appliance's."""
     _open: list[Blob | Appliance | Disk] = field(default_factory=list)
+    _layouts: dict[int, Layout] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def layout(self, disk: SourceDisk) -> Layout:
+        """Where everything of ``disk`` goes in its qcow2. Made once: it takes a pass over the disk's map."""
+        with self._lock:
+            if id(disk) not in self._layouts:
+                self._layouts[id(disk)] = Layout(disk.disk.size, disk.disk.extents())
+            return self._layouts[id(disk)]
 
     def close(self) -> None:
         """Close everything, the innermost first."""

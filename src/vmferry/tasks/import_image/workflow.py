@@ -18,7 +18,9 @@ _ENDLESS = timedelta(days=3650)
 _SILENCE = timedelta(seconds=10)
 """How long a worker may be silent before its step is given to another."""
 
-_RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=30))
+_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=30)
+)
 
 _SLICES_IN_FLIGHT = 32
 """More than all workers of a host take at once; keeps the workflow server's queue short."""

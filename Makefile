@@ -1,0 +1,42 @@
+# vmferry's commands for developers. Each calls `setup`, which does nothing when all is there.
+
+# Programs of the virtual environment, by path: nothing needs to be activated.
+BIN := .venv/bin
+# Test processes: each server test starts a whole server, so few are quicker than many.
+WORKERS ?= 2
+# Examples that `make fuzz` gives each property test.
+EXAMPLES ?= 2000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit check bench fuzz clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup:  ## make .venv with vmferry and all that the other targets need; twice does nothing
+	@tools/setup
+
+demo: setup  ## a real machine's way from OVA through S3 to an AMI that boots; KEEP=1 leaves the server up
+	@$(BIN)/python tools/demo.py
+
+test: setup  ## every test; with CI=true a skipped test is a failed one
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST)
+
+unit: setup  ## the fast tests, under a minute
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not server and not slow" $(PYTEST)
+
+check: setup  ## formatting, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup  ## measure against qemu-img and the other peers, same input, same machine
+	@$(BIN)/python tools/bench.py $(BENCH)
+
+fuzz: setup  ## the property tests, each with EXAMPLES=2000 examples
+	@$(BIN)/pytest -n $(WORKERS) -m hypothesis --fuzz-examples $(EXAMPLES) --timeout 0 $(PYTEST)
+
+clean:  ## remove what was built; .venv stays
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests tools -name __pycache__ -prune -exec rm -rf {} +

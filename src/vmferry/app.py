@@ -1,0 +1,317 @@
+"""The composition root: from a configuration to a running server, or to a worker's services.
+
+``serve`` is the life of a server: lock, catalog, children (SeaweedFS, Temporal, workers), dispatcher, gateway; then it
+waits for SIGTERM or Ctrl-C and ends all that in reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from vmferry.aws.signature import Credential
+from vmferry.catalog import Catalog, open_catalog
+from vmferry.catalog.accounts import AccessKey, new_access_key
+from vmferry.catalog.places import Place
+from vmferry.config import Config
+from vmferry.ec2.gateway import create_gateway
+from vmferry.ec2.services import Services as Ec2Services
+from vmferry.embedded import seaweedfs, temporal
+from vmferry.embedded.child import Command
+from vmferry.embedded.lock import DataDirectoryLock
+from vmferry.embedded.ports import check_free, load_ports
+from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
+from vmferry.errors import ConfigError, quote
+from vmferry.runtime.dispatcher import Dispatcher
+from vmferry.runtime.worker import run_worker
+from vmferry.stores import Store
+from vmferry.stores.local import LocalStore
+from vmferry.stores.s3 import S3Options, S3Store
+from vmferry.tasks import Services
+
+_SHUTDOWN_SECONDS = 2
+"""How long requests in flight may take once the server is told to end."""
+
+
+def open_services(config: Config, s3_endpoint: str) -> Services:
+    """What tasks and actions work with, over the catalog and the stores of ``config``."""
+    catalog = open_catalog(config.catalog_url)
+
+    @lru_cache(maxsize=64)
+    def objects(place: Place) -> Store:
+        key = catalog.accounts.of_account(place.account_id)
+        if key is None:
+            raise ConfigError(f"The account {quote(place.account_id)} has no access key.")
+        return S3Store(
+            S3Options(
+                endpoint=s3_endpoint,
+                access_key_id=key.access_key_id,
+                secret_access_key=key.secret_access_key,
+                region=place.region,
+                allow_http=True,
+            )
+        )
+
+    config.images_dir.mkdir(parents=True, exist_ok=True)
+    return Services(config=config, catalog=catalog, objects=objects, images=LocalStore(config.images_dir))
+
+
+def work(config: Config, temporal_address: str, s3_endpoint: str) -> None:
+    """Be a worker until SIGTERM."""
+    configure_logs()
+    run_worker(open_services(config, s3_endpoint), temporal_address)
+
+
+def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
+    """Be a server until SIGTERM or Ctrl-C. ``on_ready`` is told how to reach it, once it can be reached.
+
+    Raises ``ConfigError`` when another server has the data directory, a port is taken, or a child does not start.
+    """
+    configure_logs()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it starts; later the event loop takes it
+    with ExitStack() as life:
+        life.enter_context(DataDirectoryLock(config.data_dir))
+        listener = life.enter_context(_listen(config))
+        catalog = open_catalog(config.catalog_url)
+        life.callback(catalog.close)
+        catalog.migrate()
+        key = _first_account(config, catalog)
+        children = _Children(config, catalog)
+        life.callback(children.supervisor.stop)
+        children.start()
+        services = open_services(config, children.s3_endpoint)
+        _sweep_images(services)
+        dispatcher = Dispatcher(services, children.temporal_address)
+        life.callback(dispatcher.stop)
+        dispatcher.start()
+        facts = _facts(config, listener, key, children.s3_endpoint)
+        life.callback(lambda: config.endpoint_path.unlink(missing_ok=True))
+        application = _application(config, services, children, dispatcher)
+        asyncio.run(_run_http(application, listener, lambda: _announce(config, facts, on_ready)))
+
+
+class _Children:
+    """The child processes of a server."""
+
+    def __init__(self, config: Config, catalog: Catalog) -> None:
+        self._config = config
+        self._ports = load_ports(config.data_dir, (*seaweedfs.PORT_NAMES, *temporal.PORT_NAMES))
+        identities = [
+            seaweedfs.Identity(key.account_id, key.access_key_id, key.secret_access_key)
+            for key in catalog.accounts.all()
+        ]
+        objects = seaweedfs.SeaweedFS(config.data_dir, identities, self._ports)
+        workflows = temporal.TemporalServer(config.data_dir, self._ports)
+        self.s3_endpoint = objects.endpoint
+        self.temporal_address = workflows.address
+        workers = [self._worker(number) for number in range(1, config.workers + 1)]
+        self.supervisor = Supervisor([objects.service(), workflows.service(), *workers], config.data_dir / "run")
+
+    def start(self) -> None:
+        """End what an earlier server left behind, then start all, and wait until they are ready."""
+        end_leftovers(self._config.data_dir / "run")
+        check_free(self._ports, self._config.data_dir)
+        self.supervisor.start()
+
+    def _worker(self, number: int) -> Service:
+        name = f"worker-{number}"
+        argv = (
+            sys.executable,
+            "-m",
+            "vmferry",
+            "worker",
+            f"--data-dir={self._config.data_dir}",
+            f"--temporal={self.temporal_address}",
+            f"--s3-endpoint={self.s3_endpoint}",
+        )
+        log = self._config.log_dir / f"{name}.log"
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # arenas per thread would hold on to every big buffer
+        command = Command(name, argv, self._config.data_dir, log, environment)
+        return Service(command, is_ready=lambda: True, order=1, stop_seconds=6)
+
+
+def configure_logs() -> None:
+    """Structured lines on stderr; one per request, one per thing that went wrong."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _listen(config: Config) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"Port {config.port} on {quote(config.host)} cannot be listened on: {error.strerror}. "
+            "Choose another with --port, or 0 for any."
+        ) from error
+    return listener
+
+
+def _first_account(config: Config, catalog: Catalog) -> AccessKey:
+    """The keys in ``credentials.json``; made at random, with their account, at the first start."""
+    path = config.credentials_path
+    if path.exists():
+        try:
+            key = AccessKey(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{quote(path)} does not hold an account's keys: {quote(error)}.") from error
+    else:
+        key = new_access_key()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(
+                {
+                    "access_key_id": key.access_key_id,
+                    "secret_access_key": key.secret_access_key,
+                    "account_id": key.account_id,
+                },
+                file,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+    catalog.accounts.add(key)
+    return key
+
+
+def _sweep_images(services: Services) -> None:
+    """Remove unfinished disk images that no task goes on with: a worker that was cut off can leave one."""
+    wanted = {
+        (snapshot.bucket, snapshot.key)
+        for task_id in services.catalog.import_tasks.unfinished()
+        for snapshot in services.catalog.snapshots.of_task(task_id)
+    }
+    for region in services.config.regions:
+        for key in list(services.images.unfinished(region)):
+            if (region, key) not in wanted:
+                services.images.resume(region, key).abort()
+
+
+def _facts(config: Config, listener: socket.socket, key: AccessKey, s3_endpoint: str) -> dict[str, Any]:
+    host, port = listener.getsockname()[:2]
+    return {
+        "ready": True,
+        "endpoint": f"http://{host}:{port}",
+        "s3_endpoint": s3_endpoint,
+        "access_key_id": key.access_key_id,
+        "secret_access_key": key.secret_access_key,
+        "region": config.default_region,
+        "account_id": key.account_id,
+        "data_dir": str(config.data_dir),
+        "pid": os.getpid(),
+    }
+
+
+def _announce(config: Config, facts: dict[str, Any], on_ready: Callable[[dict[str, Any]], None]) -> None:
+    """Say how to reach the server: in the data directory, for ``vmferry env``, and to whoever started it."""
+    fresh = config.endpoint_path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({name: value for name, value in facts.items() if name != "ready"}, file)
+    fresh.replace(config.endpoint_path)
+    on_ready(facts)
+
+
+def _application(config: Config, services: Services, children: _Children, dispatcher: Dispatcher) -> Starlette:
+    def lookup(access_key_id: str, /) -> Credential | None:
+        key = services.catalog.accounts.find(access_key_id)
+        return None if key is None else Credential(key.secret_access_key, key.account_id)
+
+    def health(_: Request) -> JSONResponse:
+        statuses = children.supervisor.status()
+        shown = {status.name: {"state": status.state.value, "restarts": status.restarts} for status in statuses}
+        healthy = all(entry["state"] == "ready" for entry in shown.values())
+        return JSONResponse({"healthy": healthy, "services": shown}, 200 if healthy else 503)
+
+    gateway = create_gateway(
+        lookup,
+        Ec2Services(
+            regions=config.regions,
+            catalog=services.catalog,
+            objects=services.objects,
+            s3_endpoint=children.s3_endpoint,
+            images=services.images,
+            wake=dispatcher.wake,
+        ),
+    )
+    return Starlette(routes=[Route("/healthz", health), Mount("/", app=gateway)])
+
+
+async def _run_http(application: Starlette, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Answer requests on ``listener`` until SIGTERM or SIGINT."""
+    settings = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    server = _Server(settings, announce)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.end)
+    await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, ended by our own signal handlers, and telling when it can be reached."""
+
+    def __init__(self, settings: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(settings)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._announce()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self) -> None:
+        """End after the requests in flight; at once when asked again."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def snapshot_path(config: Config, snapshot_id: str) -> Path:
+    """Where the disk image of a snapshot lies. Raises ``ConfigError``, ``BlobNotFoundError``."""
+    catalog_path = config.data_dir / "catalog.sqlite"
+    if not catalog_path.exists():
+        raise ConfigError(f"{quote(config.data_dir)} is not a vmferry data directory: it has no catalog.")
+    catalog = open_catalog(config.catalog_url)
+    try:
+        snapshot = catalog.snapshots.find(snapshot_id)
+    finally:
+        catalog.close()
+    if snapshot is None:
+        raise ConfigError(f"There is no snapshot {quote(snapshot_id)} in {quote(config.data_dir)}.")
+    return Path(LocalStore(config.images_dir).locate(snapshot.bucket, snapshot.key))

@@ -1,0 +1,230 @@
+"""EC2's Query dialect, read by the model: a form → a dict in the model's member names, checked.
+
+Keys are paths: ``DiskContainer.1.UserBucket.S3Bucket``. Lists are always flat and ordered by their numbers; gaps,
+``X.0`` and a plain ``X`` are tolerated. What the model does not know is refused, never dropped. An empty value of
+anything but a free string counts as absent. Enums are not checked here: the action says what it takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from vmferry.aws.errors import ApiError
+from vmferry.aws.model import Kind, Member, Shape
+from vmferry.errors import quote
+
+MAX_PARAMETERS = 10_000
+MAX_KEY_LENGTH = 512
+MAX_DEPTH = 16
+MAX_LIST = 1_000
+
+_ENVELOPE = frozenset({"Action", "Version", "AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion"})
+"""Parameters of the protocol, which no action sees; ``X-Amz-…`` besides."""
+_WORDS = frozenset({"Architecture", "BootMode", "Hypervisor", "LicenseType", "Platform", "RoleName", "UsageOperation"})
+"""Enums that the model has as plain strings. Packer sends ``Platform=`` and means none."""
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_BITS = {Kind.INTEGER: 31, Kind.LONG: 63}
+
+
+def parse_form(*sources: bytes) -> dict[str, str]:
+    """The parameters of a body and a query string, percent-decoded, UTF-8; a key may occur once in all.
+
+    Raises ``ApiError``: ``MalformedQueryString``, ``InvalidCharacter``.
+    """
+    form: dict[str, str] = {}
+    for source in sources:
+        for key, value in _pairs(source):
+            if len(key) > MAX_KEY_LENGTH:
+                raise ApiError("MalformedQueryString", f"A parameter's name is longer than {MAX_KEY_LENGTH} characters")
+            if key in form:
+                raise ApiError("MalformedQueryString", f"The parameter {quote(key)} occurs more than once")
+            if _UNPRINTABLE.search(value):
+                raise ApiError("InvalidCharacter", f"The value of {quote(key)} has a character that XML cannot carry")
+            form[key] = value
+    return form
+
+
+def _pairs(source: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(source.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except UnicodeDecodeError as error:
+        raise ApiError("MalformedQueryString", "The query string is not UTF-8") from error
+    except ValueError as error:
+        raise ApiError("MalformedQueryString", f"The query string has over {MAX_PARAMETERS:,} parameters") from error
+
+
+def parse_request(shape: Shape, form: Mapping[str, str]) -> dict[str, Any]:
+    """What ``form`` asks, as ``shape`` (an operation's input) names it: str, bool, int, float, aware datetimes, bytes.
+
+    Raises ``ApiError``: ``UnknownParameter``, ``MissingParameter``, ``InvalidParameterValue``,
+    ``MalformedQueryString``; the parameter is named as it stood in the request.
+    """
+    root = _Node()
+    for key, value in form.items():
+        if key not in _ENVELOPE and not key.lower().startswith("x-amz-"):
+            root.insert(key, value)
+    return _structure(shape, root, "")
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree of keys: the value given to it, and what lies below it."""
+
+    value: str | None = None
+    children: dict[str, _Node] = field(default_factory=dict)
+
+    def insert(self, key: str, value: str) -> None:
+        parts = key.split(".")
+        if len(parts) > MAX_DEPTH:
+            raise ApiError("MalformedQueryString", f"The parameter {quote(key)} is deeper than {MAX_DEPTH} levels")
+        node = self
+        for part in parts:
+            node = node.children.setdefault(part, _Node())
+        node.value = value
+
+
+def _structure(shape: Shape, node: _Node, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, child in node.children.items():
+        member = shape.requested.get(key)
+        if member is None:
+            raise _unknown(path + key, key, shape.requested)
+        value = _value(member.shape, child, path + key)
+        if value is not None and not (value == "" and key in _WORDS):
+            found[member.name] = value
+    for name in shape.required:
+        if name not in found:
+            wire = shape.members[name].request_name
+            raise ApiError("MissingParameter", f"The request must contain the parameter {quote(path + wire)}")
+    return found
+
+
+def _value(shape: Shape, node: _Node, path: str) -> Any:
+    """The value at ``node``, or ``None`` where it counts as absent."""
+    if shape.kind is Kind.LIST:
+        return _list(shape, node, path)
+    if shape.kind is Kind.STRUCTURE:
+        if node.value:
+            raise ApiError("InvalidParameterValue", f"The parameter {quote(path)} is a structure and takes no value")
+        return _structure(shape, node, path + ".") if node.children else None
+    if node.children:
+        raise _unknown(f"{path}.{next(iter(node.children))}", "", {})
+    return _scalar(shape, node.value or "", path)
+
+
+def _list(shape: Shape, node: _Node, path: str) -> list[Any] | None:
+    assert shape.element is not None  # every list of the model has one
+    if len(node.children) > MAX_LIST:
+        raise _invalid(f"{len(node.children):,} entries", path, shape, f"At most {MAX_LIST:,} are allowed.")
+    values: list[Any] = []
+    for place, child in _elements(node, path):
+        value = _value(shape.element, child, place)
+        if value is not None:
+            values.append(value)
+    if not values:
+        return None
+    if shape.maximum is not None and len(values) > shape.maximum:
+        raise _invalid(f"{len(values):,} entries", path, shape, f"At most {shape.maximum:,.0f} are allowed.")
+    return values
+
+
+def _elements(node: _Node, path: str) -> Iterator[tuple[str, _Node]]:
+    """A list's nodes and their paths in the order of their numbers; a value given to the bare name comes first."""
+    if node.value:
+        yield path, _Node(node.value)
+    for number in node.children:
+        if not (number.isascii() and number.isdigit() and len(number) <= 9):
+            raise _unknown(f"{path}.{number}", number, {})
+    for number in sorted(node.children, key=int):
+        yield f"{path}.{number}", node.children[number]
+
+
+def _scalar(shape: Shape, text: str, path: str) -> Any:
+    if shape.kind is Kind.STRING:
+        return None if text == "" and shape.enum else text
+    if text == "":
+        return None
+    read, expected = _SCALARS[shape.kind]
+    try:
+        value = read(text)
+    except (ValueError, OverflowError) as error:
+        raise _invalid(text, path, shape, f"Expected {expected}.") from error
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        _check_range(value, text, path, shape)
+    return value
+
+
+def _check_range(value: float, text: str, path: str, shape: Shape) -> None:
+    if (bits := _BITS.get(shape.kind)) and not -(1 << bits) <= value < 1 << bits:
+        raise _invalid(text, path, shape, f"Expected an integer of {bits + 1} bits.")
+    low, high = shape.minimum, shape.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = [f"at least {low:.0f}"] if low is not None else []
+        bounds += [f"at most {high:.0f}"] if high is not None else []
+        raise _invalid(text, path, shape, f"Expected {' and '.join(bounds)}.")
+
+
+def _boolean(text: str) -> bool:
+    """AWS's clients write ``true``; people write ``True``."""
+    if (lower := text.lower()) not in {"true", "false"}:
+        raise ValueError(text)
+    return lower == "true"
+
+
+def _integer(text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    if not _NUMBER.fullmatch(text) or not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
+def _timestamp(text: str) -> datetime:
+    """ISO 8601 with a date at least; without an offset it is UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _blob(text: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except binascii.Error as error:
+        raise ValueError(text) from error
+
+
+_SCALARS: Mapping[Kind, tuple[Callable[[str], Any], str]] = {
+    Kind.BOOLEAN: (_boolean, "true or false"),
+    Kind.INTEGER: (_integer, "an integer"),
+    Kind.LONG: (_integer, "an integer"),
+    Kind.FLOAT: (_float, "a number"),
+    Kind.DOUBLE: (_float, "a number"),
+    Kind.TIMESTAMP: (_timestamp, "a time such as 2026-11-23T10:00:00Z"),
+    Kind.BLOB: (_blob, "base64"),
+}
+
+
+def _invalid(value: str, path: str, shape: Shape, why: str) -> ApiError:
+    shown = "…" if shape.sensitive else quote(value)
+    return ApiError("InvalidParameterValue", f"Value ({shown}) for parameter {quote(path)} is invalid. {why}")
+
+
+def _unknown(path: str, key: str, known: Mapping[str, Member] | Iterable[str]) -> ApiError:
+    message = f"The parameter {quote(path)} is not recognized"
+    if close := difflib.get_close_matches(key[:64], list(known), n=3, cutoff=0.6):
+        message += f" | did you mean {' or '.join(close)}?"
+    return ApiError("UnknownParameter", message)

@@ -1,0 +1,117 @@
+"""What a person or a script sees: bars on a terminal, plain lines elsewhere, JSON where asked for, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from vmferry.errors import quote
+from vmferry.units import format_size
+
+_PLAIN_SECONDS = 5.0
+"""How often a line is printed where there is no terminal for a bar."""
+_JSON_SECONDS = 1.0
+
+
+def print_error(message: str) -> None:
+    """``vmferry: message`` on stderr, in one line."""
+    line = " ".join(message.split())
+    print(f"vmferry: {line}", file=sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, default=str), flush=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """A table on stdout; ``empty`` where there is nothing in it. Where stdout is no terminal: tabs, no frame."""
+    if not rows:
+        print(empty)
+        return
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(quote(cell) if cell is not None else "-" for cell in row))
+        return
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(quote(cell)) if cell is not None else "-" for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def show_progress(what: str, total: int, *, as_json: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show how far something is, on stderr: calls to the function yielded say how many more bytes are done.
+
+    Called by one thread at a time.
+    """
+    if as_json:
+        yield _JsonLines(what, total)
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(escape(what), total=total)
+            yield lambda done: bar.advance(task, done)
+    else:
+        yield _PlainLines(what, total)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+class _PlainLines:
+    """A line now and then."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._begun = self._said = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        now = time.monotonic()
+        if now - self._said < _PLAIN_SECONDS:
+            return
+        self._said = now
+        percent = 100 * self._done // max(self._total, 1)
+        rate = self._done / (now - self._begun)
+        left = (self._total - self._done) / max(rate, 1)
+        line = f"{self._what}: {percent}% of {format_size(self._total)}, {format_size(rate)}/s, {left:.0f} s left"
+        print(line, file=sys.stderr, flush=True)
+
+
+class _JsonLines:
+    """A JSON object a line, on stderr, so that stdout holds the one document of the end."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._said = 0.0
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        now = time.monotonic()
+        if now - self._said >= _JSON_SECONDS or self._done >= self._total:
+            self._said = now
+            facts = {"progress": self._what, "done": self._done, "total": self._total}
+            print(json.dumps(facts), file=sys.stderr, flush=True)

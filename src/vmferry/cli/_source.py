@@ -1,0 +1,40 @@
+"""What ``convert`` and ``inspect`` read: a local file, or an object in S3."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vmferry.blob import Blob, FileBlob
+from vmferry.errors import ConfigError, quote
+
+_SCHEME = "s3://"
+
+
+def open_source(source: str) -> Blob:
+    """The blob at a path or at ``s3://bucket/key``. Raises ``StoreError``, ``ConfigError``."""
+    if not source.startswith(_SCHEME):
+        return FileBlob(Path(source))
+    from vmferry.stores.s3 import S3Options, S3Store, parse_location
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    bucket, key = parse_location(source, endpoint)
+    options = S3Options(
+        endpoint=endpoint,
+        access_key_id=os.environ.get("AWS_ACCESS_KEY_ID"),
+        secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY"),
+        session_token=os.environ.get("AWS_SESSION_TOKEN"),
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        allow_http=bool(endpoint and endpoint.startswith("http://")),
+    )
+    options.check()
+    return S3Store(options).open(bucket, key)
+
+
+def check_local(target: str) -> Path:
+    """``target`` as a local path. Raises ``ConfigError`` for an S3 URL: only local files are written."""
+    if target.startswith(_SCHEME):
+        raise ConfigError(
+            f"{quote(target)}: conversions are written to local files; copy the result up with `aws s3 cp`."
+        )
+    return Path(target)

@@ -1,0 +1,125 @@
+"""``vmferry import``: upload, import, follow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vmferry.cli._client import ApiError, Clients, api_errors, open_clients
+from vmferry.cli._output import print_json, show_progress
+from vmferry.config import default_data_dir
+from vmferry.errors import BlobNotFoundError, ConfigError, quote
+from vmferry.units import format_duration
+
+DEFAULT_BUCKET = "vmferry-imports"
+"""Where files go when no bucket is named; made when it is not there, but never at AWS."""
+
+_LOOK_SECONDS = 1.0
+_AWS_LOOK_SECONDS = 5.0
+
+
+def import_machine(
+    source: str = typer.Argument(metavar="SRC", help="An OVA or disk image: a file, or s3://bucket/key."),
+    bucket: str = typer.Option(None, help=f"Bucket to upload a file to. [default: {DEFAULT_BUCKET}]"),
+    key: str = typer.Option(None, help="Key to upload it to. [default: the file's name]"),
+    image_format: str = typer.Option(None, "--format", help="OVA, VMDK or RAW. [default: what the bytes show]"),
+    description: str = typer.Option(None, help="Description of the task and the AMI."),
+    boot_mode: str = typer.Option(None, help="legacy-bios or uefi. [default: what the disk shows]"),
+    wait: bool = typer.Option(True, help="Follow the import to its end."),
+    data_dir: Path = typer.Option(None, help="The data directory of the server to speak to."),
+    aws: bool = typer.Option(False, "--aws", help="Speak to AWS itself."),
+    as_json: bool = typer.Option(False, "--json", help="The task as JSON; progress as JSON lines on stderr."),
+) -> None:
+    """Import a machine: upload it, start the import, follow it until there is an AMI."""
+    clients = open_clients(data_dir or default_data_dir(), aws=aws)
+    place = _upload(clients, source, bucket, key, as_json=as_json)
+    container: dict[str, Any] = {"UserBucket": place}
+    if image_format or clients.is_aws:
+        container["Format"] = image_format or Path(source).suffix.removeprefix(".").upper()
+    options = {"Description": description or Path(source).name, "BootMode": boot_mode}
+    with api_errors():
+        asked = {name: value for name, value in options.items() if value is not None}
+        task = clients.ec2.import_image(DiskContainers=[container], **asked)
+    if wait:
+        task = _follow(clients, task["ImportTaskId"], as_json=as_json)
+    _report(task, as_json=as_json)
+
+
+def _upload(clients: Clients, source: str, bucket: str | None, key: str | None, *, as_json: bool) -> dict[str, str]:
+    """Where the source lies in S3: there already, or after it was put there."""
+    if source.startswith("s3://"):
+        named, _, path = source.removeprefix("s3://").partition("/")
+        return {"S3Bucket": named, "S3Key": path}
+    file = Path(source)
+    if not file.is_file():
+        raise BlobNotFoundError(f"{quote(source)} does not exist, or is not a file. Check the path.")
+    if bucket is None and clients.is_aws:
+        raise ConfigError("Name a bucket of yours with --bucket: at AWS none is made for you.")
+    place = {"S3Bucket": bucket or DEFAULT_BUCKET, "S3Key": key or file.name}
+    with api_errors():
+        if bucket is None:
+            _make_bucket(clients, DEFAULT_BUCKET)
+        with show_progress(f"upload {file.name}", file.stat().st_size, as_json=as_json) as progress:
+            clients.s3.upload_file(str(file), place["S3Bucket"], place["S3Key"], Callback=progress)
+    return place
+
+
+def _make_bucket(clients: Clients, bucket: str) -> None:
+    if bucket not in [found["Name"] for found in clients.s3.list_buckets()["Buckets"]]:
+        clients.s3.create_bucket(Bucket=bucket)
+
+
+def _follow(clients: Clients, task_id: str, *, as_json: bool) -> dict[str, Any]:
+    """The task when it has ended. Ctrl-C ends the looking only, and says how to cancel."""
+    begun = time.monotonic()
+    last: dict[str, Any] = {}
+    try:
+        with show_progress(task_id, 100, as_json=as_json) as progress:
+            shown = 0
+            for last in _looks(clients, task_id):
+                percent = int(last.get("Progress") or (100 if last["Status"] == "completed" else shown))
+                progress(percent - shown)
+                shown = percent
+    except KeyboardInterrupt:
+        print(
+            f"The import goes on without you. To cancel it: aws ec2 cancel-import-task --import-task-id {task_id}",
+            file=sys.stderr,
+        )
+        raise
+    if last["Status"] != "completed":
+        raise ApiError(
+            f"{task_id} failed after {format_duration(time.monotonic() - begun)}: {last.get('StatusMessage')}"
+        )
+    return last
+
+
+def _looks(clients: Clients, task_id: str) -> Iterator[dict[str, Any]]:
+    """The task as it changes, until it has ended; a line for each new stage where nobody watches a bar."""
+    stage = ""
+    while True:
+        with api_errors():
+            task = clients.ec2.describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"][0]
+        if task.get("StatusMessage", "") != stage and not sys.stderr.isatty():
+            stage = task.get("StatusMessage", "")
+            print(
+                f"{task_id}: {stage or task['Status']} {task.get('Progress', '')}".rstrip(), file=sys.stderr, flush=True
+            )
+        yield task
+        if task["Status"] in ("completed", "deleted"):
+            return
+        time.sleep(_AWS_LOOK_SECONDS if clients.is_aws else _LOOK_SECONDS)
+
+
+def _report(task: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json({name: value for name, value in task.items() if name != "ResponseMetadata"})
+    else:
+        print(task.get("ImageId") or task["ImportTaskId"])
+
+
+COMMAND = import_machine

@@ -1,0 +1,92 @@
+"""Pages: ``MaxResults`` and ``NextToken``.
+
+A token says which action it belongs to and after which item the next page begins, so it stays good when the server
+starts again, and when items come or go in between. It holds no secret and no right: whoever makes one up sees, of what
+is his own anyway, another page.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from vmferry.ec2.errors import Ec2Error
+from vmferry.errors import quote
+
+T = TypeVar("T")
+
+_MAX_TOKEN = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some of the items. ``next_token`` is ``None`` on the last page."""
+
+    items: list[T]
+    next_token: str | None
+
+
+@dataclass(frozen=True)  # no slots: Python 3.11 cannot make ``Paging[Image](…)`` of a frozen class that has them
+class Paging(Generic[T]):
+    """How one action's answer is cut into pages: ``Paging[Image]("DescribeImages", lambda image: image.id)``."""
+
+    action: str
+    position: Callable[[T], str]
+    """What items are ordered by: unique among them and never changing."""
+    lowest: int = 5
+    highest: int = 1000
+    """Bounds of ``MaxResults``; some actions have others."""
+    alone: str | None = None
+    """The member that must not come together with ``MaxResults``: ``ImageIds``."""
+
+    def page(self, items: Iterable[T], request: Mapping[str, Any]) -> Page[T]:
+        """The page of ``items`` that ``request`` asks for; all of them where it sets no ``MaxResults``.
+
+        Raises ``Ec2Error``: ``InvalidParameterValue``, ``InvalidParameterCombination``, ``InvalidNextToken``.
+        """
+        limit = self._limit(request)
+        ordered = sorted(items, key=self.position)
+        if token := request.get("NextToken"):
+            after = self._read(str(token))
+            ordered = [item for item in ordered if self.position(item) > after]
+        if limit is None or len(ordered) <= limit:
+            return Page(ordered, None)
+        return Page(ordered[:limit], self._token(self.position(ordered[limit - 1])))
+
+    def _limit(self, request: Mapping[str, Any]) -> int | None:
+        if (limit := request.get("MaxResults")) is None:
+            return None
+        if self.alone is not None and request.get(self.alone):
+            raise Ec2Error(
+                "InvalidParameterCombination",
+                f"The parameter {self.alone} cannot be used with the parameter MaxResults in the same request",
+            )
+        if not self.lowest <= limit <= self.highest:
+            raise Ec2Error(
+                "InvalidParameterValue",
+                f"Value ({limit}) for parameter maxResults is invalid. "
+                f"Expected a number from {self.lowest} to {self.highest}.",
+            )
+        return int(limit)
+
+    def _token(self, position: str) -> str:
+        text = json.dumps([self.action, position], separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    def _read(self, token: str) -> str:
+        try:
+            text = base64.urlsafe_b64decode(token[:_MAX_TOKEN] + "=" * (-len(token) % 4))
+            action, position = json.loads(text)
+        except (binascii.Error, ValueError, TypeError, RecursionError) as error:
+            raise _invalid_token(token) from error
+        if action != self.action or not isinstance(position, str):
+            raise _invalid_token(token)
+        return position
+
+
+def _invalid_token(token: str) -> Ec2Error:
+    return Ec2Error("InvalidNextToken", f"The token '{quote(token)}' is invalid")

@@ -1,0 +1,27 @@
+"""What an action may use. Made once, by the composition root; everything in it is thread-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vmferry.catalog import Catalog
+from vmferry.catalog.places import Place
+from vmferry.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The server behind the actions."""
+
+    regions: tuple[str, ...]
+    """The regions that exist, the default one first."""
+    catalog: Catalog
+    objects: Callable[[Place], Store]
+    """The users' object store, with the rights of the account that asks."""
+    s3_endpoint: str | None
+    """Where that object store is reached; ``None`` is AWS itself."""
+    images: Store
+    """The disk images behind snapshots."""
+    wake: Callable[[], None]
+    """To be called when a task was recorded or cancelled: the dispatcher looks at once."""

@@ -1,0 +1,35 @@
+"""A raw disk being made: the guest's bytes as they are, holes where there are none."""
+
+from __future__ import annotations
+
+from vmferry.blob import BlobWriter, Buffer
+from vmferry.extent import nonzero_runs
+from vmferry.units import format_size
+
+_BLOCK = 4096
+"""What file systems allocate at once: smaller holes would save nothing."""
+
+
+class RawWriter:
+    """The DiskWriter of raw disks. Zeros are not written, so the file stays sparse where the store can keep it so."""
+
+    granularity = _BLOCK
+
+    def __init__(self, target: BlobWriter, size: int) -> None:
+        """``size`` guest bytes, which is the length of the file, too."""
+        self._target = target
+        self._size = size
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        if offset < 0 or offset + len(data) > self._size:
+            raise ValueError(f"{len(data)} bytes at {offset} do not lie in a disk of {format_size(self._size)}")
+        view = memoryview(data)
+        for start, end in nonzero_runs(data, _BLOCK):
+            self._target.write_at(offset + start, view[start:end])
+
+    def finish(self) -> None:
+        self._target.set_size(self._size)
+        self._target.finish()
+
+    def abort(self) -> None:
+        self._target.abort()

@@ -1,0 +1,68 @@
+"""A gateway behind a real server on a free loopback port, and botocore's clients for it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import uvicorn
+from botocore.config import Config
+
+from vmferry.aws.signature import Credential
+from vmferry.ec2.actions import Action
+from vmferry.ec2.gateway import create_gateway
+from vmferry.ec2.services import Services
+
+KEY = "AKIAABCDEFGHIJKLMNOP"
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+ACCOUNT = "111122223333"
+REGIONS = ("us-east-1", "us-west-2")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running gateway."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, service: str = "ec2", **options: Any) -> Any:
+        """A boto3 client that asks once and never again."""
+        given = {
+            "region_name": "us-east-1",
+            "aws_access_key_id": KEY,
+            "aws_secret_access_key": SECRET,
+            "config": Config(retries={"total_max_attempts": 1}),
+            **options,
+        }
+        return boto3.client(service, endpoint_url=self.url, **given)
+
+
+@contextlib.contextmanager
+def run_gateway(actions: Mapping[str, Action], services: Services) -> Iterator[Endpoint]:
+    """Serve ``actions`` until the block ends."""
+    keys = {KEY: Credential(SECRET, ACCOUNT)}
+    app = create_gateway(keys.get, services, actions)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield Endpoint(server.servers[0].sockets[0].getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+GatewayRunner = Callable[[Mapping[str, Action]], contextlib.AbstractContextManager[Endpoint]]

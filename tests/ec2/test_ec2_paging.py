@@ -1,0 +1,82 @@
+"""Pages of an answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.paging import Paging
+
+PAGING = Paging[str]("DescribeImages", lambda name: name, alone="ImageIds")
+
+
+def walk(items: set[str], limit: int) -> list[list[str]]:
+    pages: list[list[str]] = []
+    request: dict[str, Any] = {"MaxResults": limit}
+    while True:
+        page = PAGING.page(items, request)
+        pages.append(page.items)
+        if page.next_token is None:
+            return pages
+        request = {"MaxResults": limit, "NextToken": page.next_token}
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sets(st.text(max_size=6), max_size=60), st.integers(5, 40))
+def test_the_pages_together_are_everything_once_in_order(items: set[str], limit: int) -> None:
+    pages = walk(items, limit)
+    assert [item for page in pages for item in page] == sorted(items)
+    assert all(len(page) == limit for page in pages[:-1])
+    assert len(pages) == max(1, -(-len(items) // limit))
+
+
+def test_without_max_results_everything_comes_at_once() -> None:
+    page = PAGING.page([str(number) for number in range(2000)], {})
+    assert len(page.items) == 2000
+    assert page.next_token is None
+
+
+def test_a_token_outlives_the_item_it_was_made_after() -> None:
+    items = [f"ami-{number:02}" for number in range(12)]
+    token = PAGING.page(items, {"MaxResults": 5}).next_token
+    rest = PAGING.page([item for item in items if item != "ami-04"], {"NextToken": token})
+    assert rest.items == items[5:]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "%%%",
+        "é",
+        base64.urlsafe_b64encode(b"[]").decode(),
+        base64.urlsafe_b64encode(b"7").decode(),
+        base64.urlsafe_b64encode(b'["DescribeImages",7]').decode(),
+        base64.urlsafe_b64encode(json.dumps(["DescribeSnapshots", "a"]).encode()).decode(),
+        base64.urlsafe_b64encode(b"[" * 3000).decode(),
+    ],
+)
+def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
+    with pytest.raises(Ec2Error) as caught:
+        PAGING.page(["a"], {"NextToken": token})
+    assert caught.value.code == "InvalidNextToken"
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"MaxResults": 4}, "InvalidParameterValue"),
+        ({"MaxResults": 1001}, "InvalidParameterValue"),
+        ({"MaxResults": 5, "ImageIds": ["ami-1"]}, "InvalidParameterCombination"),
+    ],
+)
+def test_max_results_has_bounds_and_stands_alone(request_: dict[str, Any], code: str) -> None:
+    with pytest.raises(Ec2Error) as caught:
+        PAGING.page(["a"], request_)
+    assert caught.value.code == code
