@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, quote
@@ -14,12 +16,14 @@ from vmferry.units import MIB
 _STEP = 8 * MIB
 WINDOW = 32 * MIB
 """Bytes read ahead of the digest that are kept for it: a few pieces of each thread."""
+_MAX_GAP = 64 * MIB
+"""What nobody has read is read for the digest at once when it is no longer than this: markers, tables, unused space."""
 
 
 def verify(name: str, blob: Blob, digest: Digest, on_progress: Callable[[int], None] | None = None) -> None:
     """Read ``blob`` from front to back and compare with ``digest``; ``on_progress`` is told of bytes read.
 
-    Raises ``CorruptDiskError`` when it differs, and what ``on_progress`` raises.
+    Raises ``CorruptDiskError`` when it differs, ``StoreError``, and what ``on_progress`` raises.
     """
     state = hashlib.new(digest.algorithm, usedforsecurity=False)
     for start in range(0, blob.size, _STEP):
@@ -27,14 +31,26 @@ def verify(name: str, blob: Blob, digest: Digest, on_progress: Callable[[int], N
         state.update(piece)
         if on_progress is not None:
             on_progress(len(piece))
-    _compare(name, digest, state.digest())
+    compare_digest(name, digest, state.digest())
+
+
+def compare_digest(name: str, digest: Digest, found: bytes) -> None:
+    """Raise ``CorruptDiskError`` unless the file ``name`` has the digest that the manifest says."""
+    if found != digest.value:
+        raise CorruptDiskError(
+            f"{quote(name)}: its {digest.algorithm.upper()} digest is {found.hex()}, but the manifest says "
+            f"{digest.value.hex()}. The file was damaged or changed after the export: export or upload it again."
+        )
 
 
 class HashedBlob:
     """A blob that takes its own digest while others read it, in any order and from any number of threads.
 
-    A digest is a chain, so bytes count in order: what is read ahead waits, up to ``window`` bytes, and what does not
-    fit is read again at the end. Thread-safe; no lock is held while the blob is read or a digest updated.
+    A digest is a chain, so bytes count in order, from the *frontier* on. What is read ahead of it waits, up to ``window``
+    bytes. When the window is full, a reader waits for those who read or digest at the frontier; where nobody does, it
+    reads the gap itself. Ahead of a gap over 64 MiB nothing more is kept: ``finish`` reads that again.
+
+    Thread-safe. No lock is held while the blob is read or a digest updated; one thread digests, the others go on.
     """
 
     def __init__(self, blob: Blob, digest: Digest, window: int = WINDOW) -> None:
@@ -42,11 +58,14 @@ class HashedBlob:
         self._digest = digest
         self._window = window
         self._state = hashlib.new(digest.algorithm, usedforsecurity=False)
+        self._changed = threading.Condition()
         self._frontier = 0
-        self._waiting: dict[int, bytes] = {}
+        self._digesting = False
+        self._waiting: list[tuple[int, int, bytes]] = []  # a heap: offset, number, bytes
+        self._longest: dict[int, int] = {}  # of those that wait: offset → length
         self._held = 0
-        self._hashing = False
-        self._lock = threading.Lock()
+        self._reading: dict[int, tuple[int, int]] = {}  # number of a read under way → its range
+        self._numbers = count()
 
     @property
     def size(self) -> int:
@@ -57,63 +76,100 @@ class HashedBlob:
         return self._blob.name
 
     def read_at(self, offset: int, length: int) -> bytes:
-        data = self._blob.read_at(offset, length)
-        self._offer(offset, data)
+        data, kept = self._read(offset, length)
+        while not kept and self._must_fill_gap(offset, data):
+            self._fill_gap(offset)
+        self._digest_in_order()
         return data
 
     def finish(self) -> None:
-        """Read what nobody has read yet and compare. Raises ``CorruptDiskError``. Call it when all readers are done."""
+        """Read what nobody has read yet and compare: called once, when all readers are done.
+
+        Raises ``CorruptDiskError`` when the digest differs, ``StoreError``.
+        """
         while self._frontier < self.size:
-            start = self._frontier
-            ahead = min((offset for offset in self._waiting if offset > start), default=self.size)
-            self._offer(start, self._blob.read_at(start, min(_STEP, max(ahead - start, 1))))
-        _compare(self.name, self._digest, self._state.digest())
+            self._fill_gap(self.size)
+        compare_digest(self.name, self._digest, self._state.digest())
 
     def close(self) -> None:
         self._blob.close()
 
-    def _offer(self, offset: int, data: bytes) -> None:
-        """Keep ``data`` for the digest if it may still count, and digest what is in order, one thread at a time."""
-        with self._lock:
-            if offset + len(data) <= self._frontier:
-                return
-            needed_now = offset <= self._frontier
-            known = self._waiting.get(offset, b"")
-            if len(data) <= len(known) or (not needed_now and self._held + len(data) > self._window):
-                return
-            self._waiting[offset] = data
-            self._held += len(data) - len(known)
-            if self._hashing:
-                return
-            self._hashing = True
+    def _read(self, offset: int, length: int) -> tuple[bytes, bool]:
+        """Read while others can see what is being read; and whether the bytes wait for the digest now, if they must."""
+        number = next(self._numbers)
+        with self._changed:
+            self._reading[number] = (offset, offset + length)
+        data, kept = b"", True
+        try:
+            data = self._blob.read_at(offset, length)
+        finally:
+            with self._changed:
+                del self._reading[number]
+                kept = self._fits(offset, data)
+                if kept:
+                    self._keep(offset, data)
+                self._changed.notify_all()
+        return data, kept
+
+    def _must_fill_gap(self, offset: int, data: bytes) -> bool:
+        """Let ``data`` wait for its turn, or drop it. True when something is to be read or digested before either."""
+        with self._changed:
+            while not self._fits(offset, data):
+                if self._digesting or self._is_being_read(self._frontier):
+                    self._changed.wait()
+                else:
+                    return self._gap_end(offset) - self._frontier <= _MAX_GAP
+            self._keep(offset, data)
+        return False
+
+    def _fits(self, offset: int, data: bytes) -> bool:
+        return offset <= self._frontier or self._held + len(data) <= self._window
+
+    def _keep(self, offset: int, data: bytes) -> None:
+        if offset + len(data) <= self._frontier or len(data) <= self._longest.get(offset, 0):
+            return
+        self._longest[offset] = len(data)
+        self._held += len(data)
+        heappush(self._waiting, (offset, next(self._numbers), data))
+
+    def _is_being_read(self, offset: int) -> bool:
+        return any(start <= offset < end for start, end in self._reading.values())
+
+    def _gap_end(self, limit: int) -> int:
+        return min(self._waiting[0][0], limit) if self._waiting else limit
+
+    def _fill_gap(self, limit: int) -> None:
+        """Read a step of what is missing from the frontier on, up to ``limit`` at the most, and digest what is in order."""
+        with self._changed:
+            start = self._frontier
+            length = min(self._gap_end(limit) - start, _STEP)
+            missing = length > 0 and not self._digesting and not self._is_being_read(start)
+        if missing:
+            self._read(start, length)
         self._digest_in_order()
 
     def _digest_in_order(self) -> None:
-        while True:
-            with self._lock:
-                piece = self._take_next()
-                if piece is None:
-                    self._hashing = False
-                    return
+        """Digest all that is in order, unless somebody is at it."""
+        with self._changed:
+            if self._digesting:
+                return
+            self._digesting = True
+        while (piece := self._next_in_order()) is not None:
             self._state.update(piece)
-            with self._lock:
+            with self._changed:
                 self._frontier += len(piece)
+                self._changed.notify_all()
 
-    def _take_next(self) -> memoryview | None:
-        """The waiting bytes that begin at the frontier or before it, from the frontier on."""
-        for offset in sorted(self._waiting):
-            if offset > self._frontier:
-                return None
-            data = self._waiting.pop(offset)
-            self._held -= len(data)
-            if offset + len(data) > self._frontier:
-                return memoryview(data)[self._frontier - offset :]
+    def _next_in_order(self) -> memoryview | None:
+        """The bytes from the frontier on, as far as they wait in one piece. When there are none, digesting has ended."""
+        with self._changed:
+            while self._waiting and self._waiting[0][0] <= self._frontier:
+                offset, _, data = heappop(self._waiting)
+                self._held -= len(data)
+                if self._longest.get(offset) == len(data):
+                    del self._longest[offset]
+                if offset + len(data) > self._frontier:
+                    return memoryview(data)[self._frontier - offset :]
+            self._digesting = False
+            self._changed.notify_all()
         return None
-
-
-def _compare(name: str, digest: Digest, found: bytes) -> None:
-    if found != digest.value:
-        raise CorruptDiskError(
-            f"{quote(name)}: its {digest.algorithm.upper()} digest is {found.hex()}, but the manifest says "
-            f"{digest.value.hex()}. The file was damaged or changed after the export: export or upload it again."
-        )

@@ -6,42 +6,64 @@ Real writers differ: ``SHA1(f)= h``, ``SHA256 (f) = h``, ``SHA2-256(f)= h``, CRL
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from vmferry.errors import CorruptDiskError, quote
+from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
 from vmferry.machine import Digest
 
 MAX_MANIFEST = 1 << 20
-_LINE = re.compile(r"\s*([A-Za-z0-9-]+)\s*\((.+)\)\s*=\s*([0-9A-Fa-f]+)\s*")
-_ALGORITHMS = {"1": "sha1", "256": "sha256", "384": "sha384", "512": "sha512"}
-_DIGEST_SIZES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
+_MAX_FILES = 20_000
+_LINE = re.compile(r"([A-Za-z0-9/-]+)\s*\((.+)\)\s*=\s*([0-9A-Fa-f]+)")
+_ALGORITHM = re.compile(r"SHA-?(?:2-)?(1|256|384|512)", re.IGNORECASE)
+_DIGITS = {"1": 40, "256": 64, "384": 96, "512": 128}
 
 
 def parse_manifest(content: bytes, name: str) -> tuple[dict[str, Digest], list[str]]:
-    """File name → digest, and notes on lines that say nothing to us.
+    """File name → its digest, the longest where there are several; and notes on lines that are not understood.
 
-    Raises ``CorruptDiskError`` for two different digests of one file.
+    ``content`` is UTF-8, or Latin-1 where it is not. Raises ``CorruptDiskError`` for two different digests of one file,
+    ``UnsafeDiskError`` for more than 20,000 files.
     """
-    digests: dict[str, Digest] = {}
+    digests: dict[tuple[str, str], Digest] = {}
     notes: list[str] = []
-    for line in content.decode("utf-8", "surrogateescape").splitlines():
-        if not line.strip():
-            continue
+    for line in _lines(content):
         match = _LINE.fullmatch(line)
         digest = _digest(match[1], match[3]) if match else None
         if match is None or digest is None:
             notes.append(f"The manifest's line {quote(line)} is not understood and was passed over.")
             continue
-        file = match[2].removeprefix("./")
-        if digests.setdefault(file, digest) != digest and digests[file].algorithm == digest.algorithm:
+        file = match[2].strip().removeprefix("./")
+        known = digests.setdefault((file, digest.algorithm), digest)
+        if known != digest:
             raise CorruptDiskError(
-                f"{quote(name)} has two different digests for {quote(file)}: export the machine again."
+                f"{quote(name)} has two digests for {quote(file)}, {known.value.hex()} and {digest.value.hex()}: "
+                "export the machine again."
             )
-    return digests, notes
+        if len(digests) > _MAX_FILES:
+            raise UnsafeDiskError(f"{quote(name)} lists more than {_MAX_FILES:,} digests; it is no manifest.")
+    best: dict[str, Digest] = {}
+    for (file, _), digest in digests.items():
+        if file not in best or len(digest.value) > len(best[file].value):
+            best[file] = digest
+    return best, _shortened(notes)
+
+
+def _lines(content: bytes) -> Iterator[str]:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    return (line for raw in re.split(r"[\r\n]+", text) if (line := raw.strip()))
 
 
 def _digest(spelling: str, hexadecimal: str) -> Digest | None:
-    wanted = re.fullmatch(r"SHA-?2?-?(1|256|384|512)", spelling.upper())
-    algorithm = _ALGORITHMS[wanted[1]] if wanted else None
-    if algorithm is None or len(hexadecimal) != 2 * _DIGEST_SIZES[algorithm]:
+    wanted = _ALGORITHM.fullmatch(spelling)
+    if wanted is None or len(hexadecimal) != _DIGITS[wanted[1]]:
         return None
-    return Digest(algorithm, bytes.fromhex(hexadecimal))
+    return Digest(f"sha{wanted[1]}", bytes.fromhex(hexadecimal))
+
+
+def _shortened(notes: list[str]) -> list[str]:
+    if len(notes) <= 4:
+        return notes
+    return [*notes[:3], f"{len(notes) - 3:,} more lines of the manifest are not understood and were passed over."]

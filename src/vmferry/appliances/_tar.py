@@ -1,28 +1,45 @@
 """The members of a tar, found in place: nothing is unpacked, no path is ever made of a name.
 
-Sources: POSIX.1-2008, *pax* (ustar and pax formats); GNU tar manual (base-256 numbers, long names). V7 headers without
-the "ustar" magic are taken when their checksum is right.
+Sources: POSIX.1-2008, *pax* (ustar and pax formats); GNU tar manual (base-256 numbers, long names). V7 headers, which
+lack the "ustar" magic, are taken when their checksum is right.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vmferry.blob import Blob
-from vmferry.errors import CorruptDiskError, FormatError, UnsafeDiskError, quote
+from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
 from vmferry.units import KIB, MIB, format_size, round_up
 
 BLOCK = 512
 MAX_MEMBERS = 10_000
+_MAX_HEADERS = 40_000
+"""Headers walked, those of directories and extensions included: a stranger's tar may hold nothing else."""
 _MAX_EXTENSION = MIB
 """Bytes of a pax header or a long name: a stranger may claim gigabytes."""
+_MAX_EXTENSIONS = 16 * MIB
+"""Bytes of all of them together."""
 _READ_AHEAD = 64 * KIB
-_REGULAR = b"0\0007"
-_PASSED_OVER = b"5VM"
-"""Directories, volume labels and the like: no bytes of a disk are in them."""
-_LINKS_AND_DEVICES = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a FIFO"}
+
+_REGULAR = (b"0", b"\0", b"7")
+_PAX = (b"x", b"X")
+_LONG_NAME = b"L"
+_PASSED_OVER = (b"g", b"K", b"V")
+"""Global headers, long link names, volume labels: nothing that a plain file needs."""
+_DIRECTORY = b"5"
+_REFUSED = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a FIFO",
+    b"S": "a sparse file",
+    b"M": "a piece of a file from another volume",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,175 +53,190 @@ class Member:
 
 def is_tar(blob: Blob) -> bool:
     """Whether ``blob`` begins with a tar header whose checksum is right."""
-    if blob.size < BLOCK:
-        return False
-    header = blob.read_at(0, BLOCK)
-    return any(header) and _checksum_is_right(header)
+    return blob.size >= BLOCK and _checksum_is_right(blob.read_at(0, BLOCK))
 
 
 def read_members(blob: Blob) -> list[Member]:
-    """The regular files of the tar ``blob``, in order; a few reads of 64 KiB each.
+    """The regular files of the tar ``blob``, in order; a read of 64 KiB for each run of small members.
 
+    Names are UTF-8, or Latin-1 where they are not. Directories and AppleDouble files (``._name``) are left out.
     Raises ``CorruptDiskError`` for damaged headers and members that end behind the file, ``UnsafeDiskError`` for links,
     devices, sparse members, unsafe or repeated names, and more than 10,000 members.
     """
     members: list[Member] = []
     names: set[str] = set()
     for member in _walk(blob):
-        if len(members) >= MAX_MEMBERS:
-            raise UnsafeDiskError(f"{quote(blob.name)} has more than {MAX_MEMBERS:,} members; it is no appliance.")
-        if member.name.rpartition("/")[2].startswith("._"):  # AppleDouble: what macOS adds of its own
+        if member.name.rpartition("/")[2].startswith("._"):
             continue
         same = unicodedata.normalize("NFC", member.name)
         if same in names:
             raise UnsafeDiskError(f"{quote(blob.name)} has two members called {quote(member.name)}: pack it again.")
+        if len(members) >= MAX_MEMBERS:
+            raise UnsafeDiskError(f"{quote(blob.name)} has more than {MAX_MEMBERS:,} members; it is no appliance.")
         names.add(same)
         members.append(member)
     return members
 
 
+@dataclass(slots=True)
+class _Extension:
+    """What extension headers say of the member that follows them."""
+
+    path: str | None = None
+    size: int | None = None
+    sparse: bool = False
+
+
 def _walk(blob: Blob) -> Iterator[Member]:
-    reader = _Headers(blob)
+    """The regular files, up to the first zero block or the end: writers leave the end blocks out."""
+    reader = _Reader(blob)
+    extension = _Extension()
     offset = 0
-    long_name: str | None = None
-    pax: dict[str, str] = {}
-    while offset + BLOCK <= blob.size:
-        header = reader.at(offset)
+    for _ in range(_MAX_HEADERS):
+        if offset + BLOCK > blob.size:
+            return
+        header = reader.read(offset, BLOCK)
         if not any(header):
             return
         if not _checksum_is_right(header):
-            raise CorruptDiskError(
-                f"{quote(blob.name)}: the tar header at offset {offset:,} is damaged: export or upload it again."
-            )
-        kind = header[156:157]
-        size = _number(header[124:136], blob, offset)
-        if kind in (b"x", b"L"):
-            content = _extension(blob, offset + BLOCK, size)
-            if kind == b"L":
-                long_name = content.rstrip(b"\0").decode("utf-8", "surrogateescape")
-            else:
-                pax = _read_pax(content, blob, offset)
-        elif kind in (b"g", b"K"):
-            _extension(blob, offset + BLOCK, size)
+            raise _damaged(blob, offset, "its checksum is wrong")
+        kind, size = header[156:157], _number(header[124:136], blob, offset)
+        start = offset + BLOCK
+        if kind in _PAX or kind == _LONG_NAME:
+            _read_extension(extension, kind, reader.read_extension(start, size), blob, offset)
+        elif kind in _PASSED_OVER:
+            _check_end(blob, "an extension header", start + size)
         else:
-            size = _pax_size(pax, blob, offset) if "size" in pax else size
-            name = pax.get("path") or long_name or _name(header)
-            if kind in _REGULAR and not (kind == b"\0" and name.endswith("/")):
-                _check_member(blob, name, offset + BLOCK, size, pax)
-                yield Member(_normal(name, blob), offset + BLOCK, size)
-            elif kind not in _PASSED_OVER and kind not in (b"0", b"\0"):
-                raise _refused(blob, name, kind)
-            long_name, pax = None, {}
-        offset += BLOCK + round_up(size, BLOCK)
+            member = _member(header, kind, start, size, extension)
+            size = member.size
+            if kind != _DIRECTORY and not (kind == b"\0" and member.name.endswith("/")):
+                yield _checked(blob, member, kind, extension)
+            extension = _Extension()
+        offset = start + round_up(size, BLOCK)
+    raise UnsafeDiskError(f"{quote(blob.name)} has more than {_MAX_HEADERS:,} tar headers; it is no appliance.")
 
 
-class _Headers:
-    """Reads headers with some read-ahead: small members, one behind another, cost one read."""
+class _Reader:
+    """Reads with some read-ahead: small members, one behind another, cost one read."""
 
     def __init__(self, blob: Blob) -> None:
         self._blob = blob
         self._start = 0
         self._window = b""
+        self._extensions = 0
 
-    def at(self, offset: int) -> bytes:
-        if not self._start <= offset <= self._start + len(self._window) - BLOCK:
+    def read(self, offset: int, length: int) -> bytes:
+        if not self._start <= offset <= self._start + len(self._window) - length:
+            ahead = min(_READ_AHEAD, self._blob.size - offset)
+            self._window = self._blob.read_at(offset, max(ahead, length))
             self._start = offset
-            self._window = self._blob.read_at(offset, min(_READ_AHEAD, self._blob.size - offset))
-        return self._window[offset - self._start : offset - self._start + BLOCK]
+        return self._window[offset - self._start : offset - self._start + length]
+
+    def read_extension(self, offset: int, size: int) -> bytes:
+        self._extensions += size
+        if size > _MAX_EXTENSION or self._extensions > _MAX_EXTENSIONS:
+            raise UnsafeDiskError(
+                f"{quote(self._blob.name)}: a tar extension header at offset {offset - BLOCK:,} claims {format_size(size)}; "
+                f"at most {format_size(_MAX_EXTENSION)} each, {format_size(_MAX_EXTENSIONS)} in all, is read."
+            )
+        _check_end(self._blob, "an extension header", offset + size)
+        return self.read(offset, size)
 
 
 def _checksum_is_right(header: bytes) -> bool:
     """The sum of all bytes, the field itself taken as blanks; old writers summed signed bytes."""
-    try:
-        stored = int(header[148:156].strip(b" \0") or b"x", 8)
-    except ValueError:
+    digits = header[148:156].lstrip(b" ").partition(b"\0")[0].rstrip(b" ")
+    if not re.fullmatch(rb"[0-7]{1,8}", digits):
         return False
     rest = header[:148] + b" " * 8 + header[156:]
     unsigned = sum(rest)
-    return stored in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest))
+    return int(digits, 8) in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest))
 
 
 def _number(field: bytes, blob: Blob, offset: int) -> int:
     """Octal digits, or GNU's base-256 when the first bit is set."""
     if field[0] & 0x80:
         if field[0] != 0x80:
-            raise CorruptDiskError(f"{quote(blob.name)}: the tar header at offset {offset:,} has a negative size.")
+            raise _damaged(blob, offset, "its size is negative or beyond all bounds")
         return int.from_bytes(field[1:], "big")
+    digits = field.strip(b" \0")
+    if not re.fullmatch(rb"[0-7]*", digits):
+        raise _damaged(blob, offset, "its size cannot be read")
+    return int(digits or b"0", 8)
+
+
+def _decode(name: bytes) -> str:
     try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError as error:
-        raise CorruptDiskError(
-            f"{quote(blob.name)}: the tar header at offset {offset:,} has no readable size: export it again."
-        ) from error
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
 
 
-def _name(header: bytes) -> str:
-    name = header[:100].partition(b"\0")[0]
-    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
-    return (prefix + b"/" + name if prefix else name).decode("utf-8", "surrogateescape")
+def _read_extension(extension: _Extension, kind: bytes, content: bytes, blob: Blob, offset: int) -> None:
+    if kind == _LONG_NAME:
+        extension.path = extension.path or _decode(content.partition(b"\0")[0])
+        return
+    for key, value in _pax_records(content, blob, offset):
+        if key == b"path":
+            extension.path = _decode(value) or None
+        elif key == b"size" and value:
+            if not re.fullmatch(rb"[0-9]{1,19}", value):
+                raise _damaged(blob, offset, "the size in its pax header cannot be read")
+            extension.size = int(value)
+        elif key.startswith(b"GNU.sparse."):
+            extension.sparse = True
 
 
-def _extension(blob: Blob, offset: int, size: int) -> bytes:
-    if size > _MAX_EXTENSION:
-        raise UnsafeDiskError(f"{quote(blob.name)}: a tar extension at offset {offset:,} claims {format_size(size)}.")
-    return blob.read_at(offset, size)
-
-
-def _read_pax(content: bytes, blob: Blob, offset: int) -> dict[str, str]:
+def _pax_records(content: bytes, blob: Blob, offset: int) -> Iterator[tuple[bytes, bytes]]:
     """Records of ``LENGTH KEY=VALUE\\n``; the length counts itself."""
-    records: dict[str, str] = {}
     position = 0
     while position < len(content) and content[position]:
-        blank = content.find(b" ", position, position + 10)
-        digits = content[position:blank] if blank > 0 else b""
-        length = int(digits) if digits.isdigit() else 0
+        blank = content.find(b" ", position, position + 9)
+        digits = content[position : max(blank, position)]
+        length = int(digits) if re.fullmatch(rb"[0-9]+", digits) else 0
         record = content[blank + 1 : position + length]
-        if length <= blank + 1 - position or not record.endswith(b"\n") or b"=" not in record:
-            raise CorruptDiskError(
-                f"{quote(blob.name)}: the pax header at offset {offset:,} is damaged: pack it again."
-            )
+        if len(record) != length - len(digits) - 1 or not record.endswith(b"\n") or b"=" not in record:
+            raise _damaged(blob, offset, "its pax records cannot be read")
         key, _, value = record[:-1].partition(b"=")
-        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        yield key, value
         position += length
-    return records
 
 
-def _pax_size(pax: dict[str, str], blob: Blob, offset: int) -> int:
-    text = pax["size"]
-    if not text.isascii() or not text.isdigit() or len(text) > 20:
-        raise CorruptDiskError(
-            f"{quote(blob.name)}: the member at offset {offset:,} has no readable size: pack it again."
+def _member(header: bytes, kind: bytes, start: int, size: int, extension: _Extension) -> Member:
+    """What a header and its extensions say. No data follows a directory, whatever its size."""
+    name = header[:100].partition(b"\0")[0]
+    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
+    path = extension.path or _decode(prefix + b"/" + name if prefix else name)
+    stored = size if extension.size is None else extension.size
+    return Member(path, start, 0 if kind == _DIRECTORY else stored)
+
+
+def _checked(blob: Blob, member: Member, kind: bytes, extension: _Extension) -> Member:
+    """``member`` as it may be used. Raises for what is no plain file inside the tar."""
+    if kind not in _REGULAR or extension.sparse:
+        what = "a sparse file" if extension.sparse else _REFUSED.get(kind, f"of the unknown kind {kind!r}")
+        raise UnsafeDiskError(
+            f"{quote(blob.name)}: its member {quote(member.name)} is {what}; pack it again with plain files only."
         )
-    return int(text)
+    _check_end(blob, f"its member {quote(member.name)}", member.offset + member.size)
+    parts = [part for part in member.name.split("/") if part != "."]
+    plain = "/".join(parts)
+    if any(part in ("", "..") for part in parts) or re.search(r"[\0\\]|^[A-Za-z]:", plain) or not plain:
+        raise UnsafeDiskError(
+            f"{quote(blob.name)} has a member with the unsafe name {quote(member.name)}: pack it again with plain names."
+        )
+    return Member(plain, member.offset, member.size)
 
 
-def _check_member(blob: Blob, name: str, offset: int, size: int, pax: dict[str, str]) -> None:
-    if any(key.startswith("GNU.sparse.") for key in pax):
-        raise _refused(blob, name, b"S")
-    if offset + size > blob.size:
+def _check_end(blob: Blob, what: str, end: int) -> None:
+    if end > blob.size:
         raise CorruptDiskError(
-            f"{quote(blob.name)} is cut short: its member {quote(name)} needs {offset + size - blob.size:,} bytes more "
-            "than there are. Export or upload it again."
+            f"{quote(blob.name)} is cut short: {what} ends at {end:,}, the file at {blob.size:,}; "
+            f"{end - blob.size:,} bytes are missing. Export or upload it again."
         )
 
 
-def _normal(name: str, blob: Blob) -> str:
-    """``name`` without a leading ``./``; what could mean a place outside is refused, though no path is made of it."""
-    plain = name
-    while plain.startswith("./"):
-        plain = plain[2:]
-    parts = plain.split("/")
-    if (
-        "\0" in plain
-        or "\\" in plain
-        or plain.startswith("/")
-        or plain[1:2] == ":"
-        or any(p in ("", "..") for p in parts)
-    ):
-        raise UnsafeDiskError(f"{quote(blob.name)} has a member with the unsafe name {quote(name)}: pack it again.")
-    return plain
-
-
-def _refused(blob: Blob, name: str, kind: bytes) -> FormatError | UnsafeDiskError:
-    what = _LINKS_AND_DEVICES.get(kind) or ("a sparse file" if kind == b"S" else f"of the unknown kind {quote(kind)}")
-    return UnsafeDiskError(f"{quote(blob.name)}: its member {quote(name)} is {what}; pack it with plain files only.")
+def _damaged(blob: Blob, offset: int, what: str) -> CorruptDiskError:
+    return CorruptDiskError(
+        f"{quote(blob.name)}: damaged tar header at offset {offset:,}: {what}. Export or upload it again."
+    )

@@ -19,7 +19,7 @@ from vmferry.catalog.import_tasks import COMPLETED as TASK_COMPLETED
 from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportImageTask, Slice
 from vmferry.catalog.snapshots import PENDING, Snapshot
 from vmferry.convert import copy, plan_slices
-from vmferry.errors import StoreError, UnsafeDiskError, quote
+from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.machine import Firmware
 from vmferry.stores import ResumableBlobWriter
@@ -80,16 +80,12 @@ class ImportImageActivities:
                 opened = _source_disk(source, task.facts.disks[step.disk])
                 writer = Qcow2Writer(target, source.layout(opened))
                 record = _Recorder(self._services, step, pulse)
-                copy(
-                    opened.disk,
-                    writer,
-                    step.start,
-                    step.end,
-                    workers=_COPY_THREADS,
-                    progress=record,
-                    cancelled=pulse.stop,
-                )
-                _raise_if_stopped(pulse)
+                span = (step.start, step.end)
+                try:
+                    copy(opened.disk, writer, *span, workers=_COPY_THREADS, progress=record, cancelled=pulse.stop)
+                except TaskCancelledError:
+                    _raise_if_stopped(pulse)
+                    raise
                 target.detach()
                 record.finish()
 
@@ -259,7 +255,7 @@ class _Recorder:
 def _raise_if_stopped(pulse: Pulse) -> None:
     if not pulse.stop.is_set():
         return
-    if activity.is_cancelled():
+    if activity.is_cancelled() and not activity.is_worker_shutdown():
         raise CancelledError("cancelled")
     raise ApplicationError("the worker is shutting down, or the step moved nothing for too long", type="Interrupted")
 

@@ -1,0 +1,99 @@
+"""The commands that talk to a running server, as a person or a script runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.server.harness import BIN, Server, running_server
+from tests.server.material import same_guest
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def test_env_makes_plain_aws_commands_work(server: Server) -> None:
+    script = (
+        f'eval "$({BIN}/vmferry env --data-dir {server.data_dir})"; {BIN}/aws ec2 describe-regions; {BIN}/aws s3 ls'
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(["bash", "-euc", script], env=clean, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "us-west-2" in done.stdout
+
+
+def test_import_uploads_imports_and_answers_the_ami(server: Server, small_disk: Path, small_ova: Path) -> None:
+    done = server.vmferry("import", str(small_ova), "--description", "by one command")
+    assert done.returncode == 0, done.stderr
+    image_id = done.stdout.strip()
+    assert image_id.startswith("ami-")
+    assert "converting" in done.stderr or "updating" in done.stderr or "completed" in done.stderr
+    listed = json.loads(server.vmferry("images", "--json").stdout)["Images"]
+    (image,) = [i for i in listed if i["ImageId"] == image_id]
+    snapshot_id = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    assert same_guest(server.locate(snapshot_id), small_disk)
+    assert image_id in server.vmferry("images").stdout
+    assert image_id in server.vmferry("tasks").stdout
+
+
+def test_import_finds_the_server_by_its_data_directory(server: Server, small_ova: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    command = [str(BIN / "vmferry"), "import", str(small_ova), "--data-dir", str(server.data_dir), "--json"]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["Status"] == "completed"
+    assert all(json.loads(line) for line in done.stderr.splitlines() if line.startswith("{"))
+
+
+def test_an_import_that_fails_exits_with_one_and_the_tasks_sentence(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "letter.ova"
+    path.write_bytes(b"no machine at all" * 100)
+    done = server.vmferry("import", str(path), "--format", "OVA")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("vmferry: import-ami-")
+    assert "is not an OVA" in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["import", "/no/such/file.ova"], 1, "does not exist"),
+        (["import"], 2, "SRC"),
+        (["import", "s3://no-such-bucket-here/k.ova"], 1, "InvalidParameter: Invalid S3 source location"),
+        (["snapshots", "locate", "snap-00000000000000000"], 1, "There is no snapshot"),
+        (["env", "--data-dir", "/no/such/directory"], 1, "No server runs on"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(server: Server, arguments: list[str], code: int, said: str) -> None:
+    if arguments[0] == "snapshots":
+        arguments = [*arguments, "--data-dir", str(server.data_dir)]
+    done = server.vmferry(*arguments)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_env_says_when_no_server_runs_any_more(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        command = [str(BIN / "vmferry"), "env", "--data-dir", str(server.data_dir)]
+        assert subprocess.run(command, capture_output=True).returncode == 0
+        server.kill_everything()  # it cannot tidy up
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "No server runs on" in done.stderr
+        server.start()
+
+
+def test_health_says_how_the_children_do(server: Server) -> None:
+    with urllib.request.urlopen(f"{server.ready['endpoint']}/healthz") as answer:
+        facts = json.loads(answer.read())
+    assert facts["healthy"] is True
+    assert {"seaweedfs", "temporal", "worker-1"} <= facts["services"].keys()
