@@ -45,12 +45,18 @@ from vmferry.stores.local import LocalStore
 from vmferry.stores.s3 import S3Options, S3Store
 from vmferry.tasks import Services
 
+_REQUEST_RETRY_SECONDS = 3.0
+"""How long a request waits for the object store; a task then waits as long as it takes."""
+
 _SHUTDOWN_SECONDS = 2
 """How long requests in flight may take once the server is told to end."""
 
 
-def open_services(config: Config, s3_endpoint: str) -> Services:
-    """What tasks and actions work with, over the catalog and the stores of ``config``."""
+def open_services(config: Config, s3_endpoint: str, retry_seconds: float = 60.0) -> Services:
+    """What tasks and actions work with, over the catalog and the stores of ``config``.
+
+    ``retry_seconds`` is how long one request to the object store is tried again before it counts as failed.
+    """
     catalog = open_catalog(config.catalog_url)
 
     @lru_cache(maxsize=64)
@@ -65,6 +71,7 @@ def open_services(config: Config, s3_endpoint: str) -> Services:
                 secret_access_key=key.secret_access_key,
                 region=place.region,
                 allow_http=True,
+                retry_seconds=retry_seconds,
             )
         )
 
@@ -95,7 +102,7 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
         children = _Children(config, catalog)
         life.callback(children.supervisor.stop)
         children.start()
-        services = open_services(config, children.s3_endpoint)
+        services = open_services(config, children.s3_endpoint, _REQUEST_RETRY_SECONDS)
         _sweep_images(services)
         dispatcher = Dispatcher(services, children.temporal_address)
         life.callback(dispatcher.stop)

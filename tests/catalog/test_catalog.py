@@ -183,6 +183,8 @@ def test_a_task_waits_until_it_moves(catalog: Catalog) -> None:
     since = catalog.import_tasks.wait(task.id, "waiting for the object store")
     assert catalog.import_tasks.wait(task.id, "waiting still") == since
     assert catalog.import_tasks.get(task.id).waiting_for == "waiting still"
+    catalog.import_tasks.advance(task.id, "pending", 1)  # the step begins again
+    assert catalog.import_tasks.get(task.id).waiting_since == since
     catalog.import_tasks.advance(task.id, "converting", 20)
     assert catalog.import_tasks.get(task.id).waiting_for is None
 

@@ -1,4 +1,4 @@
-"""What is wrong with an import is said: by the call where it can be known at once, else by the task, with the remedy."""
+"""What is wrong with an import is said: at once where that can be known, else by the task; with the remedy."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_an_object_that_is_not_there_is_said_at_once(
     [
         ({"DiskContainers": []}, "MissingParameter"),
         ({"DiskContainers": [{"Format": "OVA"}]}, "MissingParameter"),
-        ({"DiskContainers": [{"Format": "OVA", "Url": "s3://a-b/c", "SnapshotId": "snap-1"}]}, "InvalidParameterCombination"),
+        ({"DiskContainers": [{"Url": "s3://a-b/c", "SnapshotId": "snap-1"}]}, "InvalidParameterCombination"),
         ({"DiskContainers": [in_s3("k", "ISO")]}, "InvalidParameter"),
         ({"DiskContainers": [in_s3("k", "VHDX")]}, "UnsupportedOperation"),
         ({"DiskContainers": [in_s3("k", DeviceName="sda")]}, "InvalidBlockDeviceMapping"),
@@ -126,7 +126,10 @@ def test_an_object_that_is_not_there_is_said_at_once(
         ({"DiskContainers": [in_s3("k")], "BootMode": "uefi-preferred"}, "InvalidParameterValue"),
         ({"DiskContainers": [in_s3("k")], "KmsKeyId": "k"}, "InvalidParameterDependency"),
         ({"DiskContainers": [in_s3("k")], "Encrypted": True}, "UnsupportedOperation"),
-        ({"DiskContainers": [in_s3("k")], "LicenseType": "BYOL", "UsageOperation": "RunInstances"}, "InvalidParameterCombination"),
+        (
+            {"DiskContainers": [in_s3("k")], "LicenseType": "BYOL", "UsageOperation": "RunInstances"},
+            "InvalidParameterCombination",
+        ),
         ({"DiskContainers": [in_s3("k")], "DryRun": True}, "DryRunOperation"),
     ],
 )  # fmt: skip

@@ -72,7 +72,7 @@ def test_an_import_survives_the_servers_it_needs(tmp_path: Path, large_disk: Pat
     with running_server(tmp_path / "data") as server:
         task_id = server.import_image(in_s3(server.upload(large_ova, "imports")))
         server.wait_for_progress(task_id, 20)
-        (pid,) = [p for p in server.children(f"bin/{child}")]
+        (pid,) = server.children(f"bin/{child}")
         os.kill(pid, signal.SIGKILL)
         check_result(server, task_id, large_disk, seconds=240)
 
@@ -93,6 +93,21 @@ def test_a_task_says_what_it_waits_for(tmp_path: Path, large_disk: Path, large_o
         finally:
             os.kill(store, signal.SIGCONT)
         check_result(server, task_id, large_disk, seconds=240)
+
+
+def test_an_import_is_accepted_while_the_object_store_is_away(
+    tmp_path: Path, small_disk: Path, small_ova: Path
+) -> None:
+    """What the store would say of the object, the task then finds out."""
+    with running_server(tmp_path / "data") as server:
+        key = server.upload(small_ova, "imports")
+        (store,) = server.children("bin/weed")
+        os.kill(store, signal.SIGSTOP)
+        try:
+            task_id = server.import_image(in_s3(key))
+        finally:
+            os.kill(store, signal.SIGCONT)
+        check_result(server, task_id, small_disk)
 
 
 def test_a_second_server_on_the_same_data_is_refused_in_one_line(server: Server) -> None:

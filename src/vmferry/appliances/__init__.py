@@ -12,7 +12,14 @@ from vmferry.registry import Registry
 
 __all__ = ["PACKAGES", "HashedBlob", "Package", "detect", "open_appliance", "verify", "wrapping"]
 
-_WRAPPERS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2", b"PK\3\4": "zip"}
+_WRAPPERS = {
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
+    b"\xfd7zXZ\0": ("xz", "unxz"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"PK\3\4": ("zip", "unzip"),
+}
+"""First bytes → what packed the file, and what unpacks it."""
 
 
 class Package(Protocol):
@@ -46,15 +53,23 @@ def detect(blob: Blob) -> Package | None:
 
 def wrapping(blob: Blob) -> str | None:
     """What ``blob`` is packed with as a whole (``gzip``, ``xz`` …), or ``None``."""
+    wrapper = _wrapper(blob)
+    return wrapper[0] if wrapper else None
+
+
+def _wrapper(blob: Blob) -> tuple[str, str] | None:
     head = blob.read_at(0, min(blob.size, 8))
-    return next((name for magic, name in _WRAPPERS.items() if head.startswith(magic)), None)
+    return next((wrapper for magic, wrapper in _WRAPPERS.items() if head.startswith(magic)), None)
 
 
 def open_appliance(blob: Blob) -> Appliance:
     """The machine in ``blob``. Raises ``UnknownFormatError`` where there is none, and as ``Package.open`` does."""
     package = detect(blob)
-    if package is None and (wrapper := wrapping(blob)) is not None:
-        raise UnknownFormatError(f"{quote(blob.name)} is a {wrapper} file: unpack it, and import the OVA inside.")
+    if package is None and (wrapper := _wrapper(blob)) is not None:
+        kind, program = wrapper
+        raise UnknownFormatError(
+            f"{quote(blob.name)} is a {kind} file: unpack it first ({program}) and import the OVA inside.", wrapper=kind
+        )
     if package is None:
         raise UnknownFormatError(
             f"{quote(blob.name)} is not an OVA: it does not begin with a tar member. "

@@ -46,9 +46,9 @@ def compare_digest(name: str, digest: Digest, found: bytes) -> None:
 class HashedBlob:
     """A blob that takes its own digest while others read it, in any order and from any number of threads.
 
-    A digest is a chain, so bytes count in order, from the *frontier* on. What is read ahead of it waits, up to ``window``
-    bytes. When the window is full, a reader waits for those who read or digest at the frontier; where nobody does, it
-    reads the gap itself. Ahead of a gap over 64 MiB nothing more is kept: ``finish`` reads that again.
+    A digest is a chain, so bytes count in order, from the *frontier* on. What is read ahead of it waits, up to
+    ``window`` bytes. When the window is full, a reader waits for those who read or digest at the frontier; where nobody
+    does, it reads the gap itself. Ahead of a gap over 64 MiB nothing more is kept: ``finish`` reads that again.
 
     Thread-safe. No lock is held while the blob is read or a digest updated; one thread digests, the others go on.
     """
@@ -139,7 +139,7 @@ class HashedBlob:
         return min(self._waiting[0][0], limit) if self._waiting else limit
 
     def _fill_gap(self, limit: int) -> None:
-        """Read a step of what is missing from the frontier on, up to ``limit`` at the most, and digest what is in order."""
+        """Read a step of what is missing from the frontier on, up to ``limit`` at the most; digest what is in order."""
         with self._changed:
             start = self._frontier
             length = min(self._gap_end(limit) - start, _STEP)
@@ -161,7 +161,7 @@ class HashedBlob:
                 self._changed.notify_all()
 
     def _next_in_order(self) -> memoryview | None:
-        """The bytes from the frontier on, as far as they wait in one piece. When there are none, digesting has ended."""
+        """The bytes from the frontier on, as far as they wait in one piece; ``None`` ends digesting."""
         with self._changed:
             while self._waiting and self._waiting[0][0] <= self._frontier:
                 offset, _, data = heappop(self._waiting)

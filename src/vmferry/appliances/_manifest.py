@@ -13,6 +13,7 @@ from vmferry.machine import Digest
 
 MAX_MANIFEST = 1 << 20
 _MAX_FILES = 20_000
+_MAX_NOTES = 3
 _LINE = re.compile(r"([A-Za-z0-9/-]+)\s*\((.+)\)\s*=\s*([0-9A-Fa-f]+)")
 _ALGORITHM = re.compile(r"SHA-?(?:2-)?(1|256|384|512)", re.IGNORECASE)
 _DIGITS = {"1": 40, "256": 64, "384": 96, "512": 128}
@@ -26,11 +27,14 @@ def parse_manifest(content: bytes, name: str) -> tuple[dict[str, Digest], list[s
     """
     digests: dict[tuple[str, str], Digest] = {}
     notes: list[str] = []
+    strange = 0
     for line in _lines(content):
         match = _LINE.fullmatch(line)
         digest = _digest(match[1], match[3]) if match else None
         if match is None or digest is None:
-            notes.append(f"The manifest's line {quote(line)} is not understood and was passed over.")
+            strange += 1
+            if strange <= _MAX_NOTES:
+                notes.append(f"The manifest's line {quote(line)} is not understood and was passed over.")
             continue
         file = match[2].strip().removeprefix("./")
         known = digests.setdefault((file, digest.algorithm), digest)
@@ -45,7 +49,9 @@ def parse_manifest(content: bytes, name: str) -> tuple[dict[str, Digest], list[s
     for (file, _), digest in digests.items():
         if file not in best or len(digest.value) > len(best[file].value):
             best[file] = digest
-    return best, _shortened(notes)
+    if strange > _MAX_NOTES:
+        notes.append(f"{strange - _MAX_NOTES:,} more lines of the manifest are not understood and were passed over.")
+    return best, notes
 
 
 def _lines(content: bytes) -> Iterator[str]:
@@ -61,9 +67,3 @@ def _digest(spelling: str, hexadecimal: str) -> Digest | None:
     if wanted is None or len(hexadecimal) != _DIGITS[wanted[1]]:
         return None
     return Digest(f"sha{wanted[1]}", bytes.fromhex(hexadecimal))
-
-
-def _shortened(notes: list[str]) -> list[str]:
-    if len(notes) <= 4:
-        return notes
-    return [*notes[:3], f"{len(notes) - 3:,} more lines of the manifest are not understood and were passed over."]

@@ -1,38 +1,27 @@
-"""The OVF descriptor: XML → what a machine is. Sources: DSP0243 (OVF 1.x, 2.0), and 0.9 as VMware wrote it.
-
-Elements are matched by local name: prefixes and even namespaces vary among producers. Attributes may be qualified or
-not.
-The parser knows no entities, no DTD and no network, and a DOCTYPE is refused.
-"""
+"""The OVF descriptor: XML → what a machine is. Sources: DSP0243 (OVF 1.x, 2.0), and 0.9 as VMware wrote it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lxml import etree
+from vmferry.appliances._hardware import Drive, Hardware, read_hardware
+from vmferry.appliances._units import parse_quantity, parse_whole
+from vmferry.appliances._xml import Element, anywhere, attribute, children, local_name, parse_xml, sections, text
+from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
+from vmferry.machine import Firmware
 
-from vmferry.appliances._units import parse_quantity
-from vmferry.errors import CorruptDiskError, FormatError, UnsafeDiskError, UnsupportedFeatureError, quote
-from vmferry.machine import Firmware, NetworkInterface
-
-MAX_DESCRIPTOR = 8 << 20
-_MAX_DEPTH = 64
-_MAX_ITEMS = 4096
+_MAX_FILES = 10_000
 _MAX_DISKS = 1024
-
-_CPU, _MEMORY, _IDE, _SCSI, _NIC, _DISK, _OTHER_STORAGE = 3, 4, 5, 6, 10, 17, 20
-_HOST_RESOURCE = re.compile(r"(?:ovf:)?/{1,2}(disk|file)/(.+)")
-
-_Element = etree._Element  # noqa: SLF001 - lxml has no public name for the type
+_MAX_NOTES = 50
+_HOST_RESOURCE = re.compile(r"(?:ovf:)?/{0,2}(disk|file)/(.+)")
+_PROPERTY = re.compile(r"\$\{(.+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class OvfFile:
-    """A file that the descriptor refers to."""
+    """A file that the descriptor refers to. ``size`` and ``chunk_size`` are bytes, as claimed."""
 
-    id: str
     href: str
     size: int | None
     chunk_size: int | None
@@ -41,329 +30,223 @@ class OvfFile:
 
 @dataclass(frozen=True, slots=True)
 class OvfDisk:
-    """A disk of the machine, with the file that holds it; ``None`` for an empty one."""
+    """A disk of the machine, with the file that holds it; ``None`` for an empty one. ``capacity`` is bytes."""
 
     id: str
     file: OvfFile | None
     capacity: int | None
     format: str | None
-    bus: str | None
-    controller: int
-    unit: int
+    drive: Drive
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Ovf:
     """What a descriptor says. ``disks`` stand in the order of their controllers and places."""
 
-    name: str = ""
-    cpus: int = 1
-    memory: int = 1 << 30
-    firmware: Firmware | None = None
-    guest_os: str | None = None
-    hardware_family: str | None = None
-    files: dict[str, OvfFile] = field(default_factory=dict)
+    name: str
+    hardware: Hardware
+    firmware: Firmware | None
+    guest_os: str | None
+    hardware_family: str | None
     disks: list[OvfDisk] = field(default_factory=list)
-    interfaces: list[NetworkInterface] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def parse_ovf(content: bytes, name: str) -> Ovf:
-    """Parse a descriptor. Raises ``FormatError`` and its kinds, ``UnsafeDiskError``."""
-    root = _parse_xml(content, name)
-    if _local(root) != "Envelope":
-        raise FormatError(f"{quote(name)} is no OVF descriptor: its root is {quote(_local(root))}, not Envelope.")
-    ovf = Ovf(files=_files(root))
+    """Parse the descriptor ``content`` out of the file ``name``.
+
+    Raises ``CorruptDiskError`` where it contradicts itself, ``UnsupportedFeatureError`` for several machines and delta
+    disks, ``UnsafeDiskError`` for what is beyond the limits.
+    """
+    root = parse_xml(content, name)
+    if local_name(root) != "Envelope":
+        raise CorruptDiskError(
+            f"{quote(name)} is no OVF descriptor: its root is {quote(local_name(root))}, not Envelope. Export it again."
+        )
     system = _virtual_system(root, name)
-    ovf.name = _text(system, "Name") or _attribute(system, "id") or ""
-    ovf.guest_os = _guest_os(system)
-    hardware = next(_all(system, "VirtualHardwareSection"), None)
-    if hardware is None:
-        raise FormatError(f"{quote(name)} describes no hardware (VirtualHardwareSection): export the machine again.")
-    ovf.hardware_family = next((_content(e) for e in _all(hardware, "VirtualSystemType")), None)
-    ovf.firmware = _firmware(system, hardware)
-    _read_hardware(ovf, root, hardware, name)
-    return ovf
-
-
-def _parse_xml(content: bytes, name: str) -> _Element:
-    if re.search(rb"<\s*!\s*D\s*O\s*C\s*T\s*Y\s*P\s*E", content.replace(b"\0", b""), re.IGNORECASE):
-        raise UnsafeDiskError(f"{quote(name)} has a DOCTYPE, which no OVF descriptor needs: remove it or export again.")
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
+    hardware_section = next(iter(sections(system, "VirtualHardwareSection")), None)
+    if hardware_section is None:
+        raise CorruptDiskError(
+            f"{quote(name)} describes no hardware (VirtualHardwareSection): export the machine again."
+        )
+    hardware = read_hardware(hardware_section, _default_configuration(root))
+    tables = _Tables(root, name)
+    disks = tables.attached(hardware.drives)
+    family = (text(element, "VirtualSystemType") for element in children(hardware_section, "System"))
+    return Ovf(
+        name=quote(text(system, "Name") or attribute(system, "id") or ""),
+        hardware=hardware,
+        firmware=_firmware(system, hardware_section),
+        guest_os=_guest_os(system),
+        hardware_family=next((quote(said) for said in family if said), None),
+        disks=disks,
+        notes=[*hardware.notes, *tables.notes][:_MAX_NOTES],
     )
-    try:
-        root = etree.fromstring(content, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise CorruptDiskError(f"{quote(name)} is not well-formed XML: {quote(error)}. Export it again.") from error
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise UnsafeDiskError(f"{quote(name)} has a DOCTYPE, which no OVF descriptor needs: remove it or export again.")
-    _check_depth(root, name)
-    return root
 
 
-def _check_depth(root: _Element, name: str) -> None:
-    depth = 0
-    for event, _ in etree.iterwalk(root, events=("start", "end")):
-        depth += 1 if event == "start" else -1
-        if depth > _MAX_DEPTH:
-            raise UnsafeDiskError(f"{quote(name)} has elements nested over {_MAX_DEPTH} deep; it is no OVF descriptor.")
-
-
-def _virtual_system(root: _Element, name: str) -> _Element:
-    """The one virtual system; OVF 0.9 calls it Content."""
-    systems = [*_all(root, "VirtualSystem"), *_all(root, "Content")]
-    if len(systems) == 1:
-        return systems[0]
+def _virtual_system(root: Element, name: str) -> Element:
+    """The one virtual system, be it in collections; OVF 0.9 calls both Content."""
+    systems: list[Element] = []
+    collections = [root]
+    while collections:
+        parent = collections.pop()
+        systems += sections(parent, "VirtualSystem")
+        collections += sections(parent, "VirtualSystemCollection")
     if not systems:
-        raise FormatError(f"{quote(name)} describes no virtual machine: export the machine again.")
-    listed = ", ".join(quote(_attribute(system, "id") or "?") for system in systems[:8])
-    raise UnsupportedFeatureError(
-        f"{quote(name)} describes {len(systems)} virtual machines ({listed}): export each into an OVA of its own."
-    )
-
-
-def _files(root: _Element) -> dict[str, OvfFile]:
-    files: dict[str, OvfFile] = {}
-    for element in _all(root, "File"):
-        file_id, href = _attribute(element, "id"), _attribute(element, "href")
-        if not file_id or href is None:
-            raise FormatError("OVF: a File has no id or no href: export the machine again.")
-        size, chunk = _attribute(element, "size"), _attribute(element, "chunkSize")
-        files[file_id] = OvfFile(
-            id=file_id,
-            href=href,
-            size=parse_quantity(size, None, f"the size of {quote(href)}") if size else None,
-            chunk_size=parse_quantity(chunk, None, f"the chunk size of {quote(href)}") if chunk else None,
-            compression=_attribute(element, "compression"),
+        raise CorruptDiskError(f"{quote(name)} describes no virtual machine (VirtualSystem): export the machine again.")
+    if len(systems) > 1:
+        listed = ", ".join(quote(attribute(system, "id") or text(system, "Name") or "?") for system in systems[:10])
+        more = f" and {len(systems) - 10} more" if len(systems) > 10 else ""
+        raise UnsupportedFeatureError(
+            f"{quote(name)} describes {len(systems)} virtual machines, {listed}{more}: "
+            "export each into an OVA of its own."
         )
-        if len(files) > _MAX_DISKS:
-            raise UnsafeDiskError(f"OVF: more than {_MAX_DISKS:,} files are referred to; it is no appliance.")
-    return files
+    return systems[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """A Disk of the DiskSection."""
+def _default_configuration(root: Element) -> str | None:
+    """The deployment option that is meant where nobody chooses."""
+    configurations = [
+        configuration
+        for section in sections(root, "DeploymentOptionSection")
+        for configuration in children(section, "Configuration")
+    ]
+    marked = [one for one in configurations if (attribute(one, "default") or "").lower() in ("true", "1")]
+    return attribute((marked or configurations)[0], "id") if configurations else None
 
-    id: str
-    file_id: str | None
-    capacity: int | None
-    format: str | None
 
+class _Tables:
+    """References and the DiskSection, and how a drive's words are looked up in them."""
 
-def _described_disks(root: _Element, notes: list[str]) -> dict[str, _Described]:
-    disks: dict[str, _Described] = {}
-    for element in _all(root, "Disk"):
-        disk_id = _attribute(element, "diskId")
-        if not disk_id:
-            continue
-        if _attribute(element, "parentRef"):
+    def __init__(self, root: Element, name: str) -> None:
+        self.notes: list[str] = []
+        self._root = root
+        self._name = name
+        self._files = self._by_id(
+            [f for r in children(root, "References") for f in children(r, "File")], "id", _MAX_FILES
+        )
+        described = sections(root, "DiskSection") or list(anywhere(root, "DiskSection"))
+        self._disks = self._by_id([d for s in described for d in children(s, "Disk")], "diskId", _MAX_DISKS)
+
+    def attached(self, drives: list[Drive]) -> list[OvfDisk]:
+        """The disks of ``drives``, each once."""
+        disks: dict[str, OvfDisk] = {}
+        for drive in drives:
+            disk = self._disk(drive)
+            if disk.id in disks:
+                self.notes.append(f"Two drives hold the disk {quote(disk.id)}; it is taken once.")
+            disks.setdefault(disk.id, disk)
+        if not drives:
+            for disk_id, element in self._disks.items():
+                drive = Drive(f"ovf:/disk/{disk_id}", None, 0, len(disks))
+                disks[disk_id] = self._described(disk_id, element, drive)
+            if disks:
+                self.notes.append("The hardware has no drive for the disks; they are taken in the order of their list.")
+        elif loose := self._disks.keys() - disks.keys():
+            listed = ", ".join(quote(disk_id) for disk_id in sorted(loose)[:4])
+            self.notes.append(f"Disks that no drive holds are left out: {listed}.")
+        return list(disks.values())
+
+    def _by_id(self, elements: list[Element], key: str, most: int) -> dict[str, Element]:
+        if len(elements) > most:
+            raise UnsafeDiskError(
+                f"{quote(self._name)} lists {len(elements):,} files or disks; at most {most:,} are read."
+            )
+        found: dict[str, Element] = {}
+        for element in elements:
+            value = attribute(element, key)
+            if not value:
+                raise CorruptDiskError(f"{quote(self._name)}: a {local_name(element)} has no {key}: export it again.")
+            if value in found:
+                raise CorruptDiskError(f"{quote(self._name)} describes {quote(value)} twice: export the machine again.")
+            found[value] = element
+        return found
+
+    def _disk(self, drive: Drive) -> OvfDisk:
+        match = _HOST_RESOURCE.fullmatch(drive.resource)
+        kind, key = (match[1], match[2]) if match else ("", "")
+        if kind == "disk" and key in self._disks:
+            return self._described(key, self._disks[key], drive)
+        if kind == "file" and key in self._files:
+            return OvfDisk(key, self._file(key), None, None, drive)
+        parts = drive.resource.split("/") if not match else []  # oVirt: GROUP/IMAGE
+        for part in parts:
+            if part in self._disks:
+                return self._described(part, self._disks[part], drive)
+        raise CorruptDiskError(
+            f"{quote(self._name)}: a drive holds {quote(drive.resource)}, which is not described: "
+            "export the machine again."
+        )
+
+    def _described(self, disk_id: str, element: Element, drive: Drive) -> OvfDisk:
+        if attribute(element, "parentRef"):
             raise UnsupportedFeatureError(
-                f"OVF: the disk {quote(disk_id)} is a delta of another (parentRef): export without delta disks."
+                f"{quote(self._name)}: the disk {quote(disk_id)} holds only what differs from another (parentRef): "
+                "export the machine without delta disks."
             )
-        disks[disk_id] = _Described(
-            disk_id, _attribute(element, "fileRef"), _capacity(element, disk_id, notes), _attribute(element, "format")
-        )
-        if len(disks) > _MAX_DISKS:
-            raise UnsafeDiskError(f"OVF: more than {_MAX_DISKS:,} disks; it is no appliance.")
-    return disks
+        file_id = attribute(element, "fileRef")
+        file = self._file(file_id) if file_id else None
+        return OvfDisk(disk_id, file, self._capacity(element, disk_id), attribute(element, "format"), drive)
 
-
-def _capacity(element: _Element, disk_id: str, notes: list[str]) -> int | None:
-    text = _attribute(element, "capacity")
-    if not text:
-        return None
-    if text.startswith("${"):
-        notes.append(
-            f"The capacity of the disk {quote(disk_id)} is a property ({quote(text)}); the disk's own is taken."
-        )
-        return None
-    return parse_quantity(text, _attribute(element, "capacityAllocationUnits"), f"the capacity of {quote(disk_id)}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """An Item of the hardware section, whichever of its three forms."""
-
-    id: str
-    kind: int
-    subtype: str
-    parent: str | None
-    address: int
-    place: int
-    order: int
-    element: _Element
-
-
-def _items(hardware: _Element) -> list[_Item]:
-    """The items of the default configuration, without the bounds of ranges."""
-    items: list[_Item] = []
-    for element in hardware:
-        if _local(element) not in ("Item", "StorageItem", "EthernetPortItem"):
-            continue
-        if _attribute(element, "bound") in ("min", "max") or _attribute(element, "configuration"):
-            continue
-        kind = _text(element, "ResourceType") or ""
-        items.append(
-            _Item(
-                id=_text(element, "InstanceID") or _text(element, "InstanceId") or "",
-                kind=int(kind) if re.fullmatch(r"\d{1,6}", kind, re.ASCII) else 0,
-                subtype=(_text(element, "ResourceSubType") or "").lower(),
-                parent=_text(element, "Parent"),
-                address=_small(_text(element, "Address")),
-                place=_small(_text(element, "AddressOnParent")),
-                order=len(items),
-                element=element,
-            )
-        )
-        if len(items) > _MAX_ITEMS:
-            raise UnsafeDiskError(f"OVF: more than {_MAX_ITEMS:,} hardware items; it is no machine.")
-    return items
-
-
-def _small(text: str | None) -> int:
-    return int(text) if text and re.fullmatch(r"\d{1,6}", text, re.ASCII) else 0
-
-
-def _read_hardware(ovf: Ovf, root: _Element, hardware: _Element, name: str) -> None:
-    items = _items(hardware)
-    described = _described_disks(root, ovf.notes)
-    for item in items:
-        if item.kind == _CPU:
-            ovf.cpus = max(1, min(_small(_text(item.element, "VirtualQuantity")), 4096))
-        elif item.kind == _MEMORY:
-            quantity, units = _text(item.element, "VirtualQuantity"), _text(item.element, "AllocationUnits")
-            ovf.memory = parse_quantity(quantity or "", units, "the memory", default_unit=1 << 20)
-        elif item.kind == _NIC:
-            ovf.interfaces.append(_interface(item))
-    places = _controllers(items)
-    drives = [item for item in items if item.kind == _DISK]
-    drives.sort(
-        key=lambda item: (*places.get(item.parent or "", _Controller(1 << 20, None, 0)).key, item.place, item.order)
-    )
-    for item in drives:
-        disk = _drive(ovf, item, described, places, name)
-        if disk is not None:
-            ovf.disks.append(disk)
-
-
-@dataclass(frozen=True, slots=True)
-class _Controller:
-    """A storage controller: where it stands among all, and its number among those of its bus."""
-
-    rank: int
-    bus: str | None
-    number: int
-
-    @property
-    def key(self) -> tuple[int]:
-        return (self.rank,)
-
-
-def _controllers(items: list[_Item]) -> dict[str, _Controller]:
-    """By InstanceID. Buses in the order in which they first appear, then their controllers by address."""
-    found = [item for item in items if item.kind in (_IDE, _SCSI, _OTHER_STORAGE)]
-    buses = list(dict.fromkeys(_bus(item) for item in found))
-    found.sort(key=lambda item: (buses.index(_bus(item)), item.address, item.order))
-    controllers: dict[str, _Controller] = {}
-    for rank, item in enumerate(found):
-        number = sum(_bus(earlier) == _bus(item) for earlier in found[:rank])
-        controllers[item.id] = _Controller(rank, _bus(item), number)
-    return controllers
-
-
-def _bus(item: _Item) -> str:
-    if item.kind == _IDE:
-        return "ide"
-    if item.kind == _SCSI:
-        return "virtio-scsi" if "virtio" in item.subtype else "scsi"
-    for word, bus in (("nvme", "nvme"), ("virtio", "virtio-scsi"), ("ahci", "sata"), ("sata", "sata")):
-        if word in item.subtype:
-            return bus
-    return "sata"
-
-
-def _drive(
-    ovf: Ovf, item: _Item, described: dict[str, _Described], controllers: dict[str, _Controller], name: str
-) -> OvfDisk | None:
-    """The disk that a drive holds; ``None`` for a drive without one."""
-    resource = _text(item.element, "HostResource")
-    if not resource:
-        return None
-    match = _HOST_RESOURCE.fullmatch(resource.strip())
-    disk = described.get(match[2]) if match and match[1] == "disk" else None
-    if match is not None and match[1] == "file" and match[2] in ovf.files:
-        disk = _Described(match[2], match[2], None, None)
-    if disk is None:
-        raise FormatError(f"{quote(name)}: a drive refers to {quote(resource)}, which is not described: export again.")
-    file = None
-    if disk.file_id is not None:
-        file = ovf.files.get(disk.file_id)
-        if file is None:
-            raise FormatError(
-                f"{quote(name)}: the disk {quote(disk.id)} refers to the file {quote(disk.file_id)}, which is not listed: "
+    def _file(self, file_id: str) -> OvfFile:
+        element = self._files.get(file_id)
+        href = attribute(element, "href") if element is not None else None
+        if element is None or not href:
+            raise CorruptDiskError(
+                f"{quote(self._name)}: a disk refers to the file {quote(file_id)}, which References does not list: "
                 "export the machine again."
             )
-    place = controllers.get(item.parent or "")
-    return OvfDisk(
-        id=disk.id,
-        file=file,
-        capacity=disk.capacity,
-        format=disk.format,
-        bus=place.bus if place else None,
-        controller=place.number if place else 0,
-        unit=item.place,
-    )
+        size, chunk_size = (parse_whole(attribute(element, key)) for key in ("size", "chunkSize"))
+        return OvfFile(href, size, chunk_size, attribute(element, "compression"))
 
+    def _capacity(self, element: Element, disk_id: str) -> int | None:
+        said = attribute(element, "capacity")
+        if not said:
+            return None
+        if match := _PROPERTY.fullmatch(said):
+            said = self._property(match[1])
+            if said is None:
+                self.notes.append(f"The capacity of the disk {quote(disk_id)} is a property without a value.")
+                return None
+        capacity = parse_quantity(said, attribute(element, "capacityAllocationUnits"))
+        if not capacity:
+            raise CorruptDiskError(
+                f"{quote(self._name)}: the capacity of the disk {quote(disk_id)}, {quote(said)} "
+                f"{quote(attribute(element, 'capacityAllocationUnits') or 'byte')}, is no size from 1 to 2^63 bytes: "
+                "export the machine again."
+            )
+        return capacity
 
-def _interface(item: _Item) -> NetworkInterface:
-    mac = _text(item.element, "Address")
-    return NetworkInterface(
-        network=_text(item.element, "Connection"),
-        model=_text(item.element, "ResourceSubType"),
-        mac=mac if mac and re.fullmatch(r"(?:[0-9A-Fa-f]{2}[:-]?){6}", mac) else None,
-    )
-
-
-def _guest_os(system: _Element) -> str | None:
-    section = next((e for e in system.iter() if _local(e) in ("OperatingSystemSection", "OperatingSystem")), None)
-    if section is None:
+    def _property(self, key: str) -> str | None:
+        """The value that a ProductSection gives ``key`` where nobody sets it."""
+        for element in anywhere(self._root, "Property"):
+            if attribute(element, "key") == key:
+                return attribute(element, "value")
         return None
-    return _attribute(section, "osType") or _text(section, "OSType") or _text(section, "Description")
 
 
-def _firmware(system: _Element, hardware: _Element) -> Firmware | None:
-    """VMware's Config key, or VirtualBox's Firmware element."""
-    for config in _all(hardware, "Config"):
-        if _attribute(config, "key") == "firmware":
-            return Firmware.UEFI if (_attribute(config, "value") or "").lower() == "efi" else Firmware.BIOS
-    for element in _all(system, "Firmware"):
-        return Firmware.UEFI if (_attribute(element, "type") or "").upper().startswith("EFI") else Firmware.BIOS
+def _guest_os(system: Element) -> str | None:
+    """The writer's own words; the numbers are often wrong."""
+    for section in sections(system, "OperatingSystemSection"):
+        said = attribute(section, "osType") or text(section, "OSType", "Description")
+        if said:
+            return quote(said)
     return None
 
 
-def _local(element: _Element) -> str:
-    tag = element.tag
-    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+def _firmware(system: Element, hardware: Element) -> Firmware | None:
+    """VMware's Config key, else VirtualBox's Firmware element."""
+    for config in children(hardware, "Config"):
+        if attribute(config, "key") == "firmware":
+            return _known_firmware(attribute(config, "value"))
+    for machine in children(system, "Machine"):
+        for element in anywhere(machine, "Firmware"):
+            return _known_firmware(attribute(element, "type"))
+    return None
 
 
-def _all(parent: _Element, local: str) -> Iterator[_Element]:
-    return (element for element in parent.iter() if _local(element) == local)
-
-
-def _attribute(element: _Element, local: str) -> str | None:
-    """An attribute by its local name; the unqualified one first."""
-    plain = element.get(local)
-    if plain is not None:
-        return plain
-    return next((str(value) for name, value in element.attrib.items() if str(name).rpartition("}")[2] == local), None)
-
-
-def _text(parent: _Element, local: str) -> str | None:
-    """The text of a direct child."""
-    return next((_content(child) for child in parent if _local(child) == local), None)
-
-
-def _content(element: _Element) -> str | None:
-    return element.text.strip() if element.text and element.text.strip() else None
+def _known_firmware(word: str | None) -> Firmware | None:
+    known = (word or "").lower()
+    if known.startswith(("efi", "uefi")):
+        return Firmware.UEFI
+    return Firmware.BIOS if known == "bios" else None

@@ -136,8 +136,9 @@ class _Reader:
         self._extensions += size
         if size > _MAX_EXTENSION or self._extensions > _MAX_EXTENSIONS:
             raise UnsafeDiskError(
-                f"{quote(self._blob.name)}: a tar extension header at offset {offset - BLOCK:,} claims {format_size(size)}; "
-                f"at most {format_size(_MAX_EXTENSION)} each, {format_size(_MAX_EXTENSIONS)} in all, is read."
+                f"{quote(self._blob.name)}: a tar extension header at offset {offset - BLOCK:,} claims "
+                f"{format_size(size)}; at most {format_size(_MAX_EXTENSION)} each, {format_size(_MAX_EXTENSIONS)} in all "
+                "is read. Pack it again."
             )
         _check_end(self._blob, "an extension header", offset + size)
         return self.read(offset, size)
@@ -223,7 +224,8 @@ def _checked(blob: Blob, member: Member, kind: bytes, extension: _Extension) -> 
     plain = "/".join(parts)
     if any(part in ("", "..") for part in parts) or re.search(r"[\0\\]|^[A-Za-z]:", plain) or not plain:
         raise UnsafeDiskError(
-            f"{quote(blob.name)} has a member with the unsafe name {quote(member.name)}: pack it again with plain names."
+            f"{quote(blob.name)} has a member with the unsafe name {quote(member.name)}: "
+            "pack it again with plain names."
         )
     return Member(plain, member.offset, member.size)
 

@@ -215,12 +215,15 @@ class ImportTasks:
             return _fact(_get(session, task_id))
 
     def advance(self, task_id: str, stage: str, progress: int, facts: ImportFacts | None = None) -> None:
-        """Go on to ``stage``; progress never falls. Raises ``TaskCancelledError`` when the task is no longer active."""
+        """Go on to ``stage``; progress never falls. A step that begins the same stage again still waits.
+
+        Raises ``TaskCancelledError`` when the task is no longer active.
+        """
         with self._database.write() as session:
             row = _get_active(session, task_id)
-            row.stage = stage
+            if row.stage != stage:
+                row.stage, row.waiting_for, row.waiting_since = stage, None, None
             row.progress = max(row.progress, progress)
-            row.waiting_for = row.waiting_since = None
             if facts is not None:
                 row.facts = _facts_to_json(facts)
 

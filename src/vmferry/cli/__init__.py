@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed (the reason on stderr, one line), 2 wrong usage, 13
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -80,12 +81,16 @@ def _options(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; answers the exit code. Nothing is raised, whatever happens."""
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy would start a thread for each core, and we multiply nothing
     try:
         result: Any = typer.main.get_command(_application)(
             args=None if arguments is None else list(arguments), prog_name="vmferry", standalone_mode=False
         )
     except _UsageError as error:
-        error.show()
+        if error.format_message():  # empty when the help was shown instead
+            print_error(_usage(error))
         return 2
     except VmferryError as error:
         print_error(str(error))
@@ -102,6 +107,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print_error(str(missing_extra(error)))
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: Any) -> str:
+    """What was wrong with the command line, and where to read how it is meant."""
+    command = error.ctx.command_path if error.ctx is not None else "vmferry"
+    return f"{error.format_message().rstrip('.')}. Try `{command} --help`."
 
 
 def missing_extra(error: ImportError) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ import typer
 from vmferry import appliances, formats
 from vmferry.blob import Blob
 from vmferry.cli._output import print_json, show_progress
-from vmferry.cli._source import check_local, open_source
+from vmferry.cli._source import check_local, detect_format, open_source, reads_remotely
 from vmferry.convert import CopyResult, copy, plan_slices
 from vmferry.disk import Disk
-from vmferry.errors import ConfigError, UnsafeDiskError, quote
+from vmferry.errors import UnsafeDiskError, quote
 from vmferry.formats import Format, SupportsCreate
-from vmferry.guest import find_boot_facts
+from vmferry.guest import find_boot_facts, pick_root
 from vmferry.machine import Appliance
 from vmferry.stores.local import create_file
 from vmferry.units import format_duration, format_size
@@ -34,6 +35,8 @@ _SUFFIXES = {
     ".ova": "ova",
 }
 _NAMES = ("raw", "qcow2", "vmdk", "vhd", "vhdx")
+_REMOTE_THREADS = 8
+"""Threads when the source is in S3: most of them wait for its answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,20 @@ class _Input:
 def convert_disk(
     source: str = typer.Argument(metavar="SRC", help="A disk image or an OVA: a file, or s3://bucket/key."),
     target: str = typer.Argument(metavar="DST", help="The file to write; it appears when it is whole."),
-    to: str = typer.Option(None, help="raw or qcow2. [default: what DST's suffix says]"),
-    disk: int = typer.Option(None, help="Which disk of an appliance, from 1. [default: the one that boots]"),
-    workers: int = typer.Option(None, min=1, help="Threads. [default: one for each core]"),
+    to: str | None = typer.Option(None, help="raw or qcow2. [default: what DST's suffix says]"),
+    disk: int | None = typer.Option(None, help="Which disk of an appliance, from 1. [default: the one that boots]"),
+    workers: int | None = typer.Option(None, min=1, help="Threads. [default: one for each core]"),
     as_json: bool = typer.Option(False, "--json", help="The result as JSON; progress as JSON lines on stderr."),
 ) -> None:
     """Convert a disk. What it holds is checked on the way; DST is replaced only by a whole image."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with nothing left behind
     path = check_local(target)
     wanted = _target_format(path, to)
-    blob = open_source(source)
-    with _input(blob, disk) as found:
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise typer.BadParameter(f"{quote(source)} is source and target; name another target.")
+    if workers is None and reads_remotely(source):
+        workers = _REMOTE_THREADS
+    with _input(open_source(source), disk) as found:
         result = _convert(found, wanted, path, workers, as_json=as_json)
         _report(found, wanted, path, result, as_json=as_json)
 
@@ -76,7 +83,7 @@ def _target_format(path: Path, to: str | None) -> SupportsCreate:
         raise typer.BadParameter(f"{quote(name)} is no format; use one of {', '.join(_NAMES)}.")
     known: object = formats.FORMATS.get(name)
     if not isinstance(known, SupportsCreate):
-        raise ConfigError(f"vmferry does not write {name} yet; it writes raw and qcow2.")
+        raise typer.BadParameter(f"{name} is not written yet: raw and qcow2 are.")
     return known
 
 
@@ -87,12 +94,11 @@ def _input(blob: Blob, number: int | None) -> Iterator[_Input]:
         if number not in (None, 1):
             blob.close()
             raise typer.BadParameter(f"{quote(blob.name)} is one disk; --disk is for appliances.")
-        chosen = formats.detect(blob)
-        opened = formats.open_disk(blob, chosen)
         try:
-            yield _Input(chosen, opened, None)
+            chosen = detect_format(blob)
+            yield _Input(chosen, formats.open_disk(blob, chosen), None)
         finally:
-            opened.close()
+            blob.close()
         return
     appliance = appliances.open_appliance(blob)
     try:
@@ -112,13 +118,13 @@ def _pick(appliance: Appliance, name: str, number: int | None) -> _Input:
     inputs = [_open_member(appliance, member) for member in candidates]
     if len(inputs) == 1:
         return inputs[0]
-    return max(inputs, key=lambda found: find_boot_facts(found.disk).bootability)
+    return inputs[pick_root([find_boot_facts(found.disk) for found in inputs])]
 
 
 def _open_member(appliance: Appliance, name: str) -> _Input:
     blob, digest = appliance.blobs[name], appliance.digests.get(name)
     hashed = None if digest is None else appliances.HashedBlob(blob, digest)
-    chosen = formats.detect(blob)
+    chosen = detect_format(blob)
     return _Input(chosen, formats.open_disk(hashed or blob, chosen), hashed)
 
 

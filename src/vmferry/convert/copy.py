@@ -56,15 +56,16 @@ def copy(
     run = _Run(disk, writer, _pieces(disk, writer.granularity, start, limit), progress, cancelled)
     count = min(workers or os.cpu_count() or 1, MAX_THREADS)
     threads = [threading.Thread(target=run.work, name=f"copy-{number}", daemon=True) for number in range(count)]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         for thread in threads:
             thread.join()
     except BaseException as error:  # Ctrl-C reaches the thread that waits; the others must not outlive it
         run.fail(error)
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
         raise
     if run.error is not None:
         raise run.error

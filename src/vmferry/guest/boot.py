@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -38,7 +39,7 @@ class BootFacts:
 def find_boot_facts(disk: Disk) -> BootFacts:
     """Look at the beginning of ``disk``: at most 200 KiB are read. Damaged contents give a verdict, never an error.
 
-    Raises ``StoreError`` only.
+    Raises ``StoreError``, and ``UnsafeDiskError`` when the disk image itself is an attack.
     """
     table = read_partition_table(disk)
     ways = []
@@ -53,6 +54,14 @@ def find_boot_facts(disk: Disk) -> BootFacts:
         return BootFacts(table, Bootability.POSSIBLE, (Firmware.BIOS,), "boot code, but no active partition")
     why = table.faults[0] if table.faults else "no boot code" if table.scheme else "no partition table"
     return BootFacts(table, Bootability.NONE, (), why)
+
+
+def pick_root(facts: Sequence[BootFacts]) -> int:
+    """The index of the disk that a machine starts from, of ``facts`` in its boot order: the first of the surest.
+
+    That is the first of all where none boots. ``facts`` are not empty.
+    """
+    return max(range(len(facts)), key=lambda index: (facts[index].bootability, -index))
 
 
 def _starts_by_bios(table: PartitionTable) -> str | None:

@@ -21,6 +21,7 @@ BIOS_BOOT_TYPE = "21686148-6449-6e6f-744e-656564454649"
 
 _BOOT_CODE = 440
 _SIGNATURE = b"\x55\xaa"
+_GPT_MAGIC = b"EFI PART"
 _GPT_HEADER = struct.Struct("<8sIII4xQQQQ16sQIII")
 _GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
 _MAX_GPT_TABLE = 128 * KIB
@@ -61,7 +62,7 @@ class PartitionTable:
 def read_partition_table(disk: Disk) -> PartitionTable:
     """The partition table of ``disk``. Reads at most 200 KiB; damaged tables give faults.
 
-    Raises ``StoreError`` only.
+    Raises ``StoreError``, and ``UnsafeDiskError`` when the disk image itself is an attack.
     """
     if disk.size < SECTOR:
         return PartitionTable(None)
@@ -97,9 +98,19 @@ def _read_mbr(disk: Disk, entries: list[bytes]) -> PartitionTable:
     return PartitionTable("mbr", tuple(partitions), faults=tuple(faults))
 
 
+def _outside(partition: Partition, disk: Disk) -> list[str]:
+    """What is wrong with the place of ``partition``, if anything."""
+    end = partition.start + partition.size
+    if end <= disk.size:
+        return []
+    return [f"partition {partition.number} ends at byte {end:,}, behind the disk's end at {disk.size:,}"]
+
+
 def _read_gpt(disk: Disk, first: bytes) -> PartitionTable:
     try:
-        return PartitionTable("gpt", _gpt_partitions(disk, first))
+        partitions = _gpt_partitions(disk, first)
+        faults = [fault for partition in partitions for fault in _outside(partition, disk)]
+        return PartitionTable("gpt", partitions, faults=tuple(faults))
     except (FormatError, _GptFaultError) as error:
         return PartitionTable("gpt", faults=(str(error),))
 
@@ -115,7 +126,11 @@ def _gpt_partitions(disk: Disk, first: bytes) -> tuple[Partition, ...]:
     (magic, _, length, checksum, _, _, _, _, _, table_lba, count, entry_size, table_checksum) = _GPT_HEADER.unpack_from(
         header
     )
-    if magic != b"EFI PART":
+    if magic != _GPT_MAGIC:
+        if first.startswith(_GPT_MAGIC, 4 * KIB):
+            raise _GptFaultError(
+                "the GPT is that of a disk with sectors of 4,096 bytes, as no virtual machine here has"
+            )
         raise _GptFaultError("the protective MBR announces a GPT, but sector 1 (of 512 bytes) has no header")
     if not 92 <= length <= SECTOR or zlib.crc32(header[:16] + bytes(4) + header[20:length]) != checksum:
         raise _GptFaultError("the GPT header's checksum is wrong")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from temporalio import activity
+
+QUIET_SECONDS = 10.0
+"""After how long without movement the task says what it waits for."""
 
 HEARTBEAT_SECONDS = 1.0
 """How often a step says that it lives. A tenth of the time-out after which its worker is taken for dead."""
@@ -19,12 +23,15 @@ class Pulse:
 
     The workflow server takes a worker for dead that is silent; a step that is alive but moves nothing for
     ``stall_seconds`` stops its own heart, so that another worker begins the step again. ``stop`` is set when the
-    step shall end early: cancelled, its worker shutting down, or stalled.
+    step shall end early: cancelled, its worker shutting down, or stalled. ``on_quiet`` is called when nothing has
+    moved for a while, once for each such while.
     """
 
-    def __init__(self, stall_seconds: float) -> None:
+    def __init__(self, stall_seconds: float, on_quiet: Callable[[], None]) -> None:
         self.stop = threading.Event()
         self._stall_seconds = stall_seconds
+        self._on_quiet = on_quiet
+        self._said_quiet = False
         self._moved_at = time.monotonic()
         self._done = threading.Event()
         context = contextvars.copy_context()
@@ -33,11 +40,12 @@ class Pulse:
     def moved(self) -> None:
         """The step got further."""
         self._moved_at = time.monotonic()
+        self._said_quiet = False
 
     @property
     def stalled(self) -> bool:
         """Whether nothing has moved for too long."""
-        return time.monotonic() - self._moved_at > self._stall_seconds
+        return self._quiet_for() > self._stall_seconds
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -55,3 +63,9 @@ class Pulse:
                 self.stop.set()
             if not self.stalled:
                 activity.heartbeat()
+            if not self._said_quiet and self._quiet_for() > QUIET_SECONDS:
+                self._said_quiet = True
+                self._on_quiet()
+
+    def _quiet_for(self) -> float:
+        return time.monotonic() - self._moved_at

@@ -25,7 +25,7 @@ from vmferry.machine import Firmware
 from vmferry.stores import ResumableBlobWriter
 from vmferry.tasks import Services
 from vmferry.tasks._border import border
-from vmferry.tasks._pulse import Pulse
+from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks.import_image.devices import choose_root, name_devices
 from vmferry.tasks.import_image.source import OpenSources, Source, SourceDisk
 from vmferry.tasks.import_image.stages import Stage
@@ -54,7 +54,7 @@ class ImportImageActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def validate(self, task_id: str) -> Plan:
         """Check everything that metadata can tell, before a byte is copied; plan the slices, begin the snapshots."""
-        with border(self._services, task_id), self._pulse():
+        with border(self._services, task_id), self._pulse(task_id):
             self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
             task = self._tasks.get(task_id)
             with self._sources.borrow(task) as source:
@@ -74,7 +74,7 @@ class ImportImageActivities:
     def convert_slice(self, step: SliceStep) -> None:
         """Convert one slice into the disk image that lies ready for it; the image stays unfinished."""
         task = self._tasks.get(step.task_id)
-        with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse() as pulse:
+        with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse(task.id) as pulse:
             self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
             with self._sources.borrow(task) as source, self._unfinished_image(task, step.disk) as target:
                 opened = _source_disk(source, task.facts.disks[step.disk])
@@ -93,7 +93,11 @@ class ImportImageActivities:
     def verify(self, step: DiskStep) -> None:
         """Check a disk's file against its digest in the appliance's manifest."""
         task = self._tasks.get(step.task_id)
-        with border(self._services, task.id, "OVA"), self._pulse() as pulse, self._sources.borrow(task) as source:
+        with (
+            border(self._services, task.id, "OVA"),
+            self._pulse(task.id) as pulse,
+            self._sources.borrow(task) as source,
+        ):
             checked = _source_disk(source, task.facts.disks[step.disk])
             if checked.digest is None:
                 return
@@ -107,7 +111,7 @@ class ImportImageActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def update(self, task_id: str) -> None:
         """Write the tables of every disk image, so that the snapshots' images appear whole."""
-        with border(self._services, task_id), self._pulse() as pulse:
+        with border(self._services, task_id), self._pulse(task_id, "the disk") as pulse:
             self._tasks.advance(task_id, Stage.UPDATING.message, Stage.UPDATING.first)
             task = self._tasks.get(task_id)
             with self._sources.borrow(task) as source:
@@ -121,7 +125,7 @@ class ImportImageActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def register(self, task_id: str) -> str:
         """Register the AMI: in one transaction with its snapshots and the end of the task."""
-        with border(self._services, task_id), self._pulse():
+        with border(self._services, task_id), self._pulse(task_id, "the catalog"):
             task = self._tasks.get(task_id)
             if task.status != TASK_COMPLETED:
                 self._tasks.advance(task_id, Stage.PREPARING_AMI.message, Stage.PREPARING_AMI.first)
@@ -141,8 +145,13 @@ class ImportImageActivities:
                 self._services.catalog.snapshots.discard(snapshot.id)
             self._tasks.mark_deleted(step.task_id)
 
-    def _pulse(self) -> Pulse:
-        return Pulse(self._services.config.stall_seconds)
+    def _pulse(self, task_id: str, awaited: str = "the object store") -> Pulse:
+        """Signs of life of a step; where it does not move, the task says that it waits for ``awaited``."""
+
+        def say() -> None:
+            self._tasks.wait(task_id, f"waiting for {awaited}: nothing has moved for {QUIET_SECONDS:.0f} s")
+
+        return Pulse(self._services.config.stall_seconds, say)
 
     def _find_facts(self, task: ImportImageTask, source: Source) -> ImportFacts:
         """What the source shows. Ids that an earlier run of this step gave are kept."""

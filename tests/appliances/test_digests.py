@@ -1,0 +1,263 @@
+"""Digests in the pass of the copy: any order, any number of threads, nothing read more often than must be."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.appliances.ova_builder import CountingBlob
+from vmferry.appliances import HashedBlob, _digests, verify
+from vmferry.blob import MemoryBlob
+from vmferry.errors import CorruptDiskError, StoreUnavailableError
+from vmferry.formats import open_disk
+from vmferry.machine import Digest
+
+KIB = 1 << 10
+
+
+def digest_of(content: bytes, algorithm: str = "sha256") -> Digest:
+    return Digest(algorithm, hashlib.new(algorithm, content).digest())
+
+
+WRONG = Digest("sha256", bytes(32))
+
+
+def pieces(size: int, step: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(step, size - start)) for start in range(0, size, step))
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha384", "sha512"])
+def test_verify_takes_the_right_digest_and_refuses_a_wrong_one(algorithm: str) -> None:
+    content = random.Random(1).randbytes(70_000)
+    moved: list[int] = []
+    verify("disk1.vmdk", MemoryBlob(content), digest_of(content, algorithm), moved.append)
+    assert sum(moved) == len(content)
+    with pytest.raises(CorruptDiskError) as refused:
+        verify("disk1.vmdk", MemoryBlob(content[:-1] + b"x"), digest_of(content, algorithm), None)
+    message = str(refused.value)
+    assert "disk1.vmdk" in message
+    assert digest_of(content, algorithm).value.hex() in message
+    assert digest_of(content[:-1] + b"x", algorithm).value.hex() in message
+    assert "export or upload it again" in message
+
+
+def test_verify_reads_in_pieces_and_lets_the_listener_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_digests, "_STEP", 1000)
+    blob = CountingBlob(bytes(10_000))
+
+    def stop(_: int) -> None:
+        raise StoreUnavailableError("stop")
+
+    with pytest.raises(StoreUnavailableError):
+        verify("x", blob, WRONG, stop)
+    assert blob.bytes_read == 1000
+
+
+def test_reads_in_order_are_digested_at_once_and_nothing_is_read_again() -> None:
+    content = random.Random(2).randbytes(300 * KIB)
+    below = CountingBlob(content)
+    blob = HashedBlob(below, digest_of(content), window=0)
+    assert b"".join(blob.read_at(*piece) for piece in pieces(len(content), 7 * KIB)) == content
+    blob.finish()
+    assert below.bytes_read == len(content)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096])
+def test_what_nobody_read_is_read_at_the_end(size: int) -> None:
+    content = random.Random(3).randbytes(size)
+    HashedBlob(MemoryBlob(content), digest_of(content)).finish()
+    if size:
+        with pytest.raises(CorruptDiskError):
+            HashedBlob(MemoryBlob(content), WRONG).finish()
+
+
+def test_a_mismatch_names_the_file_and_both_digests() -> None:
+    blob = HashedBlob(MemoryBlob(b"changed", "vm.ova:disk1.vmdk"), digest_of(b"original"))
+    blob.read_at(0, 7)
+    with pytest.raises(CorruptDiskError, match="SHA256") as refused:
+        blob.finish()
+    message = str(refused.value)
+    assert "vm.ova:disk1.vmdk" in message
+    assert hashlib.sha256(b"changed").hexdigest() in message
+    assert hashlib.sha256(b"original").hexdigest() in message
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    size=st.integers(0, 4000),
+    window=st.sampled_from([0, 1, 100, 1000, 10_000]),
+    reads=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 900)), max_size=40),
+    limit=st.sampled_from([0, 50, 10_000]),
+)
+def test_any_reads_in_any_order_give_the_digest(
+    size: int, window: int, reads: list[tuple[int, int]], limit: int
+) -> None:
+    content = random.Random(size).randbytes(size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_digests, "_MAX_GAP", limit)
+        patch.setattr(_digests, "_STEP", 333)
+        below = CountingBlob(content)
+        blob = HashedBlob(below, digest_of(content), window=window)
+        asked = 0
+        for offset, length in reads:
+            start = min(offset, size)
+            count = min(length, size - start)
+            asked += count
+            assert blob.read_at(start, count) == content[start : start + count]
+            assert blob._held <= window
+        blob.finish()
+        assert below.bytes_read <= asked + size  # at the worst, once more
+        with pytest.raises(CorruptDiskError):
+            HashedBlob(MemoryBlob(content), WRONG).finish()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 1 << 30), st.sampled_from([2, 4, 8]), st.sampled_from([0, 5000, 40_000]), st.booleans())
+def test_threads_in_any_order_give_the_digest(seed: int, threads: int, window: int, shuffled: bool) -> None:
+    chance = random.Random(seed)
+    content = chance.randbytes(200_000)
+    jobs = list(pieces(len(content), 3000))
+    if shuffled:
+        chance.shuffle(jobs)
+    blob = HashedBlob(MemoryBlob(content), digest_of(content), window=window)
+    with ThreadPoolExecutor(threads) as pool:
+        assert all(
+            data == content[start : start + length]
+            for (start, length), data in zip(jobs, pool.map(lambda job: blob.read_at(*job), jobs), strict=True)
+        )
+    blob.finish()
+
+
+def test_threads_that_leave_gaps_do_not_cost_a_second_pass() -> None:
+    """Every 64 KiB there are 512 bytes that no reader wants: markers between grains. They are all that is read besides."""
+    content = random.Random(5).randbytes(8 << 20)
+    jobs = [(start + 512, length - 512) for start, length in pieces(len(content), 64 * KIB)]
+    below = CountingBlob(content)
+    blob = HashedBlob(below, digest_of(content), window=1 << 20)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda job: blob.read_at(*job), jobs))
+    blob.finish()
+    assert below.bytes_read <= len(content) + 128 * KIB
+
+
+def test_a_reader_far_ahead_waits_for_the_one_at_the_frontier() -> None:
+    """A slow read at the frontier is waited for when the window is full, not read a second time."""
+    content = random.Random(6).randbytes(100_000)
+    go_on = threading.Event()
+    started = threading.Event()
+
+    class SlowAtFirst(CountingBlob):
+        def read_at(self, offset: int, length: int) -> bytes:
+            if offset == 0:
+                started.set()
+                assert go_on.wait(20)
+            return super().read_at(offset, length)
+
+    below = SlowAtFirst(content)
+    blob = HashedBlob(below, digest_of(content), window=20_000)
+    first = threading.Thread(target=blob.read_at, args=(0, 10_000))
+    first.start()
+    assert started.wait(20)
+    rest = threading.Thread(target=lambda: [blob.read_at(*job) for job in list(pieces(len(content), 10_000))[1:]])
+    rest.start()
+    rest.join(0.2)
+    assert rest.is_alive()
+    assert below.bytes_read == 30_000  # two wait in the window, the third for room in it
+    go_on.set()
+    first.join(20)
+    rest.join(20)
+    assert not rest.is_alive()
+    blob.finish()
+    assert below.bytes_read == len(content)
+
+
+def test_a_read_that_fails_sets_those_who_wait_free() -> None:
+    content = random.Random(7).randbytes(100_000)
+    go_on = threading.Event()
+    started = threading.Event()
+
+    class FailsAtFirst(MemoryBlob):
+        failed = False
+
+        def read_at(self, offset: int, length: int) -> bytes:
+            if offset == 0 and not self.failed:
+                self.failed = True
+                started.set()
+                assert go_on.wait(20)
+                raise StoreUnavailableError("away")
+            return super().read_at(offset, length)
+
+    blob = HashedBlob(FailsAtFirst(content), digest_of(content), window=0)
+    errors: list[Exception] = []
+
+    def read_first() -> None:
+        try:
+            blob.read_at(0, 10_000)
+        except StoreUnavailableError as error:
+            errors.append(error)
+
+    first = threading.Thread(target=read_first)
+    first.start()
+    assert started.wait(20)
+    other = threading.Thread(target=blob.read_at, args=(50_000, 10_000))
+    other.start()
+    other.join(0.1)
+    assert other.is_alive()
+    go_on.set()
+    first.join(20)
+    other.join(20)
+    assert errors
+    assert not other.is_alive()
+    blob.finish()
+
+
+def test_bytes_that_change_between_two_reads_count_as_they_were_read_first() -> None:
+    """What is digested is what was handed out: a reader and the digest never see different bytes of one read."""
+    content = b"first" * 1000
+
+    class Changing(MemoryBlob):
+        reads = 0
+
+        def read_at(self, offset: int, length: int) -> bytes:
+            self.reads += 1
+            data = super().read_at(offset, length)
+            return data if self.reads == 1 else bytes(length)
+
+    blob = HashedBlob(Changing(content), digest_of(content))
+    assert blob.read_at(0, len(content)) == content
+    blob.finish()
+
+
+def test_a_copied_vmdk_is_digested_in_the_same_pass(tmp_path: Path) -> None:
+    """The reader of a real streamOptimized VMDK leaves little of the file for the end."""
+    raw = tmp_path / "disk.raw"
+    chance = random.Random(8)
+    with raw.open("wb") as disk:
+        disk.truncate(96 << 20)
+        for place in range(0, 96, 3):
+            disk.seek(place << 20)
+            disk.write(chance.randbytes(900_000))
+    path = tmp_path / "disk.vmdk"
+    command = ["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, path]
+    subprocess.run([str(word) for word in command], check=True)
+    content = path.read_bytes()
+    below = CountingBlob(content)
+    hashed = HashedBlob(below, digest_of(content), window=4 << 20)
+    disk_image = open_disk(hashed)
+    jobs = [(e.start + at, size) for e in disk_image.extents() for at, size in pieces(e.length, 4 << 20)]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(lambda job: len(disk_image.read_at(*job)), jobs):
+            pass
+    before = below.bytes_read
+    hashed.finish()
+    assert below.bytes_read - before < 2 << 20
+    assert below.bytes_read < len(content) * 1.1 + (2 << 20)
