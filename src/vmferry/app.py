@@ -45,6 +45,9 @@ from vmferry.stores.local import LocalStore
 from vmferry.stores.s3 import S3Options, S3Store
 from vmferry.tasks import Services
 
+_UMASK = 0o077
+"""Keys and disks are for whoever runs the server, even in a data directory that others may enter."""
+
 _REQUEST_RETRY_SECONDS = 3.0
 """How long a request waits for the object store; a task then waits as long as it takes."""
 
@@ -81,6 +84,7 @@ def open_services(config: Config, s3_endpoint: str, retry_seconds: float = 60.0)
 
 def work(config: Config, temporal_address: str, s3_endpoint: str) -> None:
     """Be a worker until SIGTERM."""
+    os.umask(_UMASK)
     configure_logs()
     run_worker(open_services(config, s3_endpoint), temporal_address)
 
@@ -90,6 +94,7 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
 
     Raises ``ConfigError`` when another server has the data directory, a port is taken, or a child does not start.
     """
+    os.umask(_UMASK)
     configure_logs()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it starts; later the event loop takes it
     with ExitStack() as life:

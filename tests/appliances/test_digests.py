@@ -138,7 +138,7 @@ def test_threads_in_any_order_give_the_digest(seed: int, threads: int, window: i
 
 
 def test_threads_that_leave_gaps_do_not_cost_a_second_pass() -> None:
-    """Every 64 KiB there are 512 bytes that no reader wants: markers between grains. They are all that is read besides."""
+    """Every 64 KiB there are 512 bytes that no reader wants: markers between grains. Only they are read besides."""
     content = random.Random(5).randbytes(8 << 20)
     jobs = [(start + 512, length - 512) for start, length in pieces(len(content), 64 * KIB)]
     below = CountingBlob(content)

@@ -31,8 +31,8 @@ def small_ova(small_disk: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def large_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A disk of 4 GiB that holds 1.5 GiB which cannot be compressed: several slices, several seconds of work."""
-    return make_disk(tmp_path_factory.mktemp("large") / "root.img", 4096, 1536, seed=2)
+    """A disk of 2 GiB that holds 768 MiB which cannot be compressed: several slices, several seconds of work."""
+    return make_disk(tmp_path_factory.mktemp("large") / "root.img", 2048, 768, seed=2)
 
 
 @pytest.fixture(scope="session")

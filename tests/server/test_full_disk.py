@@ -45,7 +45,7 @@ def test_a_machine_that_has_no_room_fails_before_a_byte_is_copied(cramped_server
     assert cramped_server.leftovers() == []
 
 
-@pytest.mark.parametrize("cramped_server", [1700], indirect=True)
+@pytest.mark.parametrize("cramped_server", [850], indirect=True)
 def test_a_disk_that_fills_up_meanwhile_is_waited_for(
     cramped_server: Server, large_disk: Path, large_ova: Path
 ) -> None:

@@ -159,7 +159,11 @@ def _bus(item: _Item) -> str | None:
 
 
 def _interface(item: _Item) -> NetworkInterface:
-    network, model, mac = item.text("Connection"), item.text("ResourceSubType"), item.text("Address")
+    network, model, mac = (
+        item.text("Connection"),
+        item.text("ResourceSubType"),
+        text(item.element, "Address", "MACAddress"),
+    )
     return NetworkInterface(
         network=quote(network) if network else None,
         model=quote(model) if model else None,

@@ -136,9 +136,9 @@ class _Reader:
         self._extensions += size
         if size > _MAX_EXTENSION or self._extensions > _MAX_EXTENSIONS:
             raise UnsafeDiskError(
-                f"{quote(self._blob.name)}: a tar extension header at offset {offset - BLOCK:,} claims "
-                f"{format_size(size)}; at most {format_size(_MAX_EXTENSION)} each, {format_size(_MAX_EXTENSIONS)} in all "
-                "is read. Pack it again."
+                f"{quote(self._blob.name)}: the tar extension header at offset {offset - BLOCK:,} claims "
+                f"{format_size(size)}; at most {format_size(_MAX_EXTENSION)} is read of each, and "
+                f"{format_size(_MAX_EXTENSIONS)} in all. Pack it again."
             )
         _check_end(self._blob, "an extension header", offset + size)
         return self.read(offset, size)

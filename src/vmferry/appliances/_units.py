@@ -13,6 +13,7 @@ _WORDS = {
 }  # fmt: skip
 _FACTOR = re.compile(r"([0-9]{1,12})(?:\^([0-9]{1,2}))?")
 _MAX = 1 << 63
+_MAX_FACTORS = 8
 
 
 def parse_whole(text: str | None) -> int | None:
@@ -26,7 +27,9 @@ def parse_whole(text: str | None) -> int | None:
 
 def parse_unit(units: str) -> int | None:
     """Bytes in one: ``byte * 2^20``, ``byte*1024*1024``, ``MegaBytes``, ``MB``. ``None`` for no unit, or over 2^63."""
-    first, *factors = "".join(units[:100].lower().split()).split("*")
+    first, *factors = "".join(units.lower().split()).split("*")
+    if len(factors) > _MAX_FACTORS:
+        return None
     total = _WORDS.get(first)
     for factor in factors:
         match = _FACTOR.fullmatch(factor)

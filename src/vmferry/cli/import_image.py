@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def import_machine(
     options = {"Description": description or Path(source).name, "BootMode": boot_mode}
     with api_errors():
         asked = {name: value for name, value in options.items() if value is not None}
-        task = clients.ec2.import_image(DiskContainers=[container], **asked)
+        # With a token of its own: boto3 repeats a call that got no answer, and that must not make a second task.
+        task = clients.ec2.import_image(DiskContainers=[container], ClientToken=str(uuid.uuid4()), **asked)
     if wait:
         task = _follow(clients, task["ImportTaskId"], as_json=as_json)
     _report(task, as_json=as_json)

@@ -29,7 +29,7 @@ class Slice:
 
 
 def find_granules(extents: Iterable[Extent], granularity: int, size: int) -> Iterator[tuple[int, int]]:
-    """Ascending ranges ``[start, end)`` of whole granules that touch DATA, neighbours joined; none goes beyond ``size``.
+    """Ascending ranges ``[start, end)`` of whole granules that touch DATA, neighbours joined; none passes ``size``.
 
     A writer takes whole granules only, while a map may be finer: what lies around the data reads as zeros.
     """

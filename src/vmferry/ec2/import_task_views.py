@@ -16,6 +16,8 @@ from vmferry.catalog.import_tasks import (
     ImportRequest,
 )
 
+_PENDING = "pending"
+_PENDING_SHOWN_AFTER = timedelta(seconds=10)
 _WAIT_SHOWN_AFTER = timedelta(seconds=3)
 """A wait that is shorter is nobody's business."""
 
@@ -60,6 +62,8 @@ def _status_message(task: ImportImageTask) -> str | None:
         return None
     if task.status != ACTIVE:
         return task.reason or task.stage
+    if task.stage == _PENDING and datetime.now(UTC) - task.created_at > _PENDING_SHOWN_AFTER:
+        return f"{task.stage} | waiting for a worker (since {task.created_at:%Y-%m-%dT%H:%M:%SZ})"
     if task.waiting_for is None or task.waiting_since is None:
         return task.stage
     if datetime.now(UTC) - task.waiting_since < _WAIT_SHOWN_AFTER:

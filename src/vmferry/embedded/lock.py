@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vmferry.blob import foreign_error
 from vmferry.errors import ConfigError, quote
 
 LOCK_FILE = "lock"
@@ -32,7 +31,10 @@ class DataDirectoryLock:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise foreign_error(error, str(path)) from error
+            raise ConfigError(
+                f"The data directory {quote(self._data_dir)} cannot be used: {error.strerror}. "
+                "Name another with --data-dir."
+            ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
