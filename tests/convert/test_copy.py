@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -150,7 +151,7 @@ def test_ctrl_c_ends_every_thread_before_it_goes_on() -> None:
     class SlowDisk(MappedDisk):
         def read_at(self, offset: int, length: int) -> Buffer:
             if len(self.reads) == 4:
-                signal.raise_signal(signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
             return super().read_at(offset, length)
 

@@ -14,6 +14,7 @@ from vmferry.blob import Blob, SliceBlob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.units import format_size
 
+_FIRST_CHUNK = ".000000000"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -70,10 +71,11 @@ class Contents:
                 f"{quote(self._blob.name)}: the file {quote(href)}, which the descriptor refers to, is not in the "
                 "package. It is cut short or was packed without it: export or upload it again."
             )
+        if members[0].name.endswith(_FIRST_CHUNK):
+            self._check_chunks(members, file)
         if len(members) == 1:
             return members[0].name, self._slice(members[0])
-        self._check_chunks(href, members, file.chunk_size)
-        name = members[0].name.removesuffix(".000000000")
+        name = members[0].name.removesuffix(_FIRST_CHUNK)
         return name, ConcatBlob([self._slice(member) for member in members], f"{self._blob.name}:{name}")
 
     def _inside(self, href: str) -> str:
@@ -97,14 +99,20 @@ class Contents:
             chunks.append(chunk)
         return chunks
 
-    def _check_chunks(self, href: str, chunks: list[Member], chunk_size: int | None) -> None:
-        """All chunks but the last have the size that the descriptor says."""
+    def _check_chunks(self, chunks: list[Member], file: OvfFile) -> None:
+        """All chunks but the last have the size that the descriptor says, and so have all together."""
         for chunk in chunks[:-1]:
-            if chunk_size is not None and chunk.size != chunk_size:
+            if file.chunk_size is not None and chunk.size != file.chunk_size:
                 raise CorruptDiskError(
-                    f"{quote(self._blob.name)}: the chunk {quote(chunk.name)} of {quote(href)} has {chunk.size:,} "
-                    f"bytes, but the descriptor says {chunk_size:,}: export the machine again."
+                    f"{quote(self._blob.name)}: the chunk {quote(chunk.name)} has {chunk.size:,} bytes, "
+                    f"but the descriptor says {file.chunk_size:,}: export the machine again."
                 )
+        total = sum(chunk.size for chunk in chunks)
+        if file.size is not None and total != file.size:
+            raise CorruptDiskError(
+                f"{quote(self._blob.name)}: the {len(chunks)} chunks of {quote(file.href)} have {total:,} bytes, but "
+                f"the descriptor says {file.size:,}: one is missing or cut short. Export or upload it again."
+            )
 
     def _slice(self, member: Member) -> SliceBlob:
         return SliceBlob(self._blob, member.offset, member.size, f"{self._blob.name}:{member.name}")

@@ -96,8 +96,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print_error(str(error))
         return 1
     except (typer.Abort, KeyboardInterrupt):
-        print_error("interrupted")
-        return 130
+        result = 130
     except BrokenPipeError:  # whoever reads our output has seen enough
         sys.stderr.close()
         return 1
@@ -106,6 +105,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise
         print_error(str(missing_extra(error)))
         return 1
+    if result == 130:  # Typer answers it for a KeyboardInterrupt inside a command
+        print_error("interrupted")
     return result if isinstance(result, int) else 0
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,18 +56,14 @@ def copy(
     limit = disk.size if end is None else end
     run = _Run(disk, writer, _pieces(disk, writer.granularity, start, limit), progress, cancelled)
     count = min(workers or os.cpu_count() or 1, MAX_THREADS)
-    threads = [threading.Thread(target=run.work, name=f"copy-{number}", daemon=True) for number in range(count)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    except BaseException as error:  # Ctrl-C reaches the thread that waits; the others must not outlive it
-        run.fail(error)
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
-        raise
+    # Leaving the block waits for the threads. Thread.join alone would not do: one that Ctrl-C interrupts takes the
+    # thread for ended (CPython 3.11), and the writer would be aborted below its hands.
+    with ThreadPoolExecutor(count, "copy") as pool:
+        try:
+            wait([pool.submit(run.work) for _ in range(count)])
+        except BaseException as error:  # Ctrl-C reaches the thread that waits
+            run.fail(error)
+            raise
     if run.error is not None:
         raise run.error
     return CopyResult(run.data, time.monotonic() - begun)

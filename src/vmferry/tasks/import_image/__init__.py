@@ -1,7 +1,7 @@
 """ImportImage: an appliance or loose disk images in S3 become an AMI.
 
-``workflow`` orders the steps, ``activities`` are the steps, ``source`` opens what is imported, ``devices`` names its
-devices, ``stages`` says how far each stage is.
+``workflow`` orders the steps, ``activities`` are the steps, ``source`` opens what is imported, ``facts`` says
+what is in it, ``devices`` names its devices, ``stages`` says how far each stage is.
 """
 
 from __future__ import annotations

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from vmferry import appliances, guest
-from vmferry.catalog.images import AVAILABLE, BlockDevice, Image
-from vmferry.catalog.import_tasks import COMPLETED as TASK_COMPLETED
-from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportImageTask, Slice
-from vmferry.catalog.snapshots import PENDING, Snapshot
-from vmferry.convert import copy, plan_slices
+from vmferry import appliances
+from vmferry.catalog.import_tasks import COMPLETED, ImportImageTask
+from vmferry.catalog.snapshots import Snapshot
+from vmferry.convert import copy
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
-from vmferry.machine import Firmware
 from vmferry.stores import ResumableBlobWriter
 from vmferry.tasks import Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
-from vmferry.tasks.import_image.devices import choose_root, name_devices
-from vmferry.tasks.import_image.source import OpenSources, Source, SourceDisk
+from vmferry.tasks.import_image.facts import find_facts, find_slices, new_image, pending_snapshots, source_disk
+from vmferry.tasks.import_image.source import OpenSources
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
-from vmferry.units import format_size, to_gib
+from vmferry.units import format_size
 
 _COPY_THREADS = 2
 """Threads of one slice: one decodes while the other waits for the store."""
@@ -54,19 +49,21 @@ class ImportImageActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def validate(self, task_id: str) -> Plan:
         """Check everything that metadata can tell, before a byte is copied; plan the slices, begin the snapshots."""
-        with border(self._services, task_id), self._pulse(task_id):
+        task = self._tasks.get(task_id)
+        declared = task.request.containers[0].format or "disk image"
+        with border(self._services, task_id, declared), self._pulse(task_id):
             self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
-            task = self._tasks.get(task_id)
             with self._sources.borrow(task) as source:
-                facts = self._find_facts(task, source)
+                facts = find_facts(task, source, self._services.config.max_disk_size)
                 # First what the source is: a second run then reads the same bytes and keeps the same ids.
                 self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
-                slices = [piece for i, found in enumerate(facts.disks) for piece in _slices(source, found, i)]
+                slices = find_slices(source, facts)
                 self._check_room(sum(piece.data for piece in slices))
                 self._tasks.plan(task_id, slices)
-                self._begin_snapshots(task, facts)
+                for snapshot in pending_snapshots(task, facts):
+                    self._services.catalog.snapshots.begin(snapshot)
                 self._tasks.advance(task_id, Stage.VALIDATED.message, Stage.VALIDATED.first)
-                verified = [i for i, found in enumerate(facts.disks) if _source_disk(source, found).digest is not None]
+                verified = [i for i, found in enumerate(facts.disks) if source_disk(source, found).digest is not None]
             steps = [SliceStep(task_id, p.disk, p.number, p.start, p.end) for p in self._tasks.slices(task_id)]
             return Plan(task_id, steps, verified)
 
@@ -77,7 +74,7 @@ class ImportImageActivities:
         with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse(task.id) as pulse:
             self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
             with self._sources.borrow(task) as source, self._unfinished_image(task, step.disk) as target:
-                opened = _source_disk(source, task.facts.disks[step.disk])
+                opened = source_disk(source, task.facts.disks[step.disk])
                 writer = Qcow2Writer(target, source.layout(opened))
                 record = _Recorder(self._services, step, pulse)
                 span = (step.start, step.end)
@@ -98,7 +95,7 @@ class ImportImageActivities:
             self._pulse(task.id) as pulse,
             self._sources.borrow(task) as source,
         ):
-            checked = _source_disk(source, task.facts.disks[step.disk])
+            checked = source_disk(source, task.facts.disks[step.disk])
             if checked.digest is None:
                 return
 
@@ -117,7 +114,7 @@ class ImportImageActivities:
             with self._sources.borrow(task) as source:
                 for index, found in enumerate(task.facts.disks):
                     with self._unfinished_image(task, index) as target:
-                        Qcow2Writer(target, source.layout(_source_disk(source, found))).finish()
+                        Qcow2Writer(target, source.layout(source_disk(source, found))).finish()
                     self._tasks.mark_disk(task_id, index, "completed")
                     pulse.moved()
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
@@ -127,9 +124,9 @@ class ImportImageActivities:
         """Register the AMI: in one transaction with its snapshots and the end of the task."""
         with border(self._services, task_id), self._pulse(task_id, "the catalog"):
             task = self._tasks.get(task_id)
-            if task.status != TASK_COMPLETED:
+            if task.status != COMPLETED:
                 self._tasks.advance(task_id, Stage.PREPARING_AMI.message, Stage.PREPARING_AMI.first)
-            image_id = self._tasks.complete(task_id, _image(task))
+            image_id = self._tasks.complete(task_id, new_image(task))
             self._sources.forget(task_id)
             return image_id
 
@@ -153,70 +150,12 @@ class ImportImageActivities:
 
         return Pulse(self._services.config.stall_seconds, say)
 
-    def _find_facts(self, task: ImportImageTask, source: Source) -> ImportFacts:
-        """What the source shows. Ids that an earlier run of this step gave are kept."""
-        limit = self._services.config.max_disk_size
-        for opened in source.disks:
-            if opened.disk.size > limit:
-                raise UnsafeDiskError(
-                    f"{quote(opened.blob.name)} has a virtual size of {format_size(opened.disk.size)}; "
-                    f"at most {format_size(limit)} can be imported."
-                )
-        if not source.disks:
-            raise UnsafeDiskError("The machine has no disk with contents: export it again with its disks.")
-        boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
-        asked = _asked_devices(task, source)
-        root = choose_root([facts.bootability for facts in boots], asked)
-        names = name_devices(root, asked)
-        order = [root, *(i for i in range(len(source.disks)) if i != root)]
-        known = [found.snapshot_id for found in task.facts.disks]
-        disks = []
-        for position, index in enumerate(order):
-            opened = source.disks[index]
-            disks.append(
-                ImportedDisk(
-                    container=opened.container,
-                    name=opened.name,
-                    format=opened.format.ec2_name or opened.format.name.upper(),
-                    stored_size=opened.blob.size,
-                    size=opened.disk.size,
-                    device_name=names[index],
-                    snapshot_id=known[position] if known else f"snap-{secrets.token_hex(9)[:17]}",
-                    status="active",
-                )
-            )
-        firmware = _choose_firmware(source, boots[root].firmwares)
-        return ImportFacts(
-            pins=tuple(source.pins),
-            disks=tuple(disks),
-            architecture=task.request.architecture or "x86_64",
-            boot_mode=task.request.boot_mode or firmware.value,
-            platform=task.request.platform or "Linux",
-            notes=source.machine.notes if source.machine else (),
-        )
-
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self._services.config.images_dir).free
         if needed > free:
             raise StoreError(
                 f"The disks hold {format_size(needed)} of data, but {quote(self._services.config.images_dir)} has "
                 f"{format_size(free)} free: make room on its file system and import again."
-            )
-
-    def _begin_snapshots(self, task: ImportImageTask, facts: ImportFacts) -> None:
-        for found in facts.disks:
-            self._services.catalog.snapshots.begin(
-                Snapshot(
-                    id=found.snapshot_id,
-                    place=task.place,
-                    state=PENDING,
-                    size=found.size,
-                    description=f"Created by AWS-VMImport service for {task.id}",
-                    created_at=datetime.now(UTC),
-                    bucket=task.place.region,
-                    key=f"{task.place.account_id}/{found.snapshot_id}.qcow2",
-                    task_id=task.id,
-                )
             )
 
     def _snapshot(self, snapshot_id: str) -> Snapshot:
@@ -267,54 +206,3 @@ def _raise_if_stopped(pulse: Pulse) -> None:
     if activity.is_cancelled() and not activity.is_worker_shutdown():
         raise CancelledError("cancelled")
     raise ApplicationError("the worker is shutting down, or the step moved nothing for too long", type="Interrupted")
-
-
-def _source_disk(source: Source, found: ImportedDisk) -> SourceDisk:
-    return next(disk for disk in source.disks if (disk.container, disk.name) == (found.container, found.name))
-
-
-def _choose_firmware(source: Source, firmwares: Sequence[Firmware]) -> Firmware:
-    """What the disk can be started with; where that is both or unknown, what the appliance says; BIOS at last."""
-    said = source.machine.firmware if source.machine else None
-    if said is not None and (said in firmwares or not firmwares):
-        return said
-    return firmwares[0] if firmwares else Firmware.BIOS
-
-
-def _asked_devices(task: ImportImageTask, source: Source) -> list[str | None]:
-    """The device name that the caller asked for, for each disk: a container's name goes to its first disk."""
-    seen: set[int] = set()
-    asked = []
-    for opened in source.disks:
-        first = opened.container not in seen
-        seen.add(opened.container)
-        asked.append(task.request.containers[opened.container].device_name if first else None)
-    return asked
-
-
-def _slices(source: Source, found: ImportedDisk, disk: int) -> list[Slice]:
-    opened = _source_disk(source, found)
-    planned = plan_slices(opened.disk.extents(), opened.disk.size, Qcow2Writer.granularity)
-    return [Slice(disk, number, piece.start, piece.end, piece.data) for number, piece in enumerate(planned)]
-
-
-def _image(task: ImportImageTask) -> Image:
-    facts = task.facts
-    root = facts.disks[0]
-    platform = facts.platform if (facts.platform or "").lower() == "windows" else None
-    return Image(
-        id=f"ami-{secrets.token_hex(9)[:17]}",
-        place=task.place,
-        name=task.id,
-        description=task.request.description,
-        state=AVAILABLE,
-        architecture=facts.architecture or "x86_64",
-        boot_mode=facts.boot_mode or Firmware.BIOS.value,
-        platform=platform,
-        usage_operation=task.request.usage_operation or ("RunInstances:0002" if platform else "RunInstances"),
-        root_device_name=root.device_name,
-        created_at=datetime.now(UTC),
-        block_devices=tuple(
-            BlockDevice(found.device_name, found.snapshot_id, to_gib(found.size)) for found in facts.disks
-        ),
-    )

@@ -60,7 +60,8 @@ class Source:
         while self._open:
             self._open.pop().close()
 
-    def _add(self, services: Services, task: ImportImageTask, index: int) -> None:
+    def add(self, services: Services, task: ImportImageTask, index: int) -> None:
+        """Open a container of ``task`` and what is in it. What was opened stays to be closed, whatever is raised."""
         container = task.request.containers[index]
         known = task.facts.pins[index] if index < len(task.facts.pins) else None
         pin = None if known is None else Pin(known.size, known.etag, known.version)
@@ -98,7 +99,7 @@ def open_source(services: Services, task: ImportImageTask) -> Source:
     source = Source()
     try:
         for index in range(len(task.request.containers)):
-            source._add(services, task, index)  # noqa: SLF001
+            source.add(services, task, index)
     except BaseException:
         source.close()
         raise

@@ -1,0 +1,151 @@
+"""What an import finds out: from an open source the facts and the slices, from the facts the snapshots and the AMI."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from vmferry import guest
+from vmferry.catalog.images import AVAILABLE, BlockDevice, Image
+from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportImageTask, Slice
+from vmferry.catalog.snapshots import PENDING, Snapshot
+from vmferry.convert import plan_slices
+from vmferry.errors import UnsafeDiskError, quote
+from vmferry.formats.qcow2.writer import Qcow2Writer
+from vmferry.guest import BootFacts
+from vmferry.machine import Firmware
+from vmferry.tasks.import_image.devices import choose_root, name_devices
+from vmferry.tasks.import_image.source import Source, SourceDisk
+from vmferry.units import format_size, to_gib
+
+
+def find_facts(task: ImportImageTask, source: Source, max_disk_size: int) -> ImportFacts:
+    """What the open source shows, the root disk first. Ids that an earlier run of this step gave are kept.
+
+    Raises ``UnsafeDiskError`` for a machine without disks and for disks over ``max_disk_size``.
+    """
+    _check_sizes(source, max_disk_size)
+    boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
+    asked = _asked_devices(task, source, boots)
+    root = choose_root([facts.bootability for facts in boots], asked)
+    names = name_devices(root, asked)
+    known = [found.snapshot_id for found in task.facts.disks]
+    order = [root, *(i for i in range(len(source.disks)) if i != root)]
+    disks = [
+        _imported(source.disks[index], names[index], known[position] if known else _new_id("snap"))
+        for position, index in enumerate(order)
+    ]
+    firmware = _choose_firmware(source, boots[root].firmwares)
+    return ImportFacts(
+        pins=tuple(source.pins),
+        disks=tuple(disks),
+        architecture=task.request.architecture or "x86_64",
+        boot_mode=task.request.boot_mode or firmware.value,
+        platform=task.request.platform or "Linux",
+        notes=source.machine.notes if source.machine else (),
+    )
+
+
+def find_slices(source: Source, facts: ImportFacts) -> list[Slice]:
+    """The slices of all disks, from their maps alone."""
+    slices = []
+    for index, found in enumerate(facts.disks):
+        disk = source_disk(source, found).disk
+        planned = plan_slices(disk.extents(), disk.size, Qcow2Writer.granularity)
+        slices += [Slice(index, number, piece.start, piece.end, piece.data) for number, piece in enumerate(planned)]
+    return slices
+
+
+def source_disk(source: Source, found: ImportedDisk) -> SourceDisk:
+    """The open disk that ``found`` speaks of."""
+    return next(disk for disk in source.disks if (disk.container, disk.name) == (found.container, found.name))
+
+
+def pending_snapshots(task: ImportImageTask, facts: ImportFacts) -> list[Snapshot]:
+    """The snapshots to begin, one for each disk."""
+    return [
+        Snapshot(
+            id=found.snapshot_id,
+            place=task.place,
+            state=PENDING,
+            size=found.size,
+            description=f"Created by AWS-VMImport service for {task.id}",
+            created_at=datetime.now(UTC),
+            bucket=task.place.region,
+            key=f"{task.place.account_id}/{found.snapshot_id}.qcow2",
+            task_id=task.id,
+        )
+        for found in facts.disks
+    ]
+
+
+def new_image(task: ImportImageTask) -> Image:
+    """The AMI that ``task`` ends in, with an id of its own."""
+    facts = task.facts
+    platform = facts.platform if (facts.platform or "").lower() == "windows" else None
+    return Image(
+        id=_new_id("ami"),
+        place=task.place,
+        name=task.id,
+        description=task.request.description,
+        state=AVAILABLE,
+        architecture=facts.architecture or "x86_64",
+        boot_mode=facts.boot_mode or Firmware.BIOS.value,
+        platform=platform,
+        usage_operation=task.request.usage_operation or ("RunInstances:0002" if platform else "RunInstances"),
+        root_device_name=facts.disks[0].device_name,
+        created_at=datetime.now(UTC),
+        block_devices=tuple(
+            BlockDevice(found.device_name, found.snapshot_id, to_gib(found.size)) for found in facts.disks
+        ),
+    )
+
+
+def _check_sizes(source: Source, most: int) -> None:
+    if not source.disks:
+        raise UnsafeDiskError("The machine has no disk with contents: export it again with its disks.")
+    for opened in source.disks:
+        if opened.disk.size > most:
+            raise UnsafeDiskError(
+                f"{quote(opened.blob.name)} has a virtual size of {format_size(opened.disk.size)}; "
+                f"at most {format_size(most)} can be imported."
+            )
+
+
+def _imported(opened: SourceDisk, device_name: str, snapshot_id: str) -> ImportedDisk:
+    return ImportedDisk(
+        container=opened.container,
+        name=opened.name,
+        format=opened.format.ec2_name or opened.format.name.upper(),
+        stored_size=opened.blob.size,
+        size=opened.disk.size,
+        device_name=device_name,
+        snapshot_id=snapshot_id,
+        status="active",
+    )
+
+
+def _asked_devices(task: ImportImageTask, source: Source, boots: Sequence[BootFacts]) -> list[str | None]:
+    """The device name that the caller asked for, for each disk.
+
+    The name of a container with several disks is for the one of them that boots most certainly.
+    """
+    asked: list[str | None] = [None] * len(source.disks)
+    for index, container in enumerate(task.request.containers):
+        inside = [i for i, opened in enumerate(source.disks) if opened.container == index]
+        if inside and container.device_name is not None:
+            asked[max(inside, key=lambda i: (boots[i].bootability, -i))] = container.device_name
+    return asked
+
+
+def _choose_firmware(source: Source, firmwares: Sequence[Firmware]) -> Firmware:
+    """What the disk can be started with; where that is both or unknown, what the appliance says; BIOS at last."""
+    said = source.machine.firmware if source.machine else None
+    if said is not None and (said in firmwares or not firmwares):
+        return said
+    return firmwares[0] if firmwares else Firmware.BIOS
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}-{secrets.randbits(68):017x}"
