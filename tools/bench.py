@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""vmferry against qemu-img: the same disks, one machine, one run, taken in turns. What counts is the ratio.
+"""Measure vmferry against qemu-img: same input, same machine, same output name, in turns, median of five.
 
-The disks are made of real files of this machine and lie in memory (/dev/shm), so that no disk's speed is measured.
-Both sides write to the same name; each is warmed up; the median of the rounds is shown. Whatever vmferry wrote is
-compared with its source before anything is timed. Exit status 1: a bar was missed.
+bench.py [--json] [--size MIB] [--runs N]
+
+The input is a file system full of this machine's own programs and documents, 1.8 GB of them unless ``--size`` (or
+``BENCH_SIZE``) says otherwise; all of it lies in memory (``/dev/shm``). Times are those of whole processes, their start
+included. What counts is the ratio; absolute times say more about the machine.
 """
 
 from __future__ import annotations
@@ -11,217 +13,212 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from bench_disks import make_data_disk, make_sparse, make_stream_optimized
-from programs import run
+from programs import environment, run
 from vmferry.errors import VmferryError, quote
-from vmferry.units import GIB, MIB, TIB, format_size
+from vmferry.units import GIB, KIB, MIB, TIB, format_size
 
 _VMFERRY = Path(sys.executable).with_name("vmferry")
-_MIN_SPEEDUP = 3.0
-_MAX_RSS = 256 * MIB
-_MAX_EMPTY_SPACE = 1.3
-_MAX_INSPECT = 16 * MIB
+_TREES = ("/usr/bin", "/usr/lib", "/usr/share")
+_DEFAULT_SIZE_MIB = 1800
+_SPREAD = 64
+"""Pieces in which the sparse disks hold their data, evenly over the whole disk."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What a program took: medians over the rounds."""
+class Run:
+    """One process, or the median of several."""
 
-    wall: float
-    """Seconds, the program's start included."""
-    cpu: float
-    """Seconds of all cores, the kernel's included."""
-    rss: int
-    """Peak of resident memory in bytes; the maximum over the rounds."""
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One line of the report: ``ours`` against ``theirs``, whose ``ratio`` has to keep to ``bar``."""
+class Comparison:
+    """Two commands that do the same, or one command on two disks."""
 
-    name: str
-    ours: Cost
-    theirs: Cost
-    ratio: float
-    bar: str
-    held: bool
+    what: str
+    left: str
+    left_run: Run
+    right: str
+    right_run: Run
 
-
-class Bench:
-    """The disks and the rounds of one run."""
-
-    def __init__(self, folder: Path, size: int, rounds: int) -> None:
-        self._out = folder / "out"
-        self._folder = folder
-        self._size = size
-        self._rounds = rounds
-
-    def disk(self, name: str, make: Any, *arguments: Any) -> Path:
-        """The disk ``name``, which ``make`` makes unless it lies there from the last time."""
-        path = self._folder / name
-        if not path.exists():
-            _say(f"making {name}")
-            partial = path.with_suffix(".partial")
-            make(partial, *arguments)
-            partial.replace(path)
-        return path
-
-    def results(self) -> list[Result]:
-        """All measurements, one after the other."""
-        raw = self.disk(f"data-{self._size}.raw", make_data_disk, self._size)
-        vmdk = self.disk(f"data-{self._size}.vmdk", lambda path: make_stream_optimized(raw, path))
-        results = [
-            self._against_qemu("streamOptimized VMDK to raw", vmdk, "raw", _MIN_SPEEDUP),
-            self._against_qemu("streamOptimized VMDK to qcow2", vmdk, "qcow2", _MIN_SPEEDUP),
-            self._against_qemu("raw to qcow2", raw, "qcow2", 1.0),
-        ]
-        data = self._size * 10 // 9 // (8 * MIB) * 8 * MIB
-        small, large = (
-            self.disk(f"{name}-{data}.vmdk", lambda path, size=size: make_sparse(raw, path, data, size))
-            for name, size in (("16gib", 16 * GIB), ("1tib", TIB))
-        )
-        return [*results, self._empty_space(f"1 TiB against 16 GiB, {format_size(data)} in both", large, small)]
-
-    def inspect(self) -> dict[str, Any]:
-        """What ``vmferry inspect`` of the 1 TiB disk reads and takes."""
-        large = next(self._folder.glob("1tib-*.vmdk"))
-        begun = time.perf_counter()
-        document = json.loads(run(_VMFERRY, "inspect", large, "--json"))
-        seconds = time.perf_counter() - begun
-        read = int(document["bytes_read"])
-        return {"seconds": seconds, "bytes_read": read, "held": read < _MAX_INSPECT and seconds < 1}
-
-    def _against_qemu(self, name: str, source: Path, target: str, bar: float) -> Result:
-        kind = "raw" if source.suffix == ".raw" else "vmdk"
-        ours, theirs = self._compare(
-            name,
-            [str(_VMFERRY), "convert", str(source), str(self._out), "--to", target],
-            ["qemu-img", "convert", "-f", kind, "-O", target, str(source), str(self._out)],
-            ["qemu-img", "compare", "-f", kind, "-F", target, str(source), str(self._out)],
-        )
-        ratio = theirs.wall / ours.wall
-        return Result(name, ours, theirs, ratio, f"at least {bar:g}", ratio >= bar and ours.rss <= _MAX_RSS)
-
-    def _empty_space(self, name: str, large: Path, small: Path) -> Result:
-        large_command, small_command = (
-            [str(_VMFERRY), "convert", str(source), str(self._out), "--to", "qcow2"] for source in (large, small)
-        )
-        check = ["qemu-img", "compare", "-f", "vmdk", "-F", "qcow2", str(large), str(self._out)]
-        ours, theirs = self._compare(name, large_command, small_command, check)
-        ratio = ours.wall / theirs.wall
-        held = ratio <= _MAX_EMPTY_SPACE and ours.rss <= _MAX_RSS
-        return Result(name, ours, theirs, ratio, f"at most {_MAX_EMPTY_SPACE:g}", held)
-
-    def _compare(self, name: str, ours: list[str], theirs: list[str], check: list[str]) -> tuple[Cost, Cost]:
-        """Check what ``ours`` writes, warm up, then take turns."""
-        _say(name)
-        self._measure(theirs)
-        self._measure(ours)
-        run(*check)
-        rounds = [(self._measure(ours), self._measure(theirs)) for _ in range(self._rounds)]
-        self._out.unlink()
-        return _median([ours for ours, _ in rounds]), _median([theirs for _, theirs in rounds])
-
-    def _measure(self, command: list[str]) -> Cost:
-        self._out.unlink(missing_ok=True)
-        begun = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
-        with process:
-            if process.returncode:
-                said = process.stderr.read().decode(errors="replace") if process.stderr else ""
-                raise VmferryError(f"{quote(' '.join(command))} failed: {quote(said.strip())}")
-        return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
-
-
-def _median(costs: Sequence[Cost]) -> Cost:
-    return Cost(
-        statistics.median(cost.wall for cost in costs),
-        statistics.median(cost.cpu for cost in costs),
-        max(cost.rss for cost in costs),
-    )
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
-def _machine() -> dict[str, Any]:
-    with Path("/proc/cpuinfo").open() as lines:
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "qemu_img": run("qemu-img", "--version").splitlines()[0].removeprefix("qemu-img version "),
-        "python": platform.python_version(),
-        "load": os.getloadavg()[0],
-    }
-
-
-def _print_report(machine: dict[str, Any], results: Sequence[Result], inspected: dict[str, Any]) -> None:
-    print(
-        f"{machine['processor']}, {machine['cores']} cores; qemu-img {machine['qemu_img']}; "
-        f"Python {machine['python']}; load when it began {machine['load']:.1f}\n"
-    )
-    print("| | ratio | bar | wall s | CPU s | peak RSS |\n|---|---|---|---|---|---|")
-    for result in results:
-        mark = "" if result.held else " **missed**"
-        costs = [
-            f"{result.ours.wall:.2f} / {result.theirs.wall:.2f}",
-            f"{result.ours.cpu:.2f} / {result.theirs.cpu:.2f}",
-            f"{format_size(result.ours.rss)} / {format_size(result.theirs.rss)}",
-        ]
-        print(f"| {result.name} | {result.ratio:.2f}× | {result.bar}{mark} | {' | '.join(costs)} |")
-    mark = "" if inspected["held"] else " **missed**"
-    print(
-        f"\n`vmferry inspect` of the 1 TiB disk: {format_size(inspected['bytes_read'])} read, "
-        f"{inspected['seconds']:.2f} s{mark}"
-    )
+    @property
+    def ratio(self) -> float:
+        """How many times as long the right one took."""
+        return self.right_run.seconds / self.left_run.seconds
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=1800, help="data in the disks, in MB [1800]")
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each side [5]")
-    parser.add_argument("--quick", action="store_true", help="200 MB and one round: to see that it works")
-    parser.add_argument("--folder", type=Path, help="where the disks are made and kept [/dev/shm, removed at the end]")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    """Run the benchmark. Answers the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--size", type=int, default=int(os.environ.get("BENCH_SIZE", _DEFAULT_SIZE_MIB)), metavar="MIB")
+    parser.add_argument("--runs", type=int, default=5, metavar="N")
     options = parser.parse_args()
-    size, rounds = (200, 1) if options.quick else (options.size, options.rounds)
-    if options.folder:
-        options.folder.mkdir(parents=True, exist_ok=True)
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="vmferry-bench-", dir="/dev/shm"))
-    machine = _machine()
-    try:
-        bench = Bench(folder, size * 1_000_000, rounds)
-        results, inspected = bench.results(), bench.inspect()
-    except VmferryError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        (folder / "out").unlink(missing_ok=True)
-        if not options.folder:
-            shutil.rmtree(folder, ignore_errors=True)
+    base = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="vmferry-bench-", dir=base) as folder:
+        try:
+            comparisons, read = measure(Path(folder), options.size * MIB, options.runs)
+        except VmferryError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
     if options.json:
-        document = {"machine": machine, "results": [asdict(result) for result in results], "inspect": inspected}
-        print(json.dumps(document, indent=2))
+        facts = [{**asdict(comparison), "ratio": round(comparison.ratio, 2)} for comparison in comparisons]
+        print(json.dumps({"comparisons": facts, "inspect_bytes_read": read, "cores": os.cpu_count()}, indent=2))
     else:
-        _print_report(machine, results, inspected)
-    return 0 if inspected["held"] and all(result.held for result in results) else 1
+        print_report(comparisons, read)
+    return 0
+
+
+def measure(folder: Path, size: int, runs: int) -> tuple[list[Comparison], int]:
+    """Every comparison, and how many bytes ``inspect`` reads of a VMDK of 1 TiB."""
+    raw = make_file_system(folder, size)
+    stream = folder / "in.vmdk"
+    say("packing it as a streamOptimized VMDK (qemu-img, once)")
+    run("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, stream)
+    comparisons = [
+        compare(folder, stream, "vmdk", "raw", runs),
+        compare(folder, stream, "vmdk", "qcow2", runs),
+        compare(folder, raw, "raw", "qcow2", runs),
+    ]
+    stream.unlink()
+    large, small = make_sparse_disk(folder, raw, TIB), make_sparse_disk(folder, raw, 16 * GIB)
+    raw.unlink()
+    comparisons.append(compare_sizes(folder, large, small, runs))
+    inspected = json.loads(run(_VMFERRY, "inspect", "--json", large))
+    return comparisons, int(inspected["bytes_read"])
+
+
+def make_file_system(folder: Path, size: int) -> Path:
+    """A raw disk of twice ``size`` with an ext4 file system that holds about ``size`` bytes of real files."""
+    say(f"collecting {format_size(size)} of files")
+    tree = folder / "tree"
+    left = size
+    for number, source in enumerate(_real_files()):
+        if left <= 0:
+            break
+        target = tree / f"{number // 500:04d}" / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        left -= target.stat().st_size
+    raw = folder / "in.raw"
+    run("mke2fs", "-q", "-t", "ext4", "-F", "-d", tree, raw, f"{max(2 * size, 64 * MIB) // KIB}k")
+    shutil.rmtree(tree)
+    return raw
+
+
+def _real_files() -> Iterator[Path]:
+    """Regular files of this machine, in an order that is the same each time."""
+    for top in _TREES:
+        for folder, folders, names in os.walk(top):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(folder, name)
+                if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
+                    yield path
+
+
+def make_sparse_disk(folder: Path, raw: Path, size: int) -> Path:
+    """A monolithicSparse VMDK of ``size`` that holds what ``raw`` does, in pieces spread over all of it."""
+    say(f"making a disk of {format_size(size)} with the same data")
+    spread, out = folder / "spread.raw", folder / f"sparse-{size // GIB}.vmdk"
+    piece = -(-raw.stat().st_size // _SPREAD // MIB) * MIB
+    with raw.open("rb") as source, spread.open("wb") as target:
+        target.truncate(size)
+        for number in range(_SPREAD):
+            target.seek(size // _SPREAD * number)
+            for _ in range(piece // MIB):
+                data = source.read(MIB)
+                if data.count(0) == len(data):
+                    target.seek(len(data), os.SEEK_CUR)
+                else:
+                    target.write(data)
+    run("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicSparse", spread, out)
+    spread.unlink()
+    return out
+
+
+def compare(folder: Path, source: Path, source_format: str, target_format: str, runs: int) -> Comparison:
+    """``vmferry convert`` against ``qemu-img convert``, in turns; their results are compared in the end."""
+    what = f"{source_format} → {target_format}"
+    say(f"{what}: {runs} runs of each")
+    out = folder / f"out.{target_format}"
+    ours = [str(_VMFERRY), "convert", str(source), str(out)]
+    theirs = ["qemu-img", "convert", "-f", source_format, "-O", target_format, str(source), str(out)]
+    left, right = take_turns(ours, theirs, out, runs)
+    timed(ours, out)
+    run("qemu-img", "compare", "-f", source_format, "-F", target_format, source, out)
+    out.unlink()
+    return Comparison(what, "vmferry", left, "qemu-img", right)
+
+
+def compare_sizes(folder: Path, large: Path, small: Path, runs: int) -> Comparison:
+    """``vmferry convert`` of a small disk against that of a large one with the same data."""
+    say(f"cost of empty space: {runs} runs of each")
+    out = folder / "out.qcow2"
+    ours = [[str(_VMFERRY), "convert", str(source), str(out)] for source in (small, large)]
+    left, right = take_turns(ours[0], ours[1], out, runs)
+    out.unlink()
+    return Comparison("sparse vmdk → qcow2", "16 GiB", left, "1 TiB", right)
+
+
+def take_turns(left: Sequence[str], right: Sequence[str], out: Path, runs: int) -> tuple[Run, Run]:
+    """The medians of ``runs`` runs of each command, in turns; one more of each goes before and is not counted."""
+    pairs = [(timed(left, out), timed(right, out)) for _ in range(runs + 1)][1:]
+    return _median([pair[0] for pair in pairs]), _median([pair[1] for pair in pairs])
+
+
+def timed(command: Sequence[str], out: Path) -> Run:
+    """Run ``command``, which writes ``out``; no old output is there to be replaced. Raises ``VmferryError``."""
+    out.unlink(missing_ok=True)
+    begun = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise VmferryError(f"{quote(' '.join(command))} failed with status {process.returncode}.")
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIB)
+
+
+def _median(runs: Sequence[Run]) -> Run:
+    return Run(
+        round(statistics.median(taken.seconds for taken in runs), 3),
+        round(statistics.median(taken.cpu_seconds for taken in runs), 3),
+        max(taken.peak_memory for taken in runs),
+    )
+
+
+def print_report(comparisons: Sequence[Comparison], read: int) -> None:
+    """A Markdown table, as ``docs/benchmarks.md`` has it."""
+    print("| what | | time | processor time | peak memory | ratio |")
+    print("|---|---|---|---|---|---|")
+    for comparison in comparisons:
+        for name, taken in ((comparison.left, comparison.left_run), (comparison.right, comparison.right_run)):
+            first = name == comparison.left
+            what, ratio = (comparison.what, f"**{comparison.ratio:.2f}**") if first else ("", "")
+            print(
+                f"| {what} | {name} | {taken.seconds:.2f} s | {taken.cpu_seconds:.2f} s "
+                f"| {format_size(taken.peak_memory)} | {ratio} |"
+            )
+    print(f"\n`vmferry inspect` of the VMDK of 1 TiB read {format_size(read)}.")
+
+
+def say(what: str) -> None:
+    """A line for whoever waits."""
+    print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from typing import Any
 from vmferry.errors import ConfigError, quote
 
 DEFAULT_PORT = 8773
+MAX_DEFAULT_WORKERS = 8
+"""Workers that are started unasked; each takes about 100 MiB at rest."""
+
 DEFAULT_REGIONS = ("us-east-1", "us-west-2")
 CONFIG_FILE = "config.toml"
 
@@ -32,7 +35,7 @@ class Config:
     port: int = DEFAULT_PORT
     regions: tuple[str, ...] = DEFAULT_REGIONS
     """The regions that exist, the default one first; each has its own catalog namespace and store prefix."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, MAX_DEFAULT_WORKERS))
     """Worker processes."""
     stall_seconds: float = 600.0
     """How long a step of a task may move no byte before it is begun again."""

@@ -6,6 +6,7 @@ import hashlib
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -169,8 +170,10 @@ def test_a_reader_far_ahead_waits_for_the_one_at_the_frontier() -> None:
     assert started.wait(20)
     rest = threading.Thread(target=lambda: [blob.read_at(*job) for job in list(pieces(len(content), 10_000))[1:]])
     rest.start()
-    rest.join(0.2)
+    busy = time.process_time()
+    rest.join(0.3)
     assert rest.is_alive()
+    assert time.process_time() - busy < 0.2  # it waits, it does not spin
     assert below.bytes_read == 30_000  # two wait in the window, the third for room in it
     go_on.set()
     first.join(20)

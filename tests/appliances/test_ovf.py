@@ -147,8 +147,8 @@ def test_only_the_default_configuration_and_no_bounds_count() -> None:
     )
     items = (
         item(3, 1, "VirtualQuantity=1", 'ovf:bound="min"')
-        + item(3, 1, "VirtualQuantity=2")
         + item(3, 1, "VirtualQuantity=64", 'ovf:bound="max"')
+        + item(3, 1, "VirtualQuantity=2")
         + item(3, 1, "VirtualQuantity=8", 'ovf:configuration="large huge"')
         + item(6, 3)
         + item(17, 4, "Parent=3;HostResource=ovf:/disk/d1")
@@ -213,8 +213,9 @@ def test_values_that_make_no_sense_are_noted() -> None:
 
 def test_what_is_unknown_is_passed_over() -> None:
     sections = "<StrangeSection ovf:required='true'><File/><Disk/><Item/></StrangeSection>"
-    items = envelope().decode().replace("<VirtualHardwareSection>", "<VirtualHardwareSection><vmw:Item/><vbox:Item/>")
-    assert parse(items).name == "web"
+    foreign = item(3, 1, "VirtualQuantity=99").replace("Item ", "vmw:Item ").replace("/Item", "/vmw:Item")
+    begin = "<VirtualHardwareSection>"
+    assert parse(wrong(begin, begin + foreign)).hardware.cpus == 1
     ovf = parse(envelope(sections=sections, system=sections))
     assert hrefs(ovf) == ["disk1.vmdk"]
     assert ovf.notes == []

@@ -92,6 +92,11 @@ def test_env_says_when_no_server_runs_any_more(tmp_path: Path) -> None:
         server.start()
 
 
+def test_a_data_directory_may_have_a_long_path(tmp_path: Path) -> None:
+    with running_server(tmp_path / ("a-long-name-" * 10) / "data") as server:
+        assert server.client("s3").list_buckets()["Buckets"] is not None
+
+
 def test_health_says_how_the_children_do(server: Server) -> None:
     with urllib.request.urlopen(f"{server.ready['endpoint']}/healthz") as answer:
         facts = json.loads(answer.read())

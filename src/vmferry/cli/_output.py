@@ -7,15 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from vmferry.errors import quote
 from vmferry.units import format_size
+
+if TYPE_CHECKING:  # imported where there is a terminal: scripts need not wait for it
+    from rich.progress import Progress
 
 _PLAIN_SECONDS = 5.0
 """How often a line is printed where there is no terminal for a bar."""
@@ -42,6 +40,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
         for row in rows:
             print("\t".join(quote(cell) if cell is not None else "-" for cell in row))
         return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(escape(quote(cell)) if cell is not None else "-" for cell in row))
@@ -57,6 +59,8 @@ def show_progress(what: str, total: int, *, as_json: bool = False) -> Iterator[C
     if as_json:
         yield _JsonLines(what, total)
     elif sys.stderr.isatty():
+        from rich.markup import escape
+
         with _bar() as bar:
             task = bar.add_task(escape(what), total=total)
             yield lambda done: bar.advance(task, done)
@@ -65,6 +69,9 @@ def show_progress(what: str, total: int, *, as_json: bool = False) -> Iterator[C
 
 
 def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

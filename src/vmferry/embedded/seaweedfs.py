@@ -134,8 +134,8 @@ class SeaweedFS:
             f"-ip={LOOPBACK}",
             f"-ip.bind={LOOPBACK}",
             *places,
-            f"-filer.localSocket={self._folder}/filer.sock",
-            f"-s3.localSocket={self._folder}/s3.sock",
+            "-filer.localSocket=filer.sock",  # in its working directory: a socket's path has at most 107 bytes
+            "-s3.localSocket=s3.sock",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             f"-s3.config={self._config_path}",

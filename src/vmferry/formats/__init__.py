@@ -7,8 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from vmferry.blob import Blob, BlobWriter
 from vmferry.disk import Disk, DiskWriter
-from vmferry.errors import UnknownFormatError, quote
+from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
 from vmferry.extent import Extent
+from vmferry.formats._foreign import foreign_kind
 from vmferry.registry import Registry
 
 
@@ -58,7 +59,21 @@ def detect(blob: Blob) -> Format:
     """The format that the bytes of ``blob`` show; raw where none does. Ask once, at the outermost layer only.
 
     What a guest wrote into its own disk is never probed: a raw disk can be made to look like anything.
+
+    Raises ``UnsupportedFeatureError`` for what is known and read by no format here (a VHDX, a gzip file, an ISO image):
+    as a raw disk it would be of no use. ``StoreError`` where the first or the last bytes cannot be read.
     """
+    found = _probe(blob)
+    foreign = foreign_kind(blob) if found.name == "raw" else None
+    if foreign is not None:
+        what, remedy = foreign
+        raise UnsupportedFeatureError(
+            f"{quote(blob.name)} is {what}, which vmferry does not read yet: {remedy}.", shown=what
+        )
+    return found
+
+
+def _probe(blob: Blob) -> Format:
     return next(candidate for candidate in FORMATS.values() if candidate.probe(blob))
 
 
@@ -77,13 +92,16 @@ def open_disk(blob: Blob, declared: Format | None = None) -> Disk:
     With ``declared`` the bytes are read as that format and as nothing else; when they show another one the error names
     both. A disk declared raw is raw whatever it begins with.
 
-    Raises ``FormatError``, ``UnsafeDiskError``, ``StoreError``.
+    Raises ``FormatError`` (``detect``'s, too), ``UnsafeDiskError``, ``StoreError``.
     """
     if declared is None:
         return detect(blob).open(blob)
     if not declared.probe(blob):
-        shown = detect(blob)
+        shown = _probe(blob)
+        foreign = foreign_kind(blob) if shown.name == "raw" else None
         what = "no disk-image header at all" if shown.name == "raw" else f"a {shown.name} image"
+        if foreign is not None:
+            what = foreign[0]
         raise UnknownFormatError(
             f"{quote(blob.name)} was declared as {declared.name}, but its bytes show {what}: "
             f"name the right format, or export the disk again.",
