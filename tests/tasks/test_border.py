@@ -16,19 +16,19 @@ from vmferry.errors import (
 )
 from vmferry.tasks._border import status_message
 
+FAILED = "ClientError: Disk validation failed"
+
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
         (
             AccessDeniedError("ours"),
-            "ClientError: Disk validation failed "
-            "[We do not have access to the given resource. Reason 403 Forbidden] | ours",
+            f"{FAILED} [We do not have access to the given resource. Reason 403 Forbidden] | ours",
         ),
         (
             BlobNotFoundError("ours"),
-            "ClientError: Disk validation failed "
-            "[We do not have access to the given resource. Reason 404 Not Found] | ours",
+            f"{FAILED} [We do not have access to the given resource. Reason 404 Not Found] | ours",
         ),
         (
             UnsupportedFeatureError("ours"),

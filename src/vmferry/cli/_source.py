@@ -1,25 +1,14 @@
-"""What ``convert`` and ``inspect`` read: a local file, or an object in S3; and which format it is in."""
+"""What ``convert`` and ``inspect`` read: a local file, or an object in S3."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from vmferry import appliances, formats
 from vmferry.blob import Blob, FileBlob
-from vmferry.errors import ConfigError, UnsupportedFeatureError, quote
-from vmferry.formats import Format
-from vmferry.units import SECTOR
+from vmferry.errors import ConfigError, quote
 
 _SCHEME = "s3://"
-
-_UNREAD = (
-    (0, b"conectix", "a VHD"),
-    (0, b"vhdxfile", "a VHDX"),
-    (64, b"\x7f\x10\xda\xbe", "a VDI"),
-    (0, b"QED\0", "a QED image"),
-)
-"""Place, magic and name of disk images that would otherwise pass for raw disks."""
 
 
 def open_source(source: str) -> Blob:
@@ -51,35 +40,6 @@ def check_local(target: str) -> Path:
     return Path(target)
 
 
-def detect_format(blob: Blob) -> Format:
-    """The format of the disk image ``blob``. Reads a few KiB.
-
-    Raises ``UnsupportedFeatureError`` for what would pass for a raw disk and is none: a copy of it would be of no use.
-    """
-    found = formats.detect(blob)
-    if found.name != "raw":
-        return found
-    if (wrapper := appliances.wrapping(blob)) is not None:
-        raise UnsupportedFeatureError(f"{quote(blob.name)} is a {wrapper} file: unpack it first.")
-    what = _unread_kind(blob)
-    if what is not None:
-        raise UnsupportedFeatureError(
-            f"{quote(blob.name)} is {what}, which vmferry does not read yet: "
-            "export the disk as a streamOptimized VMDK, or convert it to raw with `qemu-img convert -O raw`."
-        )
-    return found
-
-
 def reads_remotely(source: str) -> bool:
     """Whether every read of ``source`` waits for a network."""
     return source.startswith(_SCHEME)
-
-
-def _unread_kind(blob: Blob) -> str | None:
-    head = blob.read_at(0, min(blob.size, SECTOR))
-    for place, magic, name in _UNREAD:
-        if head.startswith(magic, place):
-            return name
-    tail = blob.read_at(blob.size - SECTOR, SECTOR) if blob.size > SECTOR else b""
-    # A fixed VHD is a raw disk with a footer; old Virtual PC wrote one of 511 bytes.
-    return "a fixed VHD" if tail.startswith(b"conectix") or tail.startswith(b"conectix", 1) else None

@@ -15,7 +15,7 @@ import typer
 from vmferry import appliances, formats
 from vmferry.blob import Blob
 from vmferry.cli._output import print_json, show_progress
-from vmferry.cli._source import check_local, detect_format, open_source, reads_remotely
+from vmferry.cli._source import check_local, open_source, reads_remotely
 from vmferry.convert import CopyResult, copy, plan_slices
 from vmferry.disk import Disk
 from vmferry.errors import UnsafeDiskError, quote
@@ -95,7 +95,7 @@ def _input(blob: Blob, number: int | None) -> Iterator[_Input]:
             blob.close()
             raise typer.BadParameter(f"{quote(blob.name)} is one disk; --disk is for appliances.")
         try:
-            chosen = detect_format(blob)
+            chosen = formats.detect(blob)
             yield _Input(chosen, formats.open_disk(blob, chosen), None)
         finally:
             blob.close()
@@ -124,7 +124,7 @@ def _pick(appliance: Appliance, name: str, number: int | None) -> _Input:
 def _open_member(appliance: Appliance, name: str) -> _Input:
     blob, digest = appliance.blobs[name], appliance.digests.get(name)
     hashed = None if digest is None else appliances.HashedBlob(blob, digest)
-    chosen = detect_format(blob)
+    chosen = formats.detect(blob)
     return _Input(chosen, formats.open_disk(hashed or blob, chosen), hashed)
 
 

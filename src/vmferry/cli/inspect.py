@@ -11,7 +11,7 @@ import typer
 from vmferry import appliances, formats
 from vmferry.blob import Blob, ByteRange, SupportsDataRanges
 from vmferry.cli._output import print_json
-from vmferry.cli._source import detect_format, open_source
+from vmferry.cli._source import open_source
 from vmferry.disk import Disk, SupportsStoredSize
 from vmferry.errors import FormatError, UnsafeDiskError, VmferryError, quote
 from vmferry.guest import Bootability, BootFacts, find_boot_facts, pick_root
@@ -137,7 +137,7 @@ def _look_at_appliance(blob: Blob, found: _Found) -> None:
 def _look_at_disk(blob: Blob, name: str | None) -> _FoundDisk:
     found = _FoundDisk(name, blob.size)
     try:
-        chosen = detect_format(blob)
+        chosen = formats.detect(blob)
         found.format = chosen.name
         disk = formats.open_disk(blob, chosen)
         found.virtual_size = disk.size

@@ -98,10 +98,9 @@ def open_disk(blob: Blob, declared: Format | None = None) -> Disk:
         return detect(blob).open(blob)
     if not declared.probe(blob):
         shown = _probe(blob)
-        foreign = foreign_kind(blob) if shown.name == "raw" else None
-        what = "no disk-image header at all" if shown.name == "raw" else f"a {shown.name} image"
-        if foreign is not None:
-            what = foreign[0]
+        what = f"a {shown.name} image"
+        if shown.name == "raw":
+            what, _ = foreign_kind(blob) or ("no disk-image header at all", "")
         raise UnknownFormatError(
             f"{quote(blob.name)} was declared as {declared.name}, but its bytes show {what}: "
             f"name the right format, or export the disk again.",

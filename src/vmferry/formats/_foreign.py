@@ -25,7 +25,6 @@ _HEADS = (
     (0, b"vhdxfile", "a VHDX image", _EXPORT),
     (0, b"conectix", "a VHD image", _EXPORT),
     (64, b"\x7f\x10\xda\xbe", "a VDI image", _EXPORT),
-    (0, b"QFI\xfb\0\0\0\x01", "a qcow image of version 1", _EXPORT),
     (0, b"QED\0", "a QED image", _EXPORT),
     (0, b"WithoutFreeSpace", "a Parallels image", _EXPORT),
     (0, b"WithouFreSpacExt", "a Parallels image", _EXPORT),
