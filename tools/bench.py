@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure vmferry against qemu-img: same input, same machine, same output name, in turns, median of five.
 
-bench.py [--json] [--size MIB] [--runs N]
+bench.py [--json] [--size MIB] [--rounds N] [--quick]
 
 The input is a file system full of this machine's own programs and documents, 1.8 GB of them unless ``--size`` (or
 ``BENCH_SIZE``) says otherwise; all of it lies in memory (``/dev/shm``). Times are those of whole processes, their start
@@ -12,26 +12,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import shutil
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from bench_disks import make_file_system, make_sparse_disk, make_stream_optimized
 from programs import environment, run
 from vmferry.errors import VmferryError, quote
 from vmferry.units import GIB, KIB, MIB, TIB, format_size
 
 _VMFERRY = Path(sys.executable).with_name("vmferry")
-_TREES = ("/usr/bin", "/usr/lib", "/usr/share")
 _DEFAULT_SIZE_MIB = 1800
-_SPREAD = 64
-"""Pieces in which the sparse disks hold their data, evenly over the whole disk."""
+_QUICK_SIZE_MIB = 200
+_MAX_MEMORY = 256 * MIB
+_MAX_INSPECT = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,20 @@ class Comparison:
     left_run: Run
     right: str
     right_run: Run
+    at_least: float = 0.0
+    """Bars for ``ratio``."""
+    at_most: float = math.inf
+
+    @property
+    def held(self) -> bool:
+        """Whether the bars were kept, vmferry's memory included."""
+        ours = [run for name, run in ((self.left, self.left_run), (self.right, self.right_run)) if name != "qemu-img"]
+        return self.at_least <= self.ratio <= self.at_most and all(run.peak_memory <= _MAX_MEMORY for run in ours)
+
+    @property
+    def bar(self) -> str:
+        """The bar for ``ratio``, in words."""
+        return f"≥ {self.at_least:g}" if self.at_least else f"≤ {self.at_most:g}"
 
     @property
     def ratio(self) -> float:
@@ -60,123 +77,116 @@ class Comparison:
         return self.right_run.seconds / self.left_run.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What ``vmferry inspect`` took."""
+
+    seconds: float
+    bytes_read: int
+
+
 def main() -> int:
     """Run the benchmark. Answers the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--size", type=int, default=int(os.environ.get("BENCH_SIZE", _DEFAULT_SIZE_MIB)), metavar="MIB")
-    parser.add_argument("--runs", type=int, default=5, metavar="N")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed runs of each side [5]")
+    parser.add_argument("--quick", action="store_true", help="200 MiB and one round: to see that it works, no figures")
     options = parser.parse_args()
+    size, rounds = (_QUICK_SIZE_MIB, 1) if options.quick else (options.size, options.rounds)
     base = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="vmferry-bench-", dir=base) as folder:
         try:
-            comparisons, read = measure(Path(folder), options.size * MIB, options.runs)
+            machine = describe_machine()
+            comparisons, inspected = measure(Path(folder), size * MIB, rounds)
         except VmferryError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
     if options.json:
-        facts = [{**asdict(comparison), "ratio": round(comparison.ratio, 2)} for comparison in comparisons]
-        print(json.dumps({"comparisons": facts, "inspect_bytes_read": read, "cores": os.cpu_count()}, indent=2))
+        facts = [
+            {
+                **asdict(found),
+                "at_most": None if found.at_least else found.at_most,
+                "ratio": round(found.ratio, 2),
+                "held": found.held,
+            }
+            for found in comparisons
+        ]
+        print(json.dumps({"machine": machine, "comparisons": facts, "inspect": asdict(inspected)}, indent=2))
     else:
-        print_report(comparisons, read)
-    return 0
+        print_report(machine, comparisons, inspected)
+    held = all(found.held for found in comparisons) and inspected.bytes_read < _MAX_INSPECT
+    return 0 if held or options.quick else 1
 
 
-def measure(folder: Path, size: int, runs: int) -> tuple[list[Comparison], int]:
-    """Every comparison, and how many bytes ``inspect`` reads of a VMDK of 1 TiB."""
+def describe_machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "qemu_img": run("qemu-img", "--version").split()[2],
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def measure(folder: Path, size: int, rounds: int) -> tuple[list[Comparison], Inspected]:
+    """Every comparison, and what ``inspect`` of a VMDK of 1 TiB takes."""
+    say(f"collecting {format_size(size)} of files, and packing them as a streamOptimized VMDK (qemu-img, once)")
     raw = make_file_system(folder, size)
-    stream = folder / "in.vmdk"
-    say("packing it as a streamOptimized VMDK (qemu-img, once)")
-    run("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, stream)
+    stream = make_stream_optimized(folder, raw)
     comparisons = [
-        compare(folder, stream, "vmdk", "raw", runs),
-        compare(folder, stream, "vmdk", "qcow2", runs),
-        compare(folder, raw, "raw", "qcow2", runs),
+        compare(folder, stream, "vmdk", "raw", rounds, at_least=3),
+        compare(folder, stream, "vmdk", "qcow2", rounds, at_least=3),
+        compare(folder, raw, "raw", "qcow2", rounds, at_least=1),
     ]
     stream.unlink()
+    say("making disks of 1 TiB and of 16 GiB with the same data")
     large, small = make_sparse_disk(folder, raw, TIB), make_sparse_disk(folder, raw, 16 * GIB)
     raw.unlink()
-    comparisons.append(compare_sizes(folder, large, small, runs))
-    inspected = json.loads(run(_VMFERRY, "inspect", "--json", large))
-    return comparisons, int(inspected["bytes_read"])
+    comparisons.append(compare_sizes(folder, large, small, rounds))
+    return comparisons, inspect(folder, large)
 
 
-def make_file_system(folder: Path, size: int) -> Path:
-    """A raw disk of twice ``size`` with an ext4 file system that holds about ``size`` bytes of real files."""
-    say(f"collecting {format_size(size)} of files")
-    tree = folder / "tree"
-    left = size
-    for number, source in enumerate(_real_files()):
-        if left <= 0:
-            break
-        target = tree / f"{number // 500:04d}" / source.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        left -= target.stat().st_size
-    raw = folder / "in.raw"
-    run("mke2fs", "-q", "-t", "ext4", "-F", "-d", tree, raw, f"{max(2 * size, 64 * MIB) // KIB}k")
-    shutil.rmtree(tree)
-    return raw
+def inspect(folder: Path, disk: Path) -> Inspected:
+    """``vmferry inspect`` of ``disk``; the second time, as the conversions are warmed up, too."""
+    for _ in range(2):
+        begun = time.monotonic()
+        document = json.loads(run(_VMFERRY, "inspect", "--json", disk, env=_installed(folder)))
+        seconds = time.monotonic() - begun
+    return Inspected(round(seconds, 3), int(document["bytes_read"]))
 
 
-def _real_files() -> Iterator[Path]:
-    """Regular files of this machine, in an order that is the same each time."""
-    for top in _TREES:
-        for folder, folders, names in os.walk(top):
-            folders.sort()
-            for name in sorted(names):
-                path = Path(folder, name)
-                if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):
-                    yield path
-
-
-def make_sparse_disk(folder: Path, raw: Path, size: int) -> Path:
-    """A monolithicSparse VMDK of ``size`` that holds what ``raw`` does, in pieces spread over all of it."""
-    say(f"making a disk of {format_size(size)} with the same data")
-    spread, out = folder / "spread.raw", folder / f"sparse-{size // GIB}.vmdk"
-    piece = -(-raw.stat().st_size // _SPREAD // MIB) * MIB
-    with raw.open("rb") as source, spread.open("wb") as target:
-        target.truncate(size)
-        for number in range(_SPREAD):
-            target.seek(size // _SPREAD * number)
-            for _ in range(piece // MIB):
-                data = source.read(MIB)
-                if data.count(0) == len(data):
-                    target.seek(len(data), os.SEEK_CUR)
-                else:
-                    target.write(data)
-    run("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicSparse", spread, out)
-    spread.unlink()
-    return out
-
-
-def compare(folder: Path, source: Path, source_format: str, target_format: str, runs: int) -> Comparison:
+def compare(
+    folder: Path, source: Path, source_format: str, target_format: str, rounds: int, *, at_least: float
+) -> Comparison:
     """``vmferry convert`` against ``qemu-img convert``, in turns; their results are compared in the end."""
     what = f"{source_format} → {target_format}"
-    say(f"{what}: {runs} runs of each")
+    say(f"{what}: {rounds} rounds")
     out = folder / f"out.{target_format}"
     ours = [str(_VMFERRY), "convert", str(source), str(out)]
     theirs = ["qemu-img", "convert", "-f", source_format, "-O", target_format, str(source), str(out)]
-    left, right = take_turns(ours, theirs, out, runs)
-    timed(ours, out)
-    run("qemu-img", "compare", "-f", source_format, "-F", target_format, source, out)
+    right, left = take_turns(theirs, ours, out, rounds)
+    run("qemu-img", "compare", "-f", source_format, "-F", target_format, source, out)  # ours was the last
     out.unlink()
-    return Comparison(what, "vmferry", left, "qemu-img", right)
+    return Comparison(what, "vmferry", left, "qemu-img", right, at_least=at_least)
 
 
-def compare_sizes(folder: Path, large: Path, small: Path, runs: int) -> Comparison:
+def compare_sizes(folder: Path, large: Path, small: Path, rounds: int) -> Comparison:
     """``vmferry convert`` of a small disk against that of a large one with the same data."""
-    say(f"cost of empty space: {runs} runs of each")
+    say(f"cost of empty space: {rounds} rounds")
     out = folder / "out.qcow2"
     ours = [[str(_VMFERRY), "convert", str(source), str(out)] for source in (small, large)]
-    left, right = take_turns(ours[0], ours[1], out, runs)
+    left, right = take_turns(ours[0], ours[1], out, rounds)
     out.unlink()
-    return Comparison("sparse vmdk → qcow2", "16 GiB", left, "1 TiB", right)
+    return Comparison("sparse vmdk → qcow2", "16 GiB", left, "1 TiB", right, at_most=1.3)
 
 
-def take_turns(left: Sequence[str], right: Sequence[str], out: Path, runs: int) -> tuple[Run, Run]:
-    """The medians of ``runs`` runs of each command, in turns; one more of each goes before and is not counted."""
-    pairs = [(timed(left, out), timed(right, out)) for _ in range(runs + 1)][1:]
+def take_turns(left: Sequence[str], right: Sequence[str], out: Path, rounds: int) -> tuple[Run, Run]:
+    """The medians of ``rounds`` runs of each command, in turns; one more of each goes before and is not counted."""
+    pairs = [(timed(left, out), timed(right, out)) for _ in range(rounds + 1)][1:]
     return _median([pair[0] for pair in pairs]), _median([pair[1] for pair in pairs])
 
 
@@ -184,13 +194,22 @@ def timed(command: Sequence[str], out: Path) -> Run:
     """Run ``command``, which writes ``out``; no old output is there to be replaced. Raises ``VmferryError``."""
     out.unlink(missing_ok=True)
     begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_installed(out.parent)
+    )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise VmferryError(f"{quote(' '.join(command))} failed with status {process.returncode}.")
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIB)
+
+
+def _installed(folder: Path) -> dict[str, str]:
+    """An environment in which Python finds its modules compiled, as they are once a package is installed."""
+    env = {**environment(), "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return env
 
 
 def _median(runs: Sequence[Run]) -> Run:
@@ -201,19 +220,27 @@ def _median(runs: Sequence[Run]) -> Run:
     )
 
 
-def print_report(comparisons: Sequence[Comparison], read: int) -> None:
+def print_report(machine: dict[str, Any], comparisons: Sequence[Comparison], inspected: Inspected) -> None:
     """A Markdown table, as ``docs/benchmarks.md`` has it."""
-    print("| what | | time | processor time | peak memory | ratio |")
-    print("|---|---|---|---|---|---|")
-    for comparison in comparisons:
-        for name, taken in ((comparison.left, comparison.left_run), (comparison.right, comparison.right_run)):
-            first = name == comparison.left
-            what, ratio = (comparison.what, f"**{comparison.ratio:.2f}**") if first else ("", "")
+    print(
+        f"{machine['processor']}, {machine['cores']} cores; qemu-img {machine['qemu_img']}; Python "
+        f"{machine['python']}; load before the start {machine['load']}.\n"
+    )
+    print("| what | | time | processor time | peak memory | ratio | bar |")
+    print("|---|---|---|---|---|---|---|")
+    for found in comparisons:
+        for name, taken in ((found.left, found.left_run), (found.right, found.right_run)):
+            first = name == found.left
+            what, ratio, bar = (found.what, f"**{found.ratio:.2f}**", found.bar) if first else ("", "", "")
+            missed = " (missed)" if first and not found.held else ""
             print(
                 f"| {what} | {name} | {taken.seconds:.2f} s | {taken.cpu_seconds:.2f} s "
-                f"| {format_size(taken.peak_memory)} | {ratio} |"
+                f"| {format_size(taken.peak_memory)} | {ratio}{missed} | {bar} |"
             )
-    print(f"\n`vmferry inspect` of the VMDK of 1 TiB read {format_size(read)}.")
+    print(
+        f"\n`vmferry inspect` of the VMDK of 1 TiB read {format_size(inspected.bytes_read)} "
+        f"in {inspected.seconds:.2f} s."
+    )
 
 
 def say(what: str) -> None:

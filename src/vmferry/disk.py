@@ -46,6 +46,15 @@ class SupportsStoredSize(Protocol):
         """Bytes of the file that hold guest data, compressed or not; metadata not counted."""
 
 
+@runtime_checkable
+class SupportsSubformat(Protocol):
+    """A disk of a format that has several kinds of files."""
+
+    @property
+    def subformat(self) -> str:
+        """The format's own word for the kind: ``streamOptimized``."""
+
+
 class DiskWriter(Protocol):
     """A disk image being made; it appears whole at ``finish``, or not at all.
 

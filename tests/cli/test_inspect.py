@@ -105,3 +105,23 @@ def test_names_inside_cannot_give_the_terminal_orders(tmp_path: Path) -> None:
     path = tmp_path / "\x1b]0;title\x07.raw"
     path.write_bytes(bytes(MIB))
     assert "\x1b" not in call_vmferry("inspect", path).stdout
+
+
+def test_kind_place_and_partitions_are_told(tmp_path: Path) -> None:
+    raw = make_raw(tmp_path / "disk.raw", 8 * MIB, bootable=True)
+    out = tmp_path / "machine.ova"
+    tool: list[str | Path] = [sys.executable, ROOT / "tools" / "wrap_ova.py", out, raw]
+    subprocess.run(tool, check=True, capture_output=True, timeout=60)
+    (disk,) = inspect(out)["disks"]
+    assert (disk["subformat"], disk["device"]) == ("streamOptimized", "scsi0:0")
+    text = call_vmferry("inspect", out).stdout
+    assert "disk 1: vmferry-guest-disk1.vmdk: VMDK (streamOptimized), 8 MiB virtual" in text
+    assert "  boot: MBR, boots by legacy-bios: boot code and an active partition\n" in text
+    assert "  partition: 1: Linux, 2 MiB at 1 MiB, active\n" in text
+    assert "network card: VM Network" in text
+
+
+def test_the_two_kinds_of_vmdk_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "disk.vmdk"
+    qemu_img("create", "-f", "vmdk", "-o", "subformat=monolithicSparse", path, "8M")
+    assert inspect(path)["disks"][0]["kind"] == "VMDK (monolithicSparse)"

@@ -10,12 +10,10 @@ from vmferry.catalog.import_tasks import DiskContainer, ImportedDisk, ImportFact
 from vmferry.catalog.places import Place
 from vmferry.ec2.import_task_views import describe_import_image_task
 
-NOW = datetime.now(UTC)
-
 
 def a_task(**facts: object) -> ImportImageTask:
     container = DiskContainer(bucket="b", key="k", url="s3://b/k", format="OVA", description="root")
-    known = {"id": "import-ami-1", "place": Place("us-east-1", "1"), "created_at": NOW, **facts}
+    known = {"id": "import-ami-1", "place": Place("us-east-1", "1"), "created_at": datetime.now(UTC), **facts}
     return ImportImageTask(request=ImportRequest(containers=(container,)), **known)  # type: ignore[arg-type]
 
 
@@ -59,11 +57,11 @@ def test_a_short_wait_is_not_mentioned_and_a_long_one_is() -> None:
         task = a_task(
             stage="converting",
             waiting_for="waiting for room on the disk: full",
-            waiting_since=NOW - timedelta(seconds=waited),
+            waiting_since=datetime.now(UTC) - timedelta(seconds=waited),
         )
         assert describe_import_image_task(task, {})["StatusMessage"].startswith(message)
 
 
 def test_a_task_that_no_worker_takes_says_so() -> None:
-    task = a_task(created_at=NOW - timedelta(minutes=2))
+    task = a_task(created_at=datetime.now(UTC) - timedelta(minutes=2))
     assert describe_import_image_task(task, {})["StatusMessage"].startswith("pending | waiting for a worker (since ")

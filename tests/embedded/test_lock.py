@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmferry.embedded.lock import DataDirectoryLock
-from vmferry.errors import ConfigError, StoreError
+from vmferry.errors import ConfigError
 
 HOLD = """
 import sys
@@ -54,5 +54,5 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
 
 def test_a_data_directory_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="file"):
+    with pytest.raises(ConfigError, match="file cannot be used"):
         DataDirectoryLock(tmp_path / "file").acquire()

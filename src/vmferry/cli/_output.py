@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,20 @@ def print_error(message: str) -> None:
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(document, indent=2, ensure_ascii=False, default=str), flush=True)
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """``name: value`` lines on stdout; on a terminal the names stand out."""
+    if not sys.stdout.isatty():
+        print("\n".join(f"{name}: {value}" for name, value in facts), flush=True)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for name, value in facts:
+        style = {"yes": "green", "no": "red"}.get(value, "")
+        console.print(Text.assemble((f"{name}:", "bold"), " ", (value, style)), soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:

@@ -3,83 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import typer
 
-from vmferry import appliances, formats
-from vmferry.blob import Blob, ByteRange, SupportsDataRanges
-from vmferry.cli._output import print_json
+from vmferry.blob import Blob
+from vmferry.cli._inspection import CountedBlob, Found, FoundDisk, look
+from vmferry.cli._output import print_facts, print_json
 from vmferry.cli._source import open_source
-from vmferry.disk import Disk, SupportsStoredSize
-from vmferry.errors import FormatError, UnsafeDiskError, VmferryError, quote
-from vmferry.guest import Bootability, BootFacts, find_boot_facts, pick_root
-from vmferry.machine import Machine
+from vmferry.errors import quote
+from vmferry.guest import Bootability, BootFacts, Partition
+from vmferry.machine import Machine, NetworkInterface
 from vmferry.units import format_size
 
-_SLOW_STORED_SIZE = frozenset({"qcow2"})
-"""Formats that would have to read all their tables to say how much they store."""
+_KINDS = {
+    "82": "Linux swap",
+    "83": "Linux",
+    "8e": "Linux LVM",
+    "07": "NTFS",
+    "0b": "FAT32",
+    "0c": "FAT32",
+    "05": "extended",
+    "0f": "extended",
+    "a5": "FreeBSD",
+    "ef": "EFI system",
+    "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "EFI system",
+    "21686148-6449-6e6f-744e-656564454649": "BIOS boot",
+    "0fc63daf-8483-4772-8e79-3d69d8477de4": "Linux",
+    "4f68bce3-e8cd-4db1-96e7-fbcaf984b709": "Linux root (x86-64)",
+    "bc13c2ff-59e6-4262-a352-b275fd6f7172": "Linux extended boot",
+    "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f": "Linux swap",
+    "e6d6d379-f507-44c2-a23c-238f2a3df928": "Linux LVM",
+    "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7": "Windows data",
+    "e3c9e316-0b5c-4db8-817d-f92df00215ae": "Microsoft reserved",
+    "de94bba4-06d1-4d40-a16a-bfd50179d6ac": "Windows recovery",
+}
+"""Types of partitions that are met most, those of MBR and of GPT. From UEFI 2.10 and Discoverable Partitions."""
 
-
-@dataclass(slots=True)
-class _FoundDisk:
-    """One disk, as far as it could be read."""
-
-    name: str | None
-    """Its file's name inside an appliance."""
-    file_size: int
-    format: str | None = None
-    virtual_size: int | None = None
-    stored_size: int | None = None
-    boot: BootFacts | None = None
-    problem: VmferryError | None = None
-
-
-@dataclass(slots=True)
-class _Found:
-    """What is in a file."""
-
-    container: str | None = None
-    machine: Machine | None = None
-    disks: list[_FoundDisk] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    problem: VmferryError | None = None
-    """The first reason why it cannot be imported."""
-
-    def root(self) -> int | None:
-        """The index of the disk that the machine starts from; ``None`` where no disk could be read."""
-        read = [(index, disk.boot) for index, disk in enumerate(self.disks) if disk.boot is not None]
-        return read[pick_root([boot for _, boot in read])][0] if read else None
-
-
-class _CountedBlob:
-    """A blob that counts what is read of it. One thread only."""
-
-    def __init__(self, blob: Blob) -> None:
-        self._blob = blob
-        self.bytes_read = 0
-
-    @property
-    def size(self) -> int:
-        return self._blob.size
-
-    @property
-    def name(self) -> str:
-        return self._blob.name
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        data = self._blob.read_at(offset, length)
-        self.bytes_read += length
-        return data
-
-    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        if isinstance(self._blob, SupportsDataRanges):
-            return self._blob.data_ranges(start, end)
-        return iter([(start, end)] if start < end else [])
-
-    def close(self) -> None:
-        self._blob.close()
+_VERDICTS = {Bootability.NONE: "does not boot", Bootability.POSSIBLE: "may boot", Bootability.CERTAIN: "boots"}
 
 
 def inspect_file(
@@ -87,13 +49,13 @@ def inspect_file(
     as_json: bool = typer.Option(False, "--json", help="One JSON document."),
 ) -> None:
     """Say what a file is, what is in it, and whether it can be imported; if not, why and what to do (exit code 1)."""
-    blob = _CountedBlob(open_source(source))
+    blob = CountedBlob(open_source(source))
     try:
-        found = _look(blob)
+        found = look(blob)
         if as_json:
             print_json(_document(blob, found))
         else:
-            print("\n".join(_lines(blob, found)), flush=True)
+            print_facts(_lines(blob, found))
     finally:
         blob.close()
     if found.problem is not None:
@@ -103,63 +65,7 @@ def inspect_file(
 COMMAND = inspect_file
 
 
-def _look(blob: Blob) -> _Found:
-    """Open everything that ``blob`` holds. What is wrong with its bytes is found; a store that fails is raised."""
-    found = _Found()
-    try:
-        package = appliances.detect(blob)
-        if package is None:
-            found.disks.append(_look_at_disk(blob, None))
-        else:
-            found.container = package.name
-            _look_at_appliance(blob, found)
-    except (FormatError, UnsafeDiskError) as error:
-        found.problem = error
-    problems = [disk.problem for disk in found.disks if disk.problem is not None]
-    if found.problem is None and problems:
-        found.problem = problems[0]
-    root = found.root()
-    if root is not None and _boot(found.disks[root]).bootability is Bootability.NONE:
-        why = _boot(found.disks[root]).why
-        found.notes.append(f"No disk shows how it boots ({why}): its AMI will not start without further work.")
-    return found
-
-
-def _look_at_appliance(blob: Blob, found: _Found) -> None:
-    appliance = appliances.open_appliance(blob)
-    found.machine = appliance.machine
-    found.notes += appliance.machine.notes
-    found.disks += [_look_at_disk(appliance.blobs[disk.name], disk.name) for disk in appliance.machine.disks]
-    if not found.disks:
-        raise UnsafeDiskError("The machine has no disk with contents: export it again with its disks.")
-
-
-def _look_at_disk(blob: Blob, name: str | None) -> _FoundDisk:
-    found = _FoundDisk(name, blob.size)
-    try:
-        chosen = formats.detect(blob)
-        found.format = chosen.name
-        disk = formats.open_disk(blob, chosen)
-        found.virtual_size = disk.size
-        found.stored_size = _stored_size(disk, chosen.name, blob)
-        found.boot = find_boot_facts(disk)
-    except (FormatError, UnsafeDiskError) as error:
-        found.problem = error
-    return found
-
-
-def _stored_size(disk: Disk, format_name: str, blob: Blob) -> int:
-    if isinstance(disk, SupportsStoredSize) and format_name not in _SLOW_STORED_SIZE:
-        return disk.stored_size()
-    return blob.size
-
-
-def _boot(disk: _FoundDisk) -> BootFacts:
-    assert disk.boot is not None  # only asked of disks that could be read
-    return disk.boot
-
-
-def _document(blob: _CountedBlob, found: _Found) -> dict[str, Any]:
+def _document(blob: CountedBlob, found: Found) -> dict[str, Any]:
     machine = found.machine
     return {
         "source": blob.name,
@@ -187,12 +93,15 @@ def _machine_document(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _disk_document(number: int, disk: _FoundDisk) -> dict[str, Any]:
+def _disk_document(number: int, disk: FoundDisk) -> dict[str, Any]:
     boot = disk.boot
     return {
         "number": number,
-        "name": disk.name,
+        "name": None if disk.described is None else disk.described.name,
+        "device": disk.device(),
         "format": disk.format,
+        "subformat": disk.subformat,
+        "kind": disk.kind(),
         "file_size": disk.file_size,
         "virtual_size": disk.virtual_size,
         "stored_size": disk.stored_size,
@@ -206,19 +115,23 @@ def _disk_document(number: int, disk: _FoundDisk) -> dict[str, Any]:
     }
 
 
-def _lines(blob: Blob, found: _Found) -> Iterator[str]:
-    what = (found.container or (found.disks[0].format if found.disks else None) or "not readable").lower()
-    yield f"{quote(blob.name)}: {what}, {format_size(blob.size)}"
+def _lines(blob: Blob, found: Found) -> Iterator[tuple[str, str]]:
+    """The human form: what a line is about, and what it says."""
+    what = (found.container or "").upper() or (found.disks[0].kind() if found.disks else "not readable")
+    yield quote(blob.name), f"{what}, {format_size(blob.size)}"
     if found.machine is not None:
-        yield f"machine: {_machine_line(found.machine)}"
+        yield "machine", _machine_line(found.machine)
+        yield from (("network card", _card_line(card)) for card in found.machine.interfaces)
     root = found.root()
     for index, disk in enumerate(found.disks):
         title = f"disk {index + 1}" if found.container else "disk"
-        yield f"{title}: {_disk_line(disk)}" + (", the root disk" if found.container and index == root else "")
+        yield title, _disk_line(disk) + (", the root disk" if found.container and index == root else "")
         if disk.boot is not None:
-            yield from (f"  fault: {quote(fault)}" for fault in disk.boot.table.faults)
-    yield from (f"note: {quote(note)}" for note in found.notes)
-    yield "can be imported: " + ("yes" if found.problem is None else "no")
+            yield "  boot", _boot_line(disk.boot)
+            yield from (("  partition", _partition_line(partition)) for partition in disk.boot.table.partitions)
+            yield from (("  fault", quote(fault)) for fault in disk.boot.table.faults)
+    yield from (("note", quote(note)) for note in found.notes)
+    yield "can be imported", "yes" if found.problem is None else "no"
 
 
 def _machine_line(machine: Machine) -> str:
@@ -227,18 +140,39 @@ def _machine_line(machine: Machine) -> str:
     if machine.firmware is not None:
         parts.append(f"firmware {machine.firmware.value}")
     parts += [quote(text) for text in (machine.guest_os, machine.hardware_family) if text]
-    count = len(machine.interfaces)
-    return ", ".join([*parts, f"{count} network card" + ("s" if count != 1 else "")])
+    return ", ".join(parts)
 
 
-def _disk_line(disk: _FoundDisk) -> str:
-    named = "" if disk.name is None else f"{quote(disk.name)}: "
-    if disk.boot is None or disk.virtual_size is None or disk.stored_size is None:
-        return f"{named}{disk.format or 'not readable'}, {format_size(disk.file_size)}"
-    boot = disk.boot
-    table = f"{boot.table.scheme}, {len(boot.table.partitions)} partition(s)" if boot.table.scheme else "no partitions"
-    sizes = f"{format_size(disk.virtual_size)} virtual, {format_size(disk.stored_size)} stored"
-    verdict = {Bootability.NONE: "does not boot", Bootability.POSSIBLE: "may boot", Bootability.CERTAIN: "boots"}
-    firmwares = " or ".join(firmware.value for firmware in boot.firmwares)
-    by = f" by {firmwares}" if firmwares else ""
-    return f"{named}{disk.format}, {sizes}; {table}; {verdict[boot.bootability]}{by}: {quote(boot.why)}"
+def _card_line(card: NetworkInterface) -> str:
+    named = [quote(fact) for fact in (card.network, card.model, card.mac) if fact]
+    return ", ".join(named) or "of a kind that the descriptor does not tell"
+
+
+def _disk_line(disk: FoundDisk) -> str:
+    named = "" if disk.described is None else f"{quote(disk.described.name)}: "
+    parts = [f"{named}{disk.kind()}"]
+    if disk.virtual_size is None or disk.stored_size is None:
+        parts.append(format_size(disk.file_size))
+    else:
+        parts += [f"{format_size(disk.virtual_size)} virtual", f"{format_size(disk.stored_size)} stored"]
+    device = disk.device()
+    return ", ".join(parts) + (f", at {quote(device)}" if device else "")
+
+
+def _boot_line(boot: BootFacts) -> str:
+    table = {"mbr": "MBR", "gpt": "GPT"}.get(boot.table.scheme or "", "no partition table")
+    by = f" by {' or '.join(firmware.value for firmware in boot.firmwares)}" if boot.firmwares else ""
+    verdict = f"{_VERDICTS[boot.bootability]}{by}"
+    return f"{table}, {verdict}" + (f": {quote(boot.why)}" if boot.why != table else "")
+
+
+def _partition_line(partition: Partition) -> str:
+    parts = [
+        f"{partition.number}: {_KINDS.get(partition.kind, partition.kind)}",
+        f"{format_size(partition.size)} at {format_size(partition.start)}",
+    ]
+    if partition.active:
+        parts.append("active")
+    if partition.name:
+        parts.append(f"“{quote(partition.name)}”")
+    return ", ".join(parts)

@@ -16,7 +16,10 @@ from vmferry.units import SECTOR
 
 
 class VmdkDisk:
-    """A ``Disk`` (and ``SupportsStoredSize``) over one file; owns its blob. Any number of threads may read at once."""
+    """A ``Disk`` (and ``SupportsStoredSize``, ``SupportsSubformat``) over one file; owns its blob.
+
+    Any number of threads may read at once.
+    """
 
     def __init__(self, blob: Blob, header: SparseHeader, directory: GrainDirectory) -> None:
         self._blob = blob
@@ -28,6 +31,10 @@ class VmdkDisk:
     @property
     def size(self) -> int:
         return self._header.size
+
+    @property
+    def subformat(self) -> str:
+        return "streamOptimized" if self._header.compressed else "monolithicSparse"
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         start, end = max(0, start), self.size if end is None else min(end, self.size)
