@@ -13,6 +13,7 @@ import typer
 
 from vmferry.cli._client import ApiError, Clients, api_errors, open_clients
 from vmferry.cli._output import print_json, show_progress
+from vmferry.cli._stages import show_stages
 from vmferry.config import default_data_dir
 from vmferry.errors import BlobNotFoundError, ConfigError, quote
 from vmferry.units import format_duration
@@ -20,7 +21,7 @@ from vmferry.units import format_duration
 DEFAULT_BUCKET = "vmferry-imports"
 """Where files go when no bucket is named; made when it is not there, but never at AWS."""
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 _AWS_LOOK_SECONDS = 5.0
 
 
@@ -80,13 +81,12 @@ def _follow(clients: Clients, task_id: str, *, as_json: bool) -> dict[str, Any]:
     """The task when it has ended. Ctrl-C ends the looking only, and says how to cancel."""
     begun = time.monotonic()
     last: dict[str, Any] = {}
+    percent = 0
     try:
-        with show_progress(task_id, 100, as_json=as_json) as progress:
-            shown = 0
+        with show_stages(task_id, as_json=as_json) as show:
             for last in _looks(clients, task_id):
-                percent = int(last.get("Progress") or (100 if last["Status"] == "completed" else shown))
-                progress(percent - shown)
-                shown = percent
+                percent = int(last.get("Progress") or (100 if last["Status"] == "completed" else percent))
+                show(last.get("StatusMessage") or last["Status"], percent)
     except KeyboardInterrupt:
         print(
             f"The import goes on without you. To cancel it: aws ec2 cancel-import-task --import-task-id {task_id}",
@@ -94,23 +94,16 @@ def _follow(clients: Clients, task_id: str, *, as_json: bool) -> dict[str, Any]:
         )
         raise
     if last["Status"] != "completed":
-        raise ApiError(
-            f"{task_id} failed after {format_duration(time.monotonic() - begun)}: {last.get('StatusMessage')}"
-        )
+        took = format_duration(time.monotonic() - begun)
+        raise ApiError(f"{task_id} failed after {took}: {last.get('StatusMessage')}")
     return last
 
 
 def _looks(clients: Clients, task_id: str) -> Iterator[dict[str, Any]]:
-    """The task as it changes, until it has ended; a line for each new stage where nobody watches a bar."""
-    stage = ""
+    """The task as it changes, until it has ended."""
     while True:
         with api_errors():
             task = clients.ec2.describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"][0]
-        if task.get("StatusMessage", "") != stage and not sys.stderr.isatty():
-            stage = task.get("StatusMessage", "")
-            print(
-                f"{task_id}: {stage or task['Status']} {task.get('Progress', '')}".rstrip(), file=sys.stderr, flush=True
-            )
         yield task
         if task["Status"] in ("completed", "deleted"):
             return
