@@ -7,25 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmferry.errors import UnsafeDiskError
-from vmferry.tasks.import_image.devices import MAX_DISKS, choose_root, name_devices
-
-
-def test_the_first_disk_that_boots_is_the_root() -> None:
-    assert choose_root([0, 2, 2], [None, None, None]) == 1
-
-
-def test_a_disk_that_boots_for_certain_goes_before_one_with_mere_boot_code() -> None:
-    assert choose_root([1, 2], [None, None]) == 1
-    assert choose_root([0, 1], [None, None]) == 1
-
-
-def test_without_a_disk_that_boots_the_first_is_the_root() -> None:
-    assert choose_root([0, 0], [None, None]) == 0
+from vmferry.tasks.import_image.devices import MAX_DISKS, asked_root, name_devices
 
 
 def test_a_disk_that_the_caller_calls_the_root_device_is_the_root() -> None:
-    assert choose_root([2, 2], [None, "/dev/sda1"]) == 1
-    assert choose_root([2, 2], [None, "/dev/sdh"]) == 0
+    assert asked_root([None, "/dev/sda1"]) == 1
+    assert asked_root(["/dev/sdh", "/dev/xvda", "/dev/sda1"]) == 1
+
+
+def test_without_such_a_name_the_disks_themselves_decide() -> None:
+    assert asked_root([None, "/dev/sdh"]) is None
 
 
 def test_names_follow_the_order_of_the_appliance() -> None:
@@ -48,7 +39,7 @@ def test_every_disk_has_a_name_of_its_own(count: int, data: st.DataObject) -> No
     given_names = [name for name in asked if name is not None]
     if len(set(given_names)) != len(given_names):
         return  # refused at the request
-    boots = data.draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
-    named = name_devices(choose_root(boots, asked), asked)
+    root = asked_root(asked)
+    named = name_devices(data.draw(st.integers(0, count - 1)) if root is None else root, asked)
     assert len(set(named)) == count
     assert all(wish in (None, name) for wish, name in zip(asked, named, strict=True))

@@ -18,16 +18,9 @@ _DATA_DEVICES = tuple(f"/dev/sd{letter}" for letter in string.ascii_lowercase[5:
 """EC2's recommended names for data volumes: /dev/sdf to /dev/sdz."""
 
 
-def choose_root(bootability: Sequence[int], asked: Sequence[str | None]) -> int:
-    """The index of the root disk among disks in the appliance's order.
-
-    The one that the caller names like a root device; else the first of those that boot most certainly (the highest
-    ``bootability``), which is the first of all where none boots.
-    """
-    for index, name in enumerate(asked):
-        if name in _ROOT_NAMES:
-            return index
-    return max(range(len(bootability)), key=lambda index: (bootability[index], -index))
+def asked_root(asked: Sequence[str | None]) -> int | None:
+    """The index of the first disk that the caller names like a root device; ``None`` where there is none."""
+    return next((index for index, name in enumerate(asked) if name in _ROOT_NAMES), None)
 
 
 def name_devices(root: int, asked: Sequence[str | None]) -> list[str]:

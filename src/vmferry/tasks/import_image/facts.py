@@ -15,7 +15,7 @@ from vmferry.errors import UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.guest import BootFacts
 from vmferry.machine import Firmware
-from vmferry.tasks.import_image.devices import choose_root, name_devices
+from vmferry.tasks.import_image.devices import asked_root, name_devices
 from vmferry.tasks.import_image.source import Source, SourceDisk
 from vmferry.units import format_size, to_gib
 
@@ -28,7 +28,8 @@ def find_facts(task: ImportImageTask, source: Source, max_disk_size: int) -> Imp
     _check_sizes(source, max_disk_size)
     boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
     asked = _asked_devices(task, source, boots)
-    root = choose_root([facts.bootability for facts in boots], asked)
+    named = asked_root(asked)
+    root = guest.pick_root(boots) if named is None else named
     names = name_devices(root, asked)
     known = [found.snapshot_id for found in task.facts.disks]
     order = [root, *(i for i in range(len(source.disks)) if i != root)]
@@ -135,7 +136,7 @@ def _asked_devices(task: ImportImageTask, source: Source, boots: Sequence[BootFa
     for index, container in enumerate(task.request.containers):
         inside = [i for i, opened in enumerate(source.disks) if opened.container == index]
         if inside and container.device_name is not None:
-            asked[max(inside, key=lambda i: (boots[i].bootability, -i))] = container.device_name
+            asked[inside[guest.pick_root([boots[i] for i in inside])]] = container.device_name
     return asked
 
 
