@@ -115,6 +115,8 @@ def main() -> int:
         print(json.dumps({"machine": machine, "comparisons": facts, "inspect": asdict(inspected)}, indent=2))
     else:
         print_report(machine, comparisons, inspected)
+        if options.quick:
+            print("So small a disk shows that everything works, and no speed: starting takes most of the time.")
     held = all(found.held for found in comparisons) and inspected.bytes_read < _MAX_INSPECT
     return 0 if held or options.quick else 1
 
@@ -164,7 +166,7 @@ def compare(
 ) -> Comparison:
     """``vmferry convert`` against ``qemu-img convert``, in turns; their results are compared in the end."""
     what = f"{source_format} → {target_format}"
-    say(f"{what}: {rounds} rounds")
+    say(f"{what}: {rounds} rounds of both")
     out = folder / f"out.{target_format}"
     ours = [str(_VMFERRY), "convert", str(source), str(out)]
     theirs = ["qemu-img", "convert", "-f", source_format, "-O", target_format, str(source), str(out)]
@@ -176,7 +178,7 @@ def compare(
 
 def compare_sizes(folder: Path, large: Path, small: Path, rounds: int) -> Comparison:
     """``vmferry convert`` of a small disk against that of a large one with the same data."""
-    say(f"cost of empty space: {rounds} rounds")
+    say(f"cost of empty space: {rounds} rounds of both")
     out = folder / "out.qcow2"
     ours = [[str(_VMFERRY), "convert", str(source), str(out)] for source in (small, large)]
     left, right = take_turns(ours[0], ours[1], out, rounds)

@@ -236,3 +236,17 @@ def test_memory_stays_below_256_mib(target: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.splitlines()[-1]) * 1024 <= GIB // 4
     assert (tmp_path / target).stat().st_blocks * 512 < GIB
+
+
+def test_a_source_is_read_as_what_it_is_declared_to_be(tmp_path: Path) -> None:
+    """An ISO image is refused unless its bytes are asked for; a disk declared raw is never taken for anything else."""
+    source = tmp_path / "install.iso"
+    source.write_bytes(bytes(32769) + b"CD001" + bytes(4096))
+    refused = run_vmferry("convert", source, tmp_path / "out.qcow2")
+    assert_fails(refused, 1, "declare it raw")
+    done = run_vmferry("convert", "--from", "raw", source, tmp_path / "out.raw")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.raw").read_bytes().rstrip(b"\0") == source.read_bytes().rstrip(b"\0")
+    wrong = run_vmferry("convert", "--from", "vmdk", source, tmp_path / "out.raw")
+    assert_fails(wrong, 1, "was declared as vmdk")
+    assert_fails(run_vmferry("convert", "--from", "iso", source, tmp_path / "out.raw"), 2, "is no format that is read")

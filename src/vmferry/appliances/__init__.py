@@ -10,7 +10,7 @@ from vmferry.errors import UnknownFormatError, quote
 from vmferry.machine import Appliance
 from vmferry.registry import Registry
 
-__all__ = ["PACKAGES", "HashedBlob", "Package", "detect", "open_appliance", "verify", "wrapping"]
+__all__ = ["PACKAGES", "HashedBlob", "Package", "detect", "open_appliance", "verify"]
 
 _WRAPPERS = {
     b"\x1f\x8b": ("gzip", "gunzip"),
@@ -49,12 +49,6 @@ PACKAGES: Registry[Package] = Registry("vmferry.appliances", "PACKAGE", ["ova"])
 def detect(blob: Blob) -> Package | None:
     """The kind of appliance that the bytes of ``blob`` show, or ``None`` where it is a disk image or anything else."""
     return next((candidate for candidate in PACKAGES.values() if candidate.probe(blob)), None)
-
-
-def wrapping(blob: Blob) -> str | None:
-    """What ``blob`` is packed with as a whole (``gzip``, ``xz`` …), or ``None``."""
-    wrapper = _wrapper(blob)
-    return wrapper[0] if wrapper else None
 
 
 def _wrapper(blob: Blob) -> tuple[str, str] | None:

@@ -52,6 +52,9 @@ class _Input:
 def convert_disk(
     source: str = typer.Argument(metavar="SRC", help="A disk image or an OVA: a file, or s3://bucket/key."),
     target: str = typer.Argument(metavar="DST", help="The file to write; it appears when it is whole."),
+    read_as: str | None = typer.Option(
+        None, "--from", help="What SRC is: raw, vmdk or qcow2. [default: what it shows]"
+    ),
     to: str | None = typer.Option(None, help="raw or qcow2. [default: what DST's suffix says]"),
     disk: int | None = typer.Option(None, help="Which disk of an appliance, from 1. [default: the one that boots]"),
     workers: int | None = typer.Option(None, min=1, help="Threads. [default: one for each core]"),
@@ -65,12 +68,21 @@ def convert_disk(
         raise typer.BadParameter(f"{quote(source)} is source and target; name another target.")
     if workers is None and reads_remotely(source):
         workers = _REMOTE_THREADS
-    with _input(open_source(source), disk) as found:
+    with _input(open_source(source), _source_format(read_as), disk) as found:
         result = _convert(found, wanted, path, workers, as_json=as_json)
         _report(found, wanted, path, result, as_json=as_json)
 
 
 COMMAND = convert_disk
+
+
+def _source_format(name: str | None) -> Format | None:
+    if name is None:
+        return None
+    known = formats.FORMATS.get(name.lower())
+    if known is None:
+        raise typer.BadParameter(f"{quote(name)} is no format that is read; use one of {', '.join(formats.FORMATS)}.")
+    return known
 
 
 def _target_format(path: Path, to: str | None) -> SupportsCreate:
@@ -88,14 +100,14 @@ def _target_format(path: Path, to: str | None) -> SupportsCreate:
 
 
 @contextmanager
-def _input(blob: Blob, number: int | None) -> Iterator[_Input]:
+def _input(blob: Blob, declared: Format | None, number: int | None) -> Iterator[_Input]:
     """The disk in ``blob``, or the one that is asked for of those in an appliance."""
-    if appliances.detect(blob) is None:
+    if declared is not None or appliances.detect(blob) is None:
         if number not in (None, 1):
             blob.close()
             raise typer.BadParameter(f"{quote(blob.name)} is one disk; --disk is for appliances.")
         try:
-            chosen = formats.detect(blob)
+            chosen = declared or formats.detect(blob)
             yield _Input(chosen, formats.open_disk(blob, chosen), None)
         finally:
             blob.close()

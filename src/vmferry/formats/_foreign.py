@@ -19,7 +19,7 @@ _HEAD = 33 * 1024
 
 _EXPORT = "export the disk as a streamOptimized VMDK, or convert it to raw first"
 _UNPACK = "unpack it first"
-_INSTALL = "install a machine from it and import that machine's disk; to import its bytes as they are, declare it RAW"
+_INSTALL = "install a machine from it and import that machine's disk; for its bytes as they are, declare it raw"
 
 _HEADS = (
     (0, b"vhdxfile", "a VHDX image", _EXPORT),

@@ -163,11 +163,14 @@ class GrainTables:
         rest = self._header.grain_count % TABLE_ENTRIES
         if rest:  # the last table of the disk is longer than the disk
             entries[tables + base == self._header.table_count - 1, rest:] = 0
-        numbers = (tables + base) * TABLE_ENTRIES
+        # Most tables of a large disk hold nothing; passed over, they take no memory and no page faults.
+        used = np.flatnonzero(entries.max(axis=1))
+        entries, stored = entries[used], tables[used]
+        numbers = (stored + base) * TABLE_ENTRIES
         self._check(entries, numbers)
         if self._claims is not None:
             self._claims.add(entries, numbers)
-        region.entries[tables] = entries
+        region.entries[stored] = entries
         region.loaded[tables] = True
 
     def _check(self, entries: Entries, numbers: npt.NDArray[np.int64]) -> None:
