@@ -2,11 +2,12 @@
 
 The map
 =======
-Files at the top are the nouns everybody shares: ``blob``, ``extent``, ``disk``, ``machine``; beside them ``errors``,
-``registry``, ``units``, ``config``. Folders are rooms:
+Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent``, ``disk``, ``machine``; beside them
+``errors``, ``registry``, ``units``, ``limits``, ``config``. Folders are rooms:
 
 ==============  =========================================================================
-``formats``     a file that holds one disk: raw, vmdk, qcow2
+``wrappers``    a packed file around a disk or an appliance: gzip, xz, zstd, bzip2, zip
+``formats``     a file that holds one disk: vmdk, vhdx, qcow2, vdi, vhd, raw
 ``appliances``  a file that holds a whole VM: ova
 ``stores``      where blobs live: local, s3, memory
 ``convert``     Disk → DiskWriter: plan, copy, progress

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from vmferry.blob import Buffer
 from vmferry.extent import Extent
+from vmferry.units import SECTOR
+
+Placed = tuple[int, Buffer]
+"""``(host offset, bytes)``."""
 
 
 @runtime_checkable
@@ -46,20 +51,38 @@ class SupportsStoredSize(Protocol):
         """Bytes of the file that hold guest data, compressed or not; metadata not counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """What a disk image says of itself, apart from the guest's bytes."""
+
+    subformat: str | None = None
+    """The format's own word for the kind of file: ``streamOptimized``, ``differencing``."""
+    creator: str | None = None
+    """Who wrote it, as far as the file tells. A stranger's words: quote them."""
+    sector_size: int = SECTOR
+    """Bytes of a logical sector as the guest saw it: 512 or 4096."""
+    parent: Disk | None = None
+    """The disk that shows through the holes, where the image is a snapshot's."""
+    snapshots: tuple[str, ...] = ()
+    """Names of internal snapshots."""
+    warnings: tuple[str, ...] = ()
+    """What was odd, but does no harm to the bytes read; one sentence each."""
+
+
 @runtime_checkable
-class SupportsSubformat(Protocol):
-    """A disk of a format that has several kinds of files."""
+class SupportsFacts(Protocol):
+    """A disk whose file tells more than its size and its bytes."""
 
     @property
-    def subformat(self) -> str:
-        """The format's own word for the kind: ``streamOptimized``."""
+    def facts(self) -> DiskFacts:
+        """Known once the disk is open; costs nothing."""
 
 
 class DiskWriter(Protocol):
     """A disk image being made; it appears whole at ``finish``, or not at all.
 
-    ``write_at`` and ``zero`` may be called from any number of threads, for ranges that do not overlap and that start
-    and end at multiples of ``granularity`` (the disk's end excepted). What is never written reads as zeros.
+    ``write_at`` may be called from any number of threads, for ranges that do not overlap and that start and end at
+    multiples of ``granularity`` (the disk's end excepted). What is never written reads as zeros.
     """
 
     @property
@@ -77,3 +100,33 @@ class DiskWriter(Protocol):
 
     def abort(self) -> None:
         """Remove what was made. Harmless after ``finish`` and when called twice."""
+
+
+@runtime_checkable
+class OrderedDiskWriter(Protocol):
+    """A disk image being made whose parts lie in the order in which they come: compressed, or packed without gaps.
+
+    For each range with data, ascending and apart, of whole granules (the disk's end excepted): ``encode`` in any
+    thread, then ``place`` in guest order, one call at a time, then ``write`` in any thread. So all cores encode and
+    write, and yet the same disk gives the same bytes. What never comes reads as zeros.
+    """
+
+    @property
+    def granularity(self) -> int:
+        """Guest bytes that must come in one call: a grain, a cluster, a block. 512 or more."""
+
+    def encode(self, offset: int, data: Buffer) -> Any:
+        """``data`` from guest ``offset`` as it will be stored; granules of zeros are left out. Holds on to ``data``."""
+
+    def place(self, encoded: Any) -> Sequence[Placed]:
+        """Give what ``encode`` answered its place in the file. Cheap: everybody waits for it. Raises ``StoreError``
+        and ``UnsupportedFeatureError`` when the format cannot hold any more."""
+
+    def write(self, placed: Sequence[Placed]) -> None:
+        """Write what ``place`` answered. Raises ``OutOfSpaceError`` or another ``StoreError``."""
+
+    def finish(self) -> None:
+        """As ``DiskWriter.finish``; every ``write`` has returned."""
+
+    def abort(self) -> None:
+        """As ``DiskWriter.abort``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vmferry.blob import Blob
+from vmferry.folder import Companions
 
 
 class Firmware(Enum):
@@ -84,6 +85,8 @@ class Appliance:
     those of the disks by whoever reads them to the end (``appliances.verify``)."""
     package: Blob | None = None
     """The package file itself, closed by ``close``."""
+    companions: Mapping[str, Companions] = field(default_factory=dict)
+    """File name of a disk → what it may need beside itself; nothing for disks that are not named."""
 
     def close(self) -> None:
         """Close every blob. May be called twice."""

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TypeVar, cast
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a format or package says of itself in ``docs/formats.md``: half-sentences for the cells of a table."""
+
+    title: str
+    """The name that users know: ``VHD (Virtual PC, Hyper-V)``."""
+    reads: str
+    writes: str
+    """Empty where nothing is written."""
+    refuses: str
+    limits: str
 
 
 class Registry(Mapping[str, T]):

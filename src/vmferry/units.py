@@ -10,9 +10,6 @@ TIB = 1 << 40
 SECTOR = 512
 """Bytes in a sector, wherever a format does not say otherwise."""
 
-MAX_DISK_SIZE = 64 * TIB
-"""The largest virtual disk that any reader accepts: a larger claim is taken for an attack, not for a disk."""
-
 
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of ``multiple`` that is not below ``value``."""

@@ -73,3 +73,50 @@ def lay_out(*runs: tuple[int, ExtentKind]) -> list[Extent]:
         extents.append(Extent(position, length, kind))
         position += length
     return extents
+
+
+class PackedWriter:
+    """Packs what it gets without gaps, in the order in which it is placed."""
+
+    def __init__(self, granularity: int) -> None:
+        self.granularity = granularity
+        self.file = bytearray()
+        self.index: list[tuple[int, int, int]] = []
+        """Guest offset, host offset, length of each piece, in the order of placing."""
+        self.encoding = 0
+        self.most_encoded = 0
+        self._lock = threading.Lock()
+        self._end = 0
+
+    def encode(self, offset: int, data: Buffer) -> tuple[int, bytes]:
+        with self._lock:
+            self.encoding += 1
+            self.most_encoded = max(self.most_encoded, self.encoding)
+        return offset, bytes(data)[::-1]
+
+    def place(self, encoded: tuple[int, bytes]) -> list[tuple[int, bytes]]:
+        offset, data = encoded
+        self.index.append((offset, self._end, len(data)))
+        self._end += len(data)
+        with self._lock:
+            self.encoding -= 1
+        return [(self.index[-1][1], data)]
+
+    def write(self, placed: Sequence[tuple[int, Buffer]]) -> None:
+        with self._lock:
+            for host, data in placed:
+                self.file.extend(bytes(max(0, host + len(data) - len(self.file))))
+                self.file[host : host + len(data)] = data
+
+    def finish(self) -> None:
+        raise AssertionError("copy does not finish the writer")
+
+    def abort(self) -> None:
+        raise AssertionError("copy does not abort the writer")
+
+    def whole(self, size: int) -> bytes:
+        """The guest bytes that were packed, unpacked."""
+        out = bytearray(size)
+        for guest, host, length in self.index:
+            out[guest : guest + length] = self.file[host : host + length][::-1]
+        return bytes(out)

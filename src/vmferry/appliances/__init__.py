@@ -7,8 +7,9 @@ from typing import Protocol
 from vmferry.appliances._digests import HashedBlob, verify
 from vmferry.blob import Blob
 from vmferry.errors import UnknownFormatError, quote
+from vmferry.folder import Folder
 from vmferry.machine import Appliance
-from vmferry.registry import Registry
+from vmferry.registry import About, Registry
 
 __all__ = ["PACKAGES", "HashedBlob", "Package", "detect", "open_appliance", "verify"]
 
@@ -30,16 +31,21 @@ class Package(Protocol):
         """Our name, which is the module's: ``ova``."""
 
     @property
+    def about(self) -> About:
+        """For the documentation."""
+
+    @property
     def ec2_name(self) -> str | None:
         """EC2's name for it as a disk container's format: ``OVA``."""
 
     def probe(self, blob: Blob) -> bool:
         """Whether the first few KiB say so. Never raises for strange content."""
 
-    def open(self, blob: Blob) -> Appliance:
-        """The machine in ``blob``, with its disks as blobs that read ``blob`` in place. The appliance owns ``blob``.
+    def open(self, blob: Blob, folder: Folder | None = None) -> Appliance:
+        """The machine in ``blob``, with its disks as blobs, read in place. The appliance owns ``blob`` and its disks.
 
-        Raises ``FormatError`` or ``UnsafeDiskError``; the blob is left open then.
+        ``folder`` is where ``blob`` lies, for descriptions of machines whose disks are files beside them. Raises
+        ``FormatError`` or ``UnsafeDiskError``; the blob is left open then.
         """
 
 

@@ -17,7 +17,9 @@ from vmferry.appliances._tar import Member, is_tar, read_members
 from vmferry.appliances._xml import MAX_DESCRIPTOR
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnknownFormatError, UnsafeDiskError, UnsupportedFeatureError, quote
+from vmferry.folder import Folder
 from vmferry.machine import Appliance, Digest, Machine, MachineDisk
+from vmferry.registry import About
 from vmferry.units import format_size
 
 MAX_DISKS = 21
@@ -29,11 +31,18 @@ class Ova:
 
     name = "ova"
     ec2_name = "OVA"
+    about = About(
+        title="OVA",
+        reads="OVF 0.9, 1.x and 2.0 in a tar of any dialect",
+        writes="",
+        refuses="links, sparse members, members outside the archive",
+        limits="21 disks; descriptor of 8 MiB",
+    )
 
     def probe(self, blob: Blob) -> bool:
         return is_tar(blob)
 
-    def open(self, blob: Blob) -> Appliance:
+    def open(self, blob: Blob, folder: Folder | None = None) -> Appliance:
         return _Opening(blob).appliance()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vmferry import appliances, formats
 from vmferry.blob import Blob, ByteRange, SupportsDataRanges
-from vmferry.disk import Disk, SupportsStoredSize, SupportsSubformat
+from vmferry.disk import Disk, SupportsFacts, SupportsStoredSize
 from vmferry.errors import FormatError, UnsafeDiskError, VmferryError, quote
 from vmferry.guest import Bootability, BootFacts, find_boot_facts, pick_root
 from vmferry.machine import Machine, MachineDisk
@@ -134,7 +134,7 @@ def _look_at_disk(blob: Blob, described: MachineDisk | None) -> FoundDisk:
         chosen = formats.detect(blob)
         found.format = chosen.name
         disk = formats.open_disk(blob, chosen)
-        found.subformat = disk.subformat if isinstance(disk, SupportsSubformat) else None
+        found.subformat = disk.facts.subformat if isinstance(disk, SupportsFacts) else None
         found.virtual_size = disk.size
         found.stored_size = _stored_size(disk, chosen.name, blob)
         found.boot = find_boot_facts(disk)

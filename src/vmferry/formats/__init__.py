@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from vmferry.blob import Blob, BlobWriter
-from vmferry.disk import Disk, DiskWriter
-from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
+from vmferry.disk import Disk, DiskFacts, DiskWriter, OrderedDiskWriter, SupportsFacts
+from vmferry.errors import UnknownFormatError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.extent import Extent
+from vmferry.folder import ALONE, Companions
 from vmferry.formats._foreign import foreign_kind
-from vmferry.registry import Registry
+from vmferry.limits import MAX_PARENTS
+from vmferry.registry import About, Registry
 
 
 class Format(Protocol):
@@ -19,6 +23,10 @@ class Format(Protocol):
     @property
     def name(self) -> str:
         """Our name, which is the module's: ``vmdk``."""
+
+    @property
+    def about(self) -> About:
+        """For the documentation."""
 
     @property
     def ec2_name(self) -> str | None:
@@ -31,23 +39,58 @@ class Format(Protocol):
     def probe(self, blob: Blob) -> bool:
         """Whether the bytes say so. Reads a few KiB at the most; never raises for strange content."""
 
-    def open(self, blob: Blob) -> Disk:
-        """The disk in ``blob``, which it then owns. Every count is bounded before it is used, no name inside is opened.
+    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
+        """The disk in ``blob``, which it then owns, as it owns what it takes of ``companions``.
 
-        Raises ``FormatError`` or ``UnsafeDiskError``; the blob is left open then.
+        Every count is bounded before it is used. No name inside is opened: what else is needed (a parent, extent files)
+        comes from ``companions`` or the disk is refused with what to supply. A parent is opened by
+        ``companions``' order, with ``open_parent``. Raises ``FormatError`` or ``UnsafeDiskError``; ``blob`` and
+        companions are left open then.
         """
+
+
+class Compression(Enum):
+    """How hard a writer compresses, where its format can."""
+
+    FAST = "fast"
+    """As little time as possible."""
+    BALANCED = "balanced"
+    """The most for the time: a tenth more bytes than ``best``, several times as fast."""
+    BEST = "best"
+    """No more bytes than ``qemu-img`` writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """What can be chosen about an image to be made."""
+
+    subformat: str | None = None
+    """One of the format's ``subformats``; ``None``: the first of them."""
+    compression: Compression = Compression.BALANCED
+
+
+DEFAULTS = WriteOptions()
 
 
 @runtime_checkable
 class SupportsCreate(Protocol):
     """A format that can be written."""
 
-    def create(self, target: BlobWriter, size: int, extents: Iterable[Extent]) -> DiskWriter:
+    @property
+    def subformats(self) -> tuple[str, ...]:
+        """What ``WriteOptions.subformat`` may say, the default first; empty where there is no choice."""
+
+    def create(
+        self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
+    ) -> DiskWriter | OrderedDiskWriter:
         """A writer of a disk of ``size`` guest bytes whose DATA will lie where ``extents`` say.
 
-        The layout follows from ``size`` and ``extents`` alone, so that several processes that call this with the same
-        arguments on the same target write different slices of one image. Nothing but DATA ranges is written. ``finish``
-        of one of them, called when all slices are written, completes the image and finishes ``target``.
+        What is written follows from the arguments and the guest's bytes alone: no clock, no chance, no thread's turn.
+        A ``DiskWriter``'s layout follows from ``size`` and ``extents`` alone, so that several processes that call this
+        with the same arguments on the same target write different slices of one image; ``finish`` of one of them,
+        called when all slices are written, completes the image and finishes ``target``. Nothing but DATA ranges is
+        written. Raises ``UnsupportedFeatureError`` when the format cannot hold such a disk, ``ValueError`` for a
+        subformat that it does not have.
         """
 
 
@@ -86,17 +129,17 @@ def by_ec2_name(ec2_name: str) -> Format:
     raise UnknownFormatError(f"The disk-image format {quote(ec2_name)} is not supported here; use one of {known}.")
 
 
-def open_disk(blob: Blob, declared: Format | None = None) -> Disk:
-    """The disk in ``blob``, which the disk then owns.
+def open_disk(blob: Blob, declared: Format | None = None, companions: Companions = ALONE) -> Disk:
+    """The disk in ``blob``, which the disk then owns: the one gate that every image passes, whoever wants to read it.
 
     With ``declared`` the bytes are read as that format and as nothing else; when they show another one the error names
-    both. A disk declared raw is raw whatever it begins with.
+    both. A disk declared raw is raw whatever it begins with. ``companions`` are all that may be opened beside ``blob``.
 
     Raises ``FormatError`` (``detect``'s, too), ``UnsafeDiskError``, ``StoreError``.
     """
     if declared is None:
-        return detect(blob).open(blob)
-    if not declared.probe(blob):
+        declared = detect(blob)
+    elif not declared.probe(blob):
         shown = _probe(blob)
         what = f"a {shown.name} image"
         if shown.name == "raw":
@@ -107,4 +150,31 @@ def open_disk(blob: Blob, declared: Format | None = None) -> Disk:
             declared=declared.name,
             shown=shown.name,
         )
-    return declared.open(blob)
+    disk = declared.open(blob, companions)
+    facts = disk.facts if isinstance(disk, SupportsFacts) else DiskFacts()
+    if companions.parents and facts.parent is None:
+        raise UnknownFormatError(
+            f"{quote(blob.name)} has no parent, but {quote(companions.parents[0].name)} was given as one. "
+            "Leave it out, or name the image that was made from it.",
+        )
+    if companions.snapshot is not None and companions.snapshot not in facts.snapshots:
+        there = ", ".join(quote(name) for name in facts.snapshots[:8]) or "none"
+        raise UnknownFormatError(
+            f"{quote(blob.name)} has no internal snapshot {quote(companions.snapshot)}; it has {there}."
+        )
+    return disk
+
+
+def open_parent(companions: Companions, declared: str | None = None) -> Disk | None:
+    """The parent that was supplied first, which has the others for its own; ``None`` where none was supplied.
+
+    ``declared`` is the parent's format when the child's format or the child itself fixes it, by our name; else the
+    parent is probed, once. Raises as ``open_disk`` does.
+    """
+    if not companions.parents:
+        return None
+    if len(companions.parents) > MAX_PARENTS:
+        raise UnsafeDiskError(f"A chain of {len(companions.parents)} parents is too long; {MAX_PARENTS} are read.")
+    first, *others = companions.parents
+    chain = Companions(tuple(others), companions.extent_files, companions.beside)
+    return open_disk(first, None if declared is None else FORMATS[declared], chain)

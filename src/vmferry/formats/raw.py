@@ -8,8 +8,12 @@ from vmferry.blob import Blob, BlobWriter, Buffer, SupportsDataRanges
 from vmferry.disk import Disk, DiskWriter
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
 from vmferry.extent import Extent, ExtentKind
+from vmferry.folder import ALONE, Companions
+from vmferry.formats import DEFAULTS, WriteOptions
 from vmferry.formats._raw_writer import RawWriter
-from vmferry.units import KIB, MAX_DISK_SIZE, SECTOR, format_size, round_up
+from vmferry.limits import MAX_DISK_SIZE
+from vmferry.registry import About
+from vmferry.units import KIB, SECTOR, format_size, round_up
 
 _PAGE = 4 * KIB
 
@@ -20,12 +24,20 @@ class RawFormat:
     name = "raw"
     ec2_name = "RAW"
     qemu_name = "raw"
+    subformats: tuple[str, ...] = ()
+    about = About(
+        title="raw",
+        reads="any bytes; holes of a sparse file are kept; a last partial sector is filled with zeros",
+        writes="sparse",
+        refuses="an empty file; unless declared raw, every file that shows another format",
+        limits="64 TiB",
+    )
 
     def probe(self, blob: Blob) -> bool:
         """Always: a raw disk may begin with anything, so nothing can speak against it."""
         return True
 
-    def open(self, blob: Blob) -> Disk:
+    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
         """The disk that ``blob`` is. Raises ``CorruptDiskError`` when it is empty, ``UnsafeDiskError`` over 64 TiB."""
         if blob.size == 0:
             raise CorruptDiskError(f"raw: {quote(blob.name)} is empty. Export or upload it again.")
@@ -36,7 +48,9 @@ class RawFormat:
             )
         return RawDisk(blob)
 
-    def create(self, target: BlobWriter, size: int, extents: Iterable[Extent]) -> DiskWriter:
+    def create(
+        self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
+    ) -> DiskWriter:
         """A writer whose layout is the guest's own; ``extents`` change nothing."""
         return RawWriter(target, size)
 

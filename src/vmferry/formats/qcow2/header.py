@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
-from vmferry.units import MAX_DISK_SIZE, SECTOR, format_size, round_up
+from vmferry.limits import MAX_DISK_SIZE
+from vmferry.units import SECTOR, format_size, round_up
 
 MAGIC = b"QFI\xfb"
 COPIED = 1 << 63

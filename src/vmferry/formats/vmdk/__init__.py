@@ -14,6 +14,7 @@ from typing import NoReturn
 from vmferry.blob import Blob
 from vmferry.disk import Disk
 from vmferry.errors import CorruptDiskError, UnsupportedFeatureError, quote
+from vmferry.folder import ALONE, Companions
 from vmferry.formats.vmdk.descriptor import (
     MAX_DESCRIPTOR_FILE,
     check_embedded,
@@ -24,6 +25,7 @@ from vmferry.formats.vmdk.descriptor import (
 from vmferry.formats.vmdk.directory import read_directory
 from vmferry.formats.vmdk.disk import VmdkDisk
 from vmferry.formats.vmdk.header import MAGIC, SparseHeader, read_header
+from vmferry.registry import About
 from vmferry.units import SECTOR
 
 _PROBE_LENGTH = 1024
@@ -37,12 +39,19 @@ class VmdkFormat:
     name = "vmdk"
     ec2_name = "VMDK"
     qemu_name = "vmdk"
+    about = About(
+        title="VMDK (VMware, VirtualBox)",
+        reads="monolithicSparse, streamOptimized",
+        writes="",
+        refuses="disks in several files, snapshot deltas, devices",
+        limits="64 TiB; grain directory of 128 MiB",
+    )
 
     def probe(self, blob: Blob) -> bool:
         """Whether ``blob`` is any kind of VMDK, those that ``open`` refuses included: none of them is a raw disk."""
         return _kind(blob) is not None
 
-    def open(self, blob: Blob) -> Disk:
+    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
         """The disk in ``blob``; reads the header, the descriptor and the grain directory, no grain table.
 
         Raises ``CorruptDiskError``, ``UnsupportedFeatureError`` or ``UnsafeDiskError``.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vmferry.blob import Blob, Buffer
+from vmferry.disk import DiskFacts
 from vmferry.extent import Extent, merge
 from vmferry.formats.vmdk.directory import TABLE_SIZE, GrainDirectory
 from vmferry.formats.vmdk.grains import GrainReader
@@ -16,7 +17,7 @@ from vmferry.units import SECTOR
 
 
 class VmdkDisk:
-    """A ``Disk`` (and ``SupportsStoredSize``, ``SupportsSubformat``) over one file; owns its blob.
+    """A ``Disk`` (and ``SupportsStoredSize``, ``SupportsFacts``) over one file; owns its blob.
 
     Any number of threads may read at once.
     """
@@ -33,8 +34,8 @@ class VmdkDisk:
         return self._header.size
 
     @property
-    def subformat(self) -> str:
-        return "streamOptimized" if self._header.compressed else "monolithicSparse"
+    def facts(self) -> DiskFacts:
+        return DiskFacts("streamOptimized" if self._header.compressed else "monolithicSparse")
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         start, end = max(0, start), self.size if end is None else min(end, self.size)

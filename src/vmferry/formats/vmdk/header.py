@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
-from vmferry.units import KIB, MAX_DISK_SIZE, MIB, SECTOR, format_size
+from vmferry.limits import MAX_DISK_SIZE
+from vmferry.units import KIB, MIB, SECTOR, format_size
 
 MAGIC = b"KDMV"
 TABLE_ENTRIES = 512
