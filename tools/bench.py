@@ -22,10 +22,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench_disks import make_file_system, make_sparse_disk, make_stream_optimized
+from bench_disks import make_file_system, make_source, make_sparse_disk
 from programs import environment, run
 from vmferry.errors import VmferryError, quote
 from vmferry.units import GIB, KIB, MIB, TIB, format_size
@@ -59,17 +60,24 @@ class Comparison:
     at_least: float = 0.0
     """Bars for ``ratio``."""
     at_most: float = math.inf
+    sizes: tuple[int, int] = (0, 0)
+    """Bytes that the two files take on their disk."""
+    no_larger: bool = False
+    """Whether the left file must not be larger."""
 
     @property
     def held(self) -> bool:
         """Whether the bars were kept, vmferry's memory included."""
         ours = [run for name, run in ((self.left, self.left_run), (self.right, self.right_run)) if name != "qemu-img"]
-        return self.at_least <= self.ratio <= self.at_most and all(run.peak_memory <= _MAX_MEMORY for run in ours)
+        dense = not self.no_larger or self.sizes[0] <= self.sizes[1]
+        fast = self.at_least <= self.ratio <= self.at_most
+        return fast and dense and all(run.peak_memory <= _MAX_MEMORY for run in ours)
 
     @property
     def bar(self) -> str:
         """The bar for ``ratio``, in words."""
-        return f"≥ {self.at_least:g}" if self.at_least else f"≤ {self.at_most:g}"
+        bar = f"≥ {self.at_least:g}" if self.at_least else f"≤ {self.at_most:g}"
+        return bar + (", no larger" if self.no_larger else "")
 
     @property
     def ratio(self) -> float:
@@ -92,13 +100,14 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=int(os.environ.get("BENCH_SIZE", _DEFAULT_SIZE_MIB)), metavar="MIB")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed runs of each side [5]")
     parser.add_argument("--quick", action="store_true", help="200 MiB and one round: to see that it works, no figures")
+    parser.add_argument("--only", default="", metavar="WORDS", help="only cases with these words in their name")
     options = parser.parse_args()
     size, rounds = (_QUICK_SIZE_MIB, 1) if options.quick else (options.size, options.rounds)
     base = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="vmferry-bench-", dir=base) as folder:
         try:
             machine = describe_machine()
-            comparisons, inspected = measure(Path(folder), size * MIB, rounds)
+            comparisons, inspected = measure(Path(folder), size * MIB, rounds, options.only)
         except VmferryError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
@@ -112,12 +121,14 @@ def main() -> int:
             }
             for found in comparisons
         ]
-        print(json.dumps({"machine": machine, "comparisons": facts, "inspect": asdict(inspected)}, indent=2))
+        print(
+            json.dumps({"machine": machine, "comparisons": facts, "inspect": inspected and asdict(inspected)}, indent=2)
+        )
     else:
         print_report(machine, comparisons, inspected)
         if options.quick:
             print("So small a disk shows that everything works, and no speed: starting takes most of the time.")
-    held = all(found.held for found in comparisons) and inspected.bytes_read < _MAX_INSPECT
+    held = all(found.held for found in comparisons) and (inspected is None or inspected.bytes_read < _MAX_INSPECT)
     return 0 if held or options.quick else 1
 
 
@@ -134,17 +145,75 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def measure(folder: Path, size: int, rounds: int) -> tuple[list[Comparison], Inspected]:
-    """Every comparison, and what ``inspect`` of a VMDK of 1 TiB takes."""
-    say(f"collecting {format_size(size)} of files, and packing them as a streamOptimized VMDK (qemu-img, once)")
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A conversion that both sides do. ``source`` is a name of ``bench_disks.make_source``."""
+
+    source: str
+    target: str
+    ours: tuple[str, ...] = ()
+    """Our options beside the names of the files."""
+    theirs: tuple[str, ...] = ()
+    """qemu-img's options beside formats and names."""
+    at_least: float = 1.0
+    no_larger: bool = False
+    """Whether our file must not take more bytes than theirs."""
+    rounds: int = 5
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        return f"{self.source} → {self.target}" + (f" ({' '.join(self.ours)})" if self.ours else "")
+
+
+_STREAM = ("-o", "subformat=streamOptimized")
+_DEFLATING = 3
+"""Rounds where qemu-img compresses, which takes it minutes."""
+
+CASES = (
+    Case("vmdk", "raw", at_least=3.3),
+    Case("vmdk", "qcow2", at_least=3.3),
+    Case("raw", "raw"),
+    Case("raw", "qcow2"),
+    Case("raw", "vmdk", (), _STREAM, 15, rounds=_DEFLATING),
+    Case("raw", "vmdk", ("--compress", "best"), _STREAM, 4, no_larger=True, rounds=_DEFLATING),
+    Case("raw", "vmdk", ("--subformat", "monolithicSparse"), ("-o", "subformat=monolithicSparse")),
+    Case("raw", "qcow2", ("--subformat", "zlib"), ("-c",), rounds=_DEFLATING),
+    Case("raw", "vhd", (), ("-o", "force_size=on")),
+    Case("raw", "vhdx"),
+    Case("raw", "vdi"),
+    Case("sparse-vmdk", "raw"),
+    Case("sparse-vmdk", "qcow2"),
+    Case("vhd", "raw"),
+    Case("vhd", "qcow2"),
+    Case("vhdx", "raw"),
+    Case("vhdx", "qcow2"),
+    Case("vhdx", "vhd", (), ("-o", "force_size=on")),
+    Case("vdi", "raw"),
+    Case("vdi", "qcow2"),
+    Case("qcow2", "raw"),
+    Case("qcow2", "vhdx"),
+    Case("zlib-qcow2", "raw"),
+)
+"""In order of their sources: each is made once, and removed after its last case."""
+
+_QEMU_NAMES = {"vhd": "vpc"}
+
+
+def measure(folder: Path, size: int, rounds: int, only: str) -> tuple[list[Comparison], Inspected | None]:
+    """Every comparison whose name has ``only`` in it, and what ``inspect`` of a VMDK of 1 TiB takes."""
+    say(f"collecting {format_size(size)} of files in a raw disk")
     raw = make_file_system(folder, size)
-    stream = make_stream_optimized(folder, raw)
-    comparisons = [
-        compare(folder, stream, "vmdk", "raw", rounds, at_least=3),
-        compare(folder, stream, "vmdk", "qcow2", rounds, at_least=3),
-        compare(folder, raw, "raw", "qcow2", rounds, at_least=1),
-    ]
-    stream.unlink()
+    comparisons = []
+    cases = [case for case in CASES if only in case.what]
+    for source, group in groupby(cases, key=lambda case: case.source):
+        say(f"making the {source} disk (qemu-img, once)")
+        disk = make_source(folder, raw, source)
+        comparisons += [compare(folder, disk, case, min(rounds, case.rounds)) for case in group]
+        if disk != raw:
+            disk.unlink()
+    if only:
+        return comparisons, None
     say("making disks of 1 TiB and of 16 GiB with the same data")
     large, small = make_sparse_disk(folder, raw, TIB), make_sparse_disk(folder, raw, 16 * GIB)
     raw.unlink()
@@ -161,19 +230,23 @@ def inspect(folder: Path, disk: Path) -> Inspected:
     return Inspected(round(seconds, 3), int(document["bytes_read"]))
 
 
-def compare(
-    folder: Path, source: Path, source_format: str, target_format: str, rounds: int, *, at_least: float
-) -> Comparison:
+def compare(folder: Path, source: Path, case: Case, rounds: int) -> Comparison:
     """``vmferry convert`` against ``qemu-img convert``, in turns; their results are compared in the end."""
-    what = f"{source_format} → {target_format}"
-    say(f"{what}: {rounds} rounds of both")
-    out = folder / f"out.{target_format}"
-    ours = [str(_VMFERRY), "convert", str(source), str(out)]
-    theirs = ["qemu-img", "convert", "-f", source_format, "-O", target_format, str(source), str(out)]
+    say(f"{case.what}: {rounds} rounds of both")
+    known = case.source.rpartition("-")[2]
+    formats = _QEMU_NAMES.get(known, known), _QEMU_NAMES.get(case.target, case.target)
+    out = folder / f"out.{case.target}"
+    ours = [str(_VMFERRY), "convert", *case.ours, str(source), str(out)]
+    theirs = ["qemu-img", "convert", "-f", formats[0], "-O", formats[1], *case.theirs, str(source), str(out)]
     right, left = take_turns(theirs, ours, out, rounds)
-    run("qemu-img", "compare", "-f", source_format, "-F", target_format, source, out)  # ours was the last
+    run("qemu-img", "compare", "-f", formats[0], "-F", formats[1], source, out)  # ours was the last
+    size = out.stat().st_blocks * 512
+    timed(theirs, out)
+    sizes = size, out.stat().st_blocks * 512
     out.unlink()
-    return Comparison(what, "vmferry", left, "qemu-img", right, at_least=at_least)
+    return Comparison(
+        case.what, "vmferry", left, "qemu-img", right, case.at_least, sizes=sizes, no_larger=case.no_larger
+    )
 
 
 def compare_sizes(folder: Path, large: Path, small: Path, rounds: int) -> Comparison:
@@ -222,27 +295,29 @@ def _median(runs: Sequence[Run]) -> Run:
     )
 
 
-def print_report(machine: dict[str, Any], comparisons: Sequence[Comparison], inspected: Inspected) -> None:
+def print_report(machine: dict[str, Any], comparisons: Sequence[Comparison], inspected: Inspected | None) -> None:
     """A Markdown table, as ``docs/benchmarks.md`` has it."""
     print(
         f"{machine['processor']}, {machine['cores']} cores; qemu-img {machine['qemu_img']}; Python "
         f"{machine['python']}; load before the start {machine['load']}.\n"
     )
-    print("| what | | time | processor time | peak memory | ratio | bar |")
+    print("| what | time | ratio | processor time | peak memory | file | bar |")
     print("|---|---|---|---|---|---|---|")
     for found in comparisons:
-        for name, taken in ((found.left, found.left_run), (found.right, found.right_run)):
-            first = name == found.left
-            what, ratio, bar = (found.what, f"**{found.ratio:.2f}**", found.bar) if first else ("", "", "")
-            missed = " (missed)" if first and not found.held else ""
-            print(
-                f"| {what} | {name} | {taken.seconds:.2f} s | {taken.cpu_seconds:.2f} s "
-                f"| {format_size(taken.peak_memory)} | {ratio}{missed} | {bar} |"
-            )
-    print(
-        f"\n`vmferry inspect` of the VMDK of 1 TiB read {format_size(inspected.bytes_read)} "
-        f"in {inspected.seconds:.2f} s."
-    )
+        left, right = found.left_run, found.right_run
+        missed = "" if found.held else " (missed)"
+        sizes = " / ".join(format_size(size) for size in found.sizes) if any(found.sizes) else "—"
+        what = found.what if found.right == "qemu-img" else f"{found.what}: {found.left} / {found.right}"
+        print(
+            f"| {what} | {left.seconds:.2f} / {right.seconds:.2f} | **{found.ratio:.2f}**{missed} "
+            f"| {left.cpu_seconds:.2f} / {right.cpu_seconds:.2f} "
+            f"| {format_size(left.peak_memory)} / {format_size(right.peak_memory)} | {sizes} | {found.bar} |"
+        )
+    if inspected is not None:
+        print(
+            f"\n`vmferry inspect` of the VMDK of 1 TiB read {format_size(inspected.bytes_read)} "
+            f"in {inspected.seconds:.2f} s."
+        )
 
 
 def say(what: str) -> None:

@@ -62,8 +62,22 @@ def make_sparse_disk(folder: Path, raw: Path, size: int) -> Path:
     return out
 
 
-def make_stream_optimized(folder: Path, raw: Path) -> Path:
-    """``raw`` as qemu-img's streamOptimized VMDK: every grain deflated."""
-    out = folder / "in.vmdk"
-    run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, out)
+_SOURCES = {
+    "vmdk": ("-O", "vmdk", "-o", "subformat=streamOptimized"),
+    "sparse-vmdk": ("-O", "vmdk", "-o", "subformat=monolithicSparse"),
+    "vhd": ("-O", "vpc", "-o", "force_size=on"),
+    "vhdx": ("-O", "vhdx"),
+    "vdi": ("-O", "vdi"),
+    "qcow2": ("-O", "qcow2"),
+    "zlib-qcow2": ("-O", "qcow2", "-c"),
+}
+"""Name of a source → how qemu-img makes it. The part behind the dash is the format."""
+
+
+def make_source(folder: Path, raw: Path, name: str) -> Path:
+    """``raw`` as qemu-img's image of the kind ``name``; itself for ``raw``."""
+    if name == "raw":
+        return raw
+    out = folder / f"in-{name}.{name.rpartition('-')[2]}"
+    run("qemu-img", "convert", "-f", "raw", *_SOURCES[name], raw, out)
     return out

@@ -8,7 +8,7 @@ Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent`
 ==============  =========================================================================
 ``wrappers``    a packed file around a disk or an appliance: gzip, xz, zstd, bzip2, zip
 ``formats``     a file that holds one disk: vmdk, vhdx, qcow2, vdi, vhd, raw
-``appliances``  a file that holds a whole VM: ova
+``appliances``  a whole VM: ova, xva; or its description in a folder: ovf, vmx, vbox, hyperv, libvirt
 ``stores``      where blobs live: local, s3, memory
 ``convert``     Disk → DiskWriter: plan, copy, progress
 ``guest``       what is inside a disk: partitions, what boots

@@ -60,6 +60,15 @@ class SupportsDataRanges(Protocol):
         """Ascending ranges inside ``[start, end)``; everything between them reads as zeros."""
 
 
+@runtime_checkable
+class SupportsReadOrder(Protocol):
+    """A blob that knows how it is best read (what lies packed in a file is decoded from front to back)."""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether a read that goes back may cost as much as all reads before it: then do not jump about."""
+
+
 class BlobWriter(Protocol):
     """A blob being made: it appears under its name, whole, at ``finish``, or never.
 
@@ -150,15 +159,19 @@ class SliceBlob:
 class FileBlob:
     """A regular local file. The descriptor stays open, so a rename or an unlink meanwhile does no harm."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, fd: int | None = None) -> None:
+        """Open ``path``; or take ``fd``, which was opened already and is owned by the blob, with ``path`` as its name.
+
+        Raises ``StoreError`` for what is no regular file; ``fd`` is closed then.
+        """
         self._name = str(path)
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if fd is None else fd
         except OSError as error:
             raise foreign_error(error, self._name) from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
+            self.close()
             raise StoreError(f"{quote(self._name)} is not a regular file; name a disk image or an appliance.")
         self._size = status.st_size
 

@@ -130,3 +130,12 @@ class OrderedDiskWriter(Protocol):
 
     def abort(self) -> None:
         """As ``DiskWriter.abort``."""
+
+
+@runtime_checkable
+class SupportsRounding(Protocol):
+    """A writer of a format that holds whole units only: its image may be larger than what was asked for."""
+
+    @property
+    def size(self) -> int:
+        """Guest bytes of the image being made; those behind the source's end read as zeros."""

@@ -6,12 +6,17 @@ the names of a folder, or with blobs that were given one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from vmferry.blob import Blob, MemoryBlob
-from vmferry.errors import BlobNotFoundError, quote
+from vmferry.blob import Blob, FileBlob, MemoryBlob, foreign_error
+from vmferry.errors import BlobNotFoundError, StoreError, UnsafeDiskError, quote
+from vmferry.limits import MAX_FOLDER_DEPTH, MAX_FOLDER_FILES
 
 
 class Folder(Protocol):
@@ -50,6 +55,99 @@ class MemoryFolder:
         if name not in self._files:
             raise BlobNotFoundError(f"{quote(self._name)} holds no file {quote(name)}.")
         return MemoryBlob(self._files[name], f"{self._name}/{name}")
+
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class LocalFolder:
+    """A local directory that the caller named. Thread-safe: nothing is kept open but the blobs that it gives.
+
+    Below ``path`` no symbolic link is followed, be it a file's or a folder's, and none is in ``names()``; nor is
+    anything but regular files, nor what lies more than ``MAX_FOLDER_DEPTH`` folders deep.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    def names(self) -> Sequence[str]:
+        """As of now. Names that are not UTF-8 are left out: nothing can refer to them."""
+        found: list[str] = []
+        try:
+            root = os.open(self._path, _OPEN_FOLDER)
+        except OSError as error:
+            raise foreign_error(error, self.name) from error
+        for number, name in enumerate(self._walk(root, "", 0)):
+            if number >= MAX_FOLDER_FILES:
+                raise UnsafeDiskError(
+                    f"{quote(self.name)} holds more than {MAX_FOLDER_FILES:,} files and folders: "
+                    "put the machine's own files into a folder of their own."
+                )
+            found.append(name)
+        return sorted(name for name in found if not name.endswith("/"))
+
+    def open(self, name: str) -> Blob:
+        parts = name.split("/")
+        if len(parts) > MAX_FOLDER_DEPTH + 1 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise BlobNotFoundError(f"{quote(self.name)} holds no file {quote(name)}.")
+        shown = f"{self.name}/{name}"
+        with ExitStack() as folders:
+            try:
+                inside = os.open(self._path, _OPEN_FOLDER)
+                folders.callback(os.close, inside)
+                for part in parts[:-1]:
+                    inside = os.open(part, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=inside)
+                    folders.callback(os.close, inside)
+                fd = os.open(parts[-1], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=inside)
+            except (OSError, ValueError) as error:  # ValueError: a lone surrogate, which no file's name holds
+                raise self._not_opened(error, shown) from error
+        return FileBlob(shown, fd)
+
+    def _walk(self, folder: int, prefix: str, depth: int) -> Iterator[str]:
+        """Regular files, and folders with a ``/``, below the open ``folder``, which is closed at the end."""
+        try:
+            with os.scandir(folder) as entries:
+                listed = [
+                    (entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+                    for _, entry in zip(range(MAX_FOLDER_FILES + 1), entries, strict=False)
+                ]
+            for name, is_folder, is_file in listed:
+                if not _is_utf_8(name):
+                    continue
+                if is_file:
+                    yield prefix + name
+                elif is_folder and depth < MAX_FOLDER_DEPTH:
+                    yield f"{prefix}{name}/"
+                    try:
+                        below = os.open(name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                    except OSError:  # it went away, became a link meanwhile, or is not ours to read
+                        continue
+                    yield from self._walk(below, f"{prefix}{name}/", depth + 1)
+        except OSError as error:
+            raise foreign_error(error, f"{self.name}/{prefix}") from error
+        finally:
+            os.close(folder)
+
+    def _not_opened(self, error: OSError | ValueError, shown: str) -> StoreError:
+        if isinstance(error, ValueError):
+            return BlobNotFoundError(f"{quote(self.name)} holds no file {quote(shown)}.")
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            return BlobNotFoundError(
+                f"{quote(shown)} is a symbolic link, or lies behind one: only files of the folder itself are opened."
+            )
+        return foreign_error(error, shown)
+
+
+def _is_utf_8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

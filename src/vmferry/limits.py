@@ -19,14 +19,74 @@ MAX_EXTENT_FILES = 4096
 MAX_VMDK_DESCRIPTOR = 64 * KIB
 """Bytes of a VMDK descriptor that is a file of its own; the largest in the field take a few KiB."""
 
+MAX_BLOCK_SIZE = 256 * MIB
+"""Guest bytes of one block of a VHD or a VDI; 2 MiB and 1 MiB are what nearly all of them have."""
+
+MAX_BLOCK_TABLE = 32 * MIB
+"""Bytes of a VHD's block allocation table or a VDI's block map that are read: 16 TiB of disk in blocks of 2 MiB."""
+
+MAX_QCOW2_L1 = 4 * 1024 * 1024
+"""Entries of a qcow2's L1 table: QEMU's own bound, 32 MiB of table."""
+
+MAX_QCOW2_HEADER = 64 * KIB
+"""Bytes at the start of a qcow2 that its header extensions and the name of its backing file are looked for in."""
+
+MAX_QCOW2_CLUSTERS = 1 << 31
+"""Clusters of a qcow2 file, each of which may take a bit of memory: 128 TiB of 64 KiB, 1 TiB of 512 bytes."""
+
+MAX_QCOW2_SNAPSHOTS = 65_536
+"""Internal snapshots of a qcow2: QEMU's own bound."""
+
+MAX_QCOW2_SNAPSHOT_TABLE = 4 * MIB
+"""Bytes that are read of a qcow2's table of internal snapshots."""
+
 MAX_OVF_DESCRIPTOR = 8 * MIB
 """Bytes of an OVF descriptor, or of another hypervisor's description of a machine."""
 
 MAX_XML_DEPTH = 64
 """Elements inside one another."""
 
+MAX_XML_TAGS = 300_000
+"""Tags, and attributes, of a description: VMware's own stress descriptor of 4 MB stays far below."""
+
+MAX_OVF_FILES = 10_000
+"""Files that an OVF descriptor refers to."""
+
+MAX_OVF_DISKS = 1024
+"""Disks that an OVF descriptor lists, those that no drive of the machine holds included."""
+
+MAX_OVF_ITEMS = 4096
+"""Hardware items of an OVF descriptor, and devices of another hypervisor's description."""
+
+MAX_VMX_LINES = 100_000
+"""Lines of a VMware ``.vmx``; the largest in the field have a few hundred."""
+
+MAX_VMCX_ENTRIES = 65_536
+"""Keys, and objects, of a Hyper-V ``.vmcx``; real ones have some hundreds."""
+
 MAX_MANIFEST = MIB
 """Bytes of a manifest or a certificate."""
+
+MAX_MANIFEST_FILES = 20_000
+"""Digests that a manifest lists."""
+
+MAX_TAR_MEMBERS = 10_000
+"""Files of a tar that holds a machine."""
+
+MAX_TAR_HEADERS = 40_000
+"""Headers walked in a tar, those of directories and extensions included: a stranger's may hold nothing else."""
+
+MAX_TAR_EXTENSION = MIB
+"""Bytes of a pax header or a long name in a tar."""
+
+MAX_TAR_EXTENSIONS = 16 * MIB
+"""Bytes of all pax headers and long names of a tar together."""
+
+MAX_XVA_CHUNK = 4 * MIB
+"""Bytes of one chunk of a disk in an XVA; XenServer writes 1 MiB."""
+
+MAX_XVA_RUNS = 2 * 1024 * 1024
+"""Runs of chunks in an XVA that follow one another without a gap: 2 TiB where every other chunk is missing."""
 
 MAX_MACHINE_DISKS = 21
 """Disks of one machine, the root disk included: EC2's limit."""
@@ -39,6 +99,24 @@ MAX_FOLDER_DEPTH = 3
 
 MAX_UNPACKED = 64 * TIB
 """Bytes that come out of a packed file (gzip, xz, zstd, bzip2, zip)."""
+
+MAX_UNPACK_RATIO = 1100
+"""Times that a packed file may grow, past its first 256 MiB, where only unpacking tells: deflate never passes 1032."""
+
+MAX_UNPACK_WINDOW = 128 * MIB
+"""Bytes that decoding a packed file may look back: what ``xz -9`` and ``zstd --long`` ask for at the most."""
+
+MAX_UNPACK_AGAIN = 6
+"""Times that a packed file without places to begin is decoded for readers that jump about in it."""
+
+MAX_UNPACK_CHECKPOINTS = 512
+"""Places from which decoding deflate can go on, some 50 KiB of memory each."""
+
+MAX_UNPACK_STARTS = 1_000_000
+"""Blocks, frames or streams of a packed file that are kept as places to begin."""
+
+MAX_ZIP_DIRECTORY = 16 * MIB
+"""Bytes of a zip file's central directory."""
 
 MAX_WRAPPERS = 1
 """Packings around a disk image or an appliance: what came out of one is never unpacked again."""

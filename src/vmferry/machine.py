@@ -32,7 +32,8 @@ class MachineDisk:
     unit: int = 0
     """Place on its controller."""
     format_hint: str | None = None
-    """The descriptor's format URI. A hint only: what the bytes say wins."""
+    """The descriptor's format URI: a hint only, what the bytes say wins. Or our own name of a format (``raw``),
+    where the package fixes it: then the bytes are not asked, for the guest may have written any in its first sector."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.appliances.descriptors import DIALECTS, VIRTUALBOX_1, VIRTUALBOX_2, VMWARE
+from tests.appliances.descriptors import DIALECTS, OVIRT, VIRTUALBOX_1, VIRTUALBOX_2, VMWARE
 from tests.appliances.ova_builder import DISK, NAMESPACES, envelope, item
 from vmferry.appliances._ovf import Ovf, parse_ovf
 from vmferry.appliances._units import parse_quantity
@@ -59,6 +59,18 @@ def test_the_details_of_vmware_and_virtualbox() -> None:
     (card,) = vmware.hardware.interfaces
     assert (card.network, card.model, card.mac) == ("VM Network", "VmxNet3", None)
     assert "streamOptimized" in (vmware.disks[0].format or "")
+
+
+def test_an_export_domain_of_ovirt_refers_to_files_by_their_names() -> None:
+    content = OVIRT.replace('ovf:href="web-1.vmdk"', 'ovf:href="group-1/image-1"').replace(
+        'ovf:capacity="17179869184" ovf:fileRef="image-1"',
+        'ovf:size="16" ovf:parentRef="" ovf:fileRef="group-1/image-1"',
+    )
+    first, second = parse(content).disks
+    assert first.file is not None
+    assert (first.file.href, first.file.size, first.capacity) == ("group-1/image-1", 4, None)
+    assert second.file is not None
+    assert second.file.href == "web-2.vmdk"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "iso-8859-1"])

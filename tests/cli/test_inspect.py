@@ -75,8 +75,8 @@ def test_a_disk_that_does_not_boot_is_noted(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"vhdxfile".ljust(MIB, b"\0"), "is a VHDX"),
-        (b"conectix".ljust(MIB, b"\0"), "is a VHD"),
-        (b"\x1f\x8b\x08".ljust(MIB, b"\0"), "is a gzip file"),
+        (b"conectix".ljust(MIB, b"\0"), "vhd: "),
+        (b"\x1f\x8b\x08".ljust(MIB, b"\0"), "is damaged"),
         (b"KDMV".ljust(MIB, b"\0"), "vmdk"),
         (b"QFI\xfb\0\0\0\3".ljust(MIB, b"\0"), "qcow2"),
         (b"", "empty"),

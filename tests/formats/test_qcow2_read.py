@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from vmferry.blob import FileBlob, MemoryBlob
 from vmferry.disk import Disk, SupportsStoredSize
-from vmferry.errors import UnsafeDiskError, UnsupportedFeatureError
+from vmferry.errors import UnsafeDiskError
 from vmferry.extent import Extent, ExtentKind
 from vmferry.formats import open_disk
 from vmferry.formats.qcow2 import FORMAT
@@ -233,8 +233,6 @@ def reference(tmp_path: Path) -> Iterator[Path]:
     qemu_img("create", "-f", "qcow2", tmp_path / "base.qcow2", "1M")
     qemu_img("create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", tmp_path / "overlay.qcow2")
     qemu_img("create", "-f", "qcow2", "-o", f"data_file={tmp_path}/data.raw", tmp_path / "outside.qcow2", "1M")
-    qemu_img("create", "-f", "qcow2", "-o", "compression_type=zstd", tmp_path / "zstd.qcow2", "1M")
-    qemu_img("create", "-f", "qcow2", "-o", "extended_l2=on", tmp_path / "extended.qcow2", "1M")
     yield tmp_path
     shutil.rmtree(tmp_path)
 
@@ -242,14 +240,12 @@ def reference(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("overlay", r"overlay of another file.*qemu-img convert"),
-        ("outside", r"data lies in another file.*qemu-img convert"),
-        ("zstd", r"zstd.*qemu-img convert"),
-        ("extended", r"extended L2.*qemu-img convert"),
+        ("overlay", r"overlay of another file, base\.qcow2, .*--parent.*qemu-img convert"),
+        ("outside", r"data lies in another file, .*--extent.*qemu-img convert"),
     ],
 )
 def test_what_is_not_read_is_refused_with_the_remedy(reference: Path, name: str, reason: str) -> None:
     blob = FileBlob(reference / f"{name}.qcow2")
-    with pytest.raises((UnsafeDiskError, UnsupportedFeatureError), match=reason):
+    with pytest.raises(UnsafeDiskError, match=reason):
         FORMAT.open(blob)
     blob.close()

@@ -22,6 +22,7 @@ from vmferry.extent import Extent, ExtentKind
 from vmferry.formats import SupportsCreate
 from vmferry.formats.qcow2 import FORMAT
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE, Layout, count_bits, set_bits
+from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.stores.local import LocalStore, create_file
 from vmferry.units import GIB, KIB, MIB, TIB
 
@@ -71,6 +72,12 @@ class Unaware:
         self.abort = target.abort
 
 
+def create(target: BlobWriter, size: int, extents: Iterable[Extent]) -> Qcow2Writer:
+    writer = FORMAT.create(target, size, extents)
+    assert isinstance(writer, Qcow2Writer)
+    return writer
+
+
 def check(path: Path) -> None:
     """Whether ``qemu-img`` finds no fault with the image at ``path``."""
     done = subprocess.run(
@@ -117,7 +124,7 @@ def drawn(path: Path, length: int) -> str:
 
 def make(picture: Picture, target: BlobWriter) -> None:
     """``picture`` written cluster by cluster, backwards."""
-    writer = FORMAT.create(target, picture.size, picture.extents())
+    writer = create(target, picture.size, picture.extents())
     for first in reversed(picture.windows()):
         for cluster in reversed(range(first, min(first + _SLICE, len(picture.text)))):
             writer.write_at(cluster * CLUSTER_SIZE, picture.content(cluster, cluster + 1))
@@ -166,7 +173,7 @@ def test_any_disk_in_any_pieces_reads_back(
 ) -> None:
     picture = Picture(text, short)
     path = tmp_path_factory.mktemp("qcow2") / "disk.qcow2"
-    writer = FORMAT.create(create_file(path, sync=False), picture.size, picture.extents())
+    writer = create(create_file(path, sync=False), picture.size, picture.extents())
     content = memoryview(picture.content())
     starts = [0]
     while starts[-1] < picture.size:
@@ -181,7 +188,7 @@ def test_any_disk_in_any_pieces_reads_back(
 def test_extents_need_not_be_whole_clusters(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     extents = [Extent(4096, 512, DATA), Extent(70_000 // 512 * 512, 200 * KIB, DATA), Extent(300 * KIB, 4096, DATA)]
-    writer = FORMAT.create(create_file(path, sync=False), MIB, extents)
+    writer = create(create_file(path, sync=False), MIB, extents)
     content = bytearray(MIB)
     for extent in extents:
         content[extent.start : extent.end] = b"d" * extent.length
@@ -193,7 +200,7 @@ def test_extents_need_not_be_whole_clusters(tmp_path: Path) -> None:
 
 
 def test_data_outside_the_extents_is_refused_and_zeros_are_not(tmp_path: Path) -> None:
-    writer = FORMAT.create(create_file(tmp_path / "disk.qcow2"), 4 * CLUSTER_SIZE, [Extent(0, CLUSTER_SIZE, DATA)])
+    writer = create(create_file(tmp_path / "disk.qcow2"), 4 * CLUSTER_SIZE, [Extent(0, CLUSTER_SIZE, DATA)])
     writer.write_at(0, b"A" * CLUSTER_SIZE + bytes(3 * CLUSTER_SIZE))
     with pytest.raises(ValueError, match="where the extents have none"):
         writer.write_at(0, b"A" * CLUSTER_SIZE + b"B" * CLUSTER_SIZE)
@@ -218,7 +225,7 @@ def test_extents_that_go_back_are_refused() -> None:
 
 def test_an_unfinished_image_is_no_qcow2(tmp_path: Path) -> None:
     picture = Picture("ABC")
-    writer = FORMAT.create(LocalStore(tmp_path).resume("b", "k"), picture.size, picture.extents())
+    writer = create(LocalStore(tmp_path).resume("b", "k"), picture.size, picture.extents())
     writer.write_at(0, picture.content())
     partial = FileBlob(next((tmp_path / "b").iterdir()))
     assert not FORMAT.probe(partial)
@@ -232,14 +239,14 @@ _SHARED = Picture("AB--C0D" * 40 + "-" * 7850 + "EFG0" * 40)
 def _write_slice(root: str, first: int) -> None:
     """One slice of the shared image, by a process that knows nothing of the others."""
     target = LocalStore(root).resume("images", "shared.qcow2")
-    writer = FORMAT.create(target, _SHARED.size, _SHARED.extents())
+    writer = create(target, _SHARED.size, _SHARED.extents())
     writer.write_at(first * CLUSTER_SIZE, _SHARED.content(first, first + _SLICE))
     target.detach()
 
 
 def _finish(root: str) -> None:
     target = LocalStore(root).resume("images", "shared.qcow2")
-    FORMAT.create(target, _SHARED.size, _SHARED.extents()).finish()
+    create(target, _SHARED.size, _SHARED.extents()).finish()
 
 
 def test_processes_write_one_image_and_may_repeat_every_step(tmp_path: Path) -> None:
@@ -257,7 +264,7 @@ def test_processes_write_one_image_and_may_repeat_every_step(tmp_path: Path) -> 
 def test_a_tebibyte_with_little_data_is_small(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     places = [0, 3 * GIB, TIB // 2, TIB - MIB]
-    writer = FORMAT.create(create_file(path, sync=False), TIB, [Extent(place, MIB, DATA) for place in places])
+    writer = create(create_file(path, sync=False), TIB, [Extent(place, MIB, DATA) for place in places])
     for place in places:
         writer.write_at(place, bytes([65 + place % 7]) * MIB)
     writer.finish()
@@ -272,7 +279,7 @@ def test_a_tebibyte_with_little_data_is_small(tmp_path: Path) -> None:
 def test_a_raw_disk_without_a_map_makes_a_sparse_image(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     size = 64 * GIB
-    writer = FORMAT.create(create_file(path, sync=False), size, [Extent(0, size, DATA)])
+    writer = create(create_file(path, sync=False), size, [Extent(0, size, DATA)])
     writer.write_at(MIB, b"A" * MIB)
     writer.write_at(32 * GIB, bytes(MIB) + b"B" * MIB)
     writer.finish()
@@ -316,7 +323,7 @@ def test_memory_does_not_grow_with_the_disk() -> None:
     target = Discard()
     tracemalloc.start()
     try:
-        writer = FORMAT.create(target, TIB, _all_but_one_of_each_table())
+        writer = create(target, TIB, _all_but_one_of_each_table())
         writer.write_at(TIB - 2 * MIB, b"x" * MIB)
         made = tracemalloc.get_traced_memory()[1]
         writer.finish()

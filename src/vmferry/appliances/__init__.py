@@ -5,13 +5,37 @@ from __future__ import annotations
 from typing import Protocol
 
 from vmferry.appliances._digests import HashedBlob, verify
+from vmferry.appliances._ova_member import SupportsReadBack
+from vmferry.appliances._ova_targets import TARGETS, Controller, Manifest, Target
+from vmferry.appliances._ova_writer import OvaOptions, OvaWriter, PackedDisk
+from vmferry.appliances._package_names import disk_file_name, package_stem
+from vmferry.appliances._probing import Head
+from vmferry.appliances._xva_writer import XvaWriter
 from vmferry.blob import Blob
 from vmferry.errors import UnknownFormatError, quote
 from vmferry.folder import Folder
 from vmferry.machine import Appliance
 from vmferry.registry import About, Registry
 
-__all__ = ["PACKAGES", "HashedBlob", "Package", "detect", "open_appliance", "verify"]
+__all__ = [
+    "PACKAGES",
+    "TARGETS",
+    "Controller",
+    "HashedBlob",
+    "Manifest",
+    "OvaOptions",
+    "OvaWriter",
+    "Package",
+    "PackedDisk",
+    "SupportsReadBack",
+    "Target",
+    "XvaWriter",
+    "detect",
+    "disk_file_name",
+    "open_appliance",
+    "package_stem",
+    "verify",
+]
 
 _WRAPPERS = {
     b"\x1f\x8b": ("gzip", "gunzip"),
@@ -49,12 +73,19 @@ class Package(Protocol):
         """
 
 
-PACKAGES: Registry[Package] = Registry("vmferry.appliances", "PACKAGE", ["ova"])
+PACKAGES: Registry[Package] = Registry(
+    "vmferry.appliances", "PACKAGE", ["xva", "ova", "ovf", "vmx", "vbox", "hyperv", "libvirt"]
+)
+"""In probe order: an XVA is a tar as an OVA is, and known by its first member."""
+_DESCRIPTIONS = (".ovf", ".vmx", ".vbox", ".vmcx", ".xml")
+_SNAPSHOTS = "snapshots"
+"""The folder in which Hyper-V keeps descriptions of a machine as it was."""
 
 
 def detect(blob: Blob) -> Package | None:
     """The kind of appliance that the bytes of ``blob`` show, or ``None`` where it is a disk image or anything else."""
-    return next((candidate for candidate in PACKAGES.values() if candidate.probe(blob)), None)
+    head = Head(blob)
+    return next((candidate for candidate in PACKAGES.values() if candidate.probe(head)), None)
 
 
 def _wrapper(blob: Blob) -> tuple[str, str] | None:
@@ -62,8 +93,11 @@ def _wrapper(blob: Blob) -> tuple[str, str] | None:
     return next((wrapper for magic, wrapper in _WRAPPERS.items() if head.startswith(magic)), None)
 
 
-def open_appliance(blob: Blob) -> Appliance:
-    """The machine in ``blob``. Raises ``UnknownFormatError`` where there is none, and as ``Package.open`` does."""
+def open_appliance(blob: Blob, folder: Folder | None = None) -> Appliance:
+    """The machine in ``blob``, or the one that it describes, with its disks out of ``folder``, where ``blob`` lies.
+
+    Raises ``UnknownFormatError`` where there is none, and as ``Package.open`` does; ``blob`` is left open then.
+    """
     package = detect(blob)
     if package is None and (wrapper := _wrapper(blob)) is not None:
         kind, program = wrapper
@@ -75,4 +109,37 @@ def open_appliance(blob: Blob) -> Appliance:
             f"{quote(blob.name)} is not an OVA: it does not begin with a tar member. "
             "Export the machine again as an OVA, or name the disk-image format that it is."
         )
-    return package.open(blob)
+    return package.open(blob, folder)
+
+
+def find_description(folder: Folder) -> str:
+    """The file of ``folder`` that describes the machine in it: by its name (``.vmx`` …) and by its first bytes.
+
+    Hyper-V's descriptions of snapshots do not count. Raises ``UnknownFormatError`` when there is none, or when several
+    are there and the caller must name one; ``StoreError``.
+    """
+    found = [name for name in folder.names() if _may_describe(name) and _describes(folder, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(quote(name) for name in found[:8]) + (" …" if len(found) > 8 else "")
+        raise UnknownFormatError(
+            f"{quote(folder.name)} holds {len(found)} descriptions of machines; name one: {listed}."
+        )
+    raise UnknownFormatError(
+        f"{quote(folder.name)} holds no description of a machine ({', '.join(_DESCRIPTIONS)}): "
+        "name a folder that does, or a disk image in it."
+    )
+
+
+def _may_describe(name: str) -> bool:
+    *folders, last = name.lower().split("/")
+    return last.endswith(_DESCRIPTIONS) and not last.startswith("._") and _SNAPSHOTS not in folders
+
+
+def _describes(folder: Folder, name: str) -> bool:
+    blob = folder.open(name)
+    try:
+        return detect(blob) is not None
+    finally:
+        blob.close()

@@ -9,7 +9,7 @@ from vmferry.blob import Blob, check_range
 
 
 class ConcatBlob:
-    """Several blobs, one behind another, as one. Closing it closes none of them: their owner does."""
+    """Several blobs, one behind another, as one; it owns them."""
 
     def __init__(self, blobs: Sequence[Blob], name: str) -> None:
         self._blobs = tuple(blobs)
@@ -38,4 +38,5 @@ class ConcatBlob:
         return b"".join(pieces)
 
     def close(self) -> None:
-        pass
+        for blob in self._blobs:
+            blob.close()

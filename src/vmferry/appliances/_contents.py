@@ -1,82 +1,95 @@
-"""What is in a package: its members by name, and the files that a descriptor refers to, found among them."""
+"""What is in a package: its files by name, and those that a descriptor refers to, found among them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import ExitStack
 from urllib.parse import unquote
 
+from vmferry import wrappers
 from vmferry.appliances._chunks import ConcatBlob
+from vmferry.appliances._digests import UnpackedFile
 from vmferry.appliances._ovf import OvfFile
-from vmferry.appliances._tar import Member
-from vmferry.blob import Blob, SliceBlob
+from vmferry.blob import Blob, MemoryBlob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
+from vmferry.folder import Folder
 from vmferry.units import format_size
 
 _FIRST_CHUNK = ".000000000"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PACKED = ("gzip", "bzip2", "xz", "zstd")
+"""What a file that is not said to be packed may be packed with all the same."""
+_HEAD = 512
+"""Bytes that tell what a file is packed with, read once for all packings."""
 
 
 class Contents:
-    """The members of one package. Names are compared in Unicode's composed form (NFC)."""
+    """The files of one package. Names are compared in Unicode's composed form (NFC)."""
 
-    def __init__(self, blob: Blob, members: Sequence[Member]) -> None:
-        self._blob = blob
-        self._names = {_nfc(member.name): member for member in members}
-        self._last: dict[str, list[Member]] = {}
-        for name, member in self._names.items():
-            self._last.setdefault(name.rpartition("/")[2], []).append(member)
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._names = {nfc(name): name for name in folder.names()}
+        self._last: dict[str, list[str]] = {}
+        for composed, name in self._names.items():
+            self._last.setdefault(composed.rpartition("/")[2], []).append(name)
+
+    @property
+    def folder(self) -> Folder:
+        return self._folder
 
     def __contains__(self, name: str) -> bool:
-        return _nfc(name) in self._names
+        return nfc(name) in self._names
 
-    def ending(self, suffix: str) -> list[Member]:
-        """Members whose name ends in ``suffix``, in any case."""
-        return [member for member in self._names.values() if member.name.lower().endswith(suffix)]
+    def ending(self, suffix: str) -> list[str]:
+        """Names that end in ``suffix``, in any case."""
+        return [name for name in self._names.values() if name.lower().endswith(suffix)]
 
-    def read(self, member: Member, most: int) -> bytes:
-        """All of a small member. Raises ``UnsafeDiskError`` when it is longer than ``most`` bytes."""
-        if member.size > most:
-            raise UnsafeDiskError(
-                f"{quote(self._blob.name)}: {quote(member.name)} has {format_size(member.size)}; "
-                f"at most {format_size(most)} is read."
-            )
-        return self._blob.read_at(member.offset, member.size)
+    def read(self, name: str, most: int) -> bytes:
+        """All of a small file. Raises ``UnsafeDiskError`` when it is longer than ``most`` bytes."""
+        blob = self._folder.open(name)
+        try:
+            return read_small(blob, most, f"{quote(self._folder.name)}: {quote(name)}")
+        finally:
+            blob.close()
 
-    def find(self, name: str, folder: str) -> Member | None:
-        """The member ``folder/name``; else the only one with the same last component."""
-        wanted = _nfc(folder + name)
+    def find(self, name: str, base: str) -> str | None:
+        """The file ``base`` + ``name``; else the only one with the same last component."""
+        wanted = nfc(base + name)
         if wanted in self._names:
             return self._names[wanted]
         alike = self._last.get(wanted.rpartition("/")[2], [])
         return alike[0] if len(alike) == 1 else None
 
-    def open(self, file: OvfFile, folder: str) -> tuple[str, Blob]:
-        """The name and the bytes of a file that a descriptor in ``folder`` refers to; chunks are put together.
+    def open(self, file: OvfFile, base: str) -> tuple[str, Blob]:
+        """The name and the bytes of a file that a descriptor in ``base`` refers to.
 
-        Raises ``UnsafeDiskError`` for a reference that leads outside, ``CorruptDiskError`` when there is no such
-        member, ``UnsupportedFeatureError`` for compressed files.
+        Chunks are put together; what is packed is read through its wrapper, as an ``UnpackedFile``. Raises
+        ``UnsafeDiskError`` for a reference that leads outside, ``CorruptDiskError`` when there is no such file,
+        ``UnsupportedFeatureError`` for packings that are not known, and what the wrapper raises.
         """
         href = self._inside(file.href)
-        if (file.compression or "").lower() not in ("", "identity"):
-            raise UnsupportedFeatureError(
-                f"{quote(self._blob.name)}: the file {quote(href)} is compressed as a whole "
-                f"({quote(file.compression)}), which is not supported: export without file "
-                "compression; streamOptimized disks are compressed already."
-            )
-        members = self._members(href, folder) or self._members(unquote(href), folder)
-        if not members:
+        found = self._whole_or_chunks(href, base) or self._whole_or_chunks(unquote(href), base)
+        if not found:
             raise CorruptDiskError(
-                f"{quote(self._blob.name)}: the file {quote(href)}, which the descriptor refers to, is not in the "
+                f"{quote(self._folder.name)}: the file {quote(href)}, which the descriptor refers to, is not in the "
                 "package. It is cut short or was packed without it: export or upload it again."
             )
-        if members[0].name.endswith(_FIRST_CHUNK):
-            self._check_chunks(members, file)
-        if len(members) == 1:
-            return members[0].name, self._slice(members[0])
-        name = members[0].name.removesuffix(_FIRST_CHUNK)
-        return name, ConcatBlob([self._slice(member) for member in members], f"{self._blob.name}:{name}")
+        with ExitStack() as opened:
+            blobs = []
+            for name in found:
+                blobs.append(self._folder.open(name))
+                opened.callback(blobs[-1].close)
+            name, blob = found[0], blobs[0]
+            if name.endswith(_FIRST_CHUNK):
+                self._check_chunks(found, blobs, file)
+            if len(blobs) > 1:
+                name = name.removesuffix(_FIRST_CHUNK)
+                blob = ConcatBlob(blobs, blob.name.removesuffix(_FIRST_CHUNK))
+            blob = self._unpacked(blob, file)
+            opened.pop_all()
+        return name, blob
 
     def _inside(self, href: str) -> str:
         """``href`` as a name inside the package: no path and no address is ever opened."""
@@ -84,39 +97,83 @@ class Contents:
             outside = spelling.startswith("/") or _SCHEME.match(spelling) or re.search(r"[\0\\]", spelling)
             if outside or ".." in spelling.split("/"):
                 raise UnsafeDiskError(
-                    f"{quote(self._blob.name)}: the descriptor refers to {quote(href)}, which is outside of the "
+                    f"{quote(self._folder.name)}: the descriptor refers to {quote(href)}, which is outside of the "
                     "package: export the machine as one OVA with its disks inside."
                 )
         return href.removeprefix("./")
 
-    def _members(self, name: str, folder: str) -> list[Member]:
-        """The member ``name``, else its chunks ``name.000000000``, ``name.000000001``, … as far as they go on."""
-        whole = self.find(name, folder)
+    def _whole_or_chunks(self, name: str, base: str) -> list[str]:
+        """The file ``name``, else its chunks ``name.000000000``, ``name.000000001``, … as far as they go on."""
+        whole = self.find(name, base)
         if whole is not None:
             return [whole]
-        chunks: list[Member] = []
-        while (chunk := self.find(f"{name}.{len(chunks):09d}", folder)) is not None:
+        chunks: list[str] = []
+        while (chunk := self.find(f"{name}.{len(chunks):09d}", base)) is not None:
             chunks.append(chunk)
         return chunks
 
-    def _check_chunks(self, chunks: list[Member], file: OvfFile) -> None:
+    def _check_chunks(self, names: Sequence[str], blobs: Sequence[Blob], file: OvfFile) -> None:
         """All chunks but the last have the size that the descriptor says, and so have all together."""
-        for chunk in chunks[:-1]:
+        for name, chunk in zip(names[:-1], blobs, strict=False):
             if file.chunk_size is not None and chunk.size != file.chunk_size:
                 raise CorruptDiskError(
-                    f"{quote(self._blob.name)}: the chunk {quote(chunk.name)} has {chunk.size:,} bytes, "
+                    f"{quote(self._folder.name)}: the chunk {quote(name)} has {chunk.size:,} bytes, "
                     f"but the descriptor says {file.chunk_size:,}: export the machine again."
                 )
-        total = sum(chunk.size for chunk in chunks)
+        total = sum(chunk.size for chunk in blobs)
         if file.size is not None and total != file.size:
             raise CorruptDiskError(
-                f"{quote(self._blob.name)}: the {len(chunks)} chunks of {quote(file.href)} have {total:,} bytes, but "
+                f"{quote(self._folder.name)}: the {len(blobs)} chunks of {quote(file.href)} have {total:,} bytes, but "
                 f"the descriptor says {file.size:,}: one is missing or cut short. Export or upload it again."
             )
 
-    def _slice(self, member: Member) -> SliceBlob:
-        return SliceBlob(self._blob, member.offset, member.size, f"{self._blob.name}:{member.name}")
+    def _unpacked(self, blob: Blob, file: OvfFile) -> Blob:
+        """What is in ``blob``: the descriptor's word counts, and where it has none the first bytes."""
+        said = (file.compression or "").strip().lower()
+        if said in ("", "identity"):
+            wrapper = wrappers.detect(MemoryBlob(blob.read_at(0, min(blob.size, _HEAD)), blob.name))
+            return blob if wrapper is None or wrapper.name not in _PACKED else UnpackedFile(blob, wrapper.open(blob))
+        known = wrappers.WRAPPERS.get(said) if said in _PACKED else None
+        if known is None:
+            raise UnsupportedFeatureError(
+                f"{quote(self._folder.name)}: the file {quote(file.href)} is compressed with "
+                f"{quote(file.compression)}, which is not supported: export without file "
+                "compression; streamOptimized disks are compressed already."
+            )
+        return UnpackedFile(blob, known.open(blob))
 
 
-def _nfc(name: str) -> str:
+class Subfolder:
+    """Those files of a folder whose names begin with ``prefix`` (which ends in ``/``), by the rest of their names."""
+
+    def __init__(self, folder: Folder, prefix: str) -> None:
+        self._folder = folder
+        self._prefix = prefix
+
+    @property
+    def name(self) -> str:
+        return f"{self._folder.name}/{self._prefix}".rstrip("/")
+
+    def names(self) -> Sequence[str]:
+        return [n.removeprefix(self._prefix) for n in self._folder.names() if n.startswith(self._prefix)]
+
+    def open(self, name: str) -> Blob:
+        return self._folder.open(self._prefix + name)
+
+
+def around(folder: Folder, name: str) -> Folder:
+    """The folder that the file ``name`` of ``folder`` lies in."""
+    base = name[: name.rfind("/") + 1]
+    return Subfolder(folder, base) if base else folder
+
+
+def read_small(blob: Blob, most: int, what: str) -> bytes:
+    """All of ``blob``. Raises ``UnsafeDiskError`` when it is longer than ``most`` bytes."""
+    if blob.size > most:
+        raise UnsafeDiskError(f"{what} has {format_size(blob.size)}; at most {format_size(most)} is read.")
+    return blob.read_at(0, blob.size)
+
+
+def nfc(name: str) -> str:
+    """``name`` in the form in which names are compared."""
     return unicodedata.normalize("NFC", name)

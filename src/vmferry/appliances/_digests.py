@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
 
-from vmferry.blob import Blob
+from vmferry.blob import Blob, ByteRange, SupportsDataRanges
 from vmferry.errors import CorruptDiskError, quote
 from vmferry.machine import Digest
 from vmferry.units import MIB
@@ -20,11 +20,48 @@ _MAX_GAP = 64 * MIB
 """What nobody has read is read for the digest at once when it is no longer than this: markers, tables, unused space."""
 
 
+class UnpackedFile:
+    """A file that lies packed in a package: reads what is in it, while its digest is that of the packed bytes.
+
+    Owns both blobs; ``unpacked`` closes ``packed`` or leaves it to this one.
+    """
+
+    def __init__(self, packed: Blob, unpacked: Blob) -> None:
+        self.packed = packed
+        """The bytes as they are stored, open as long as this blob is."""
+        self._unpacked = unpacked
+
+    @property
+    def size(self) -> int:
+        return self._unpacked.size
+
+    @property
+    def name(self) -> str:
+        return self._unpacked.name
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._unpacked.read_at(offset, length)
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        if not isinstance(self._unpacked, SupportsDataRanges):
+            yield start, end
+            return
+        yield from self._unpacked.data_ranges(start, end)
+
+    def close(self) -> None:
+        self._unpacked.close()
+        self.packed.close()
+
+
 def verify(name: str, blob: Blob, digest: Digest, on_progress: Callable[[int], None] | None = None) -> None:
-    """Read ``blob`` from front to back and compare with ``digest``; ``on_progress`` is told of bytes read.
+    """Read ``blob`` (its packed bytes, if they are packed) from front to back and compare with ``digest``.
+
+    ``on_progress`` is told of bytes read.
 
     Raises ``CorruptDiskError`` when it differs, ``StoreError``, and what ``on_progress`` raises.
     """
+    if isinstance(blob, UnpackedFile):
+        blob = blob.packed
     state = hashlib.new(digest.algorithm, usedforsecurity=False)
     for start in range(0, blob.size, _STEP):
         piece = blob.read_at(start, min(_STEP, blob.size - start))
@@ -49,6 +86,8 @@ class HashedBlob:
     A digest is a chain, so bytes count in order, from the *frontier* on. What is read ahead of it waits, up to
     ``window`` bytes. When the window is full, a reader waits for those who read or digest at the frontier; where nobody
     does, it reads the gap itself. Ahead of a gap over 64 MiB nothing more is kept: ``finish`` reads that again.
+
+    The digest of a file that lies packed is of its packed bytes: those are read by ``finish``, front to back.
 
     Thread-safe. No lock is held while the blob is read or a digest updated; one thread digests, the others go on.
     """
@@ -76,6 +115,8 @@ class HashedBlob:
         return self._blob.name
 
     def read_at(self, offset: int, length: int) -> bytes:
+        if isinstance(self._blob, UnpackedFile):
+            return self._blob.read_at(offset, length)
         data, kept = self._read(offset, length)
         while not kept and self._must_fill_gap(offset, data):
             self._fill_gap(offset)
@@ -87,6 +128,9 @@ class HashedBlob:
 
         Raises ``CorruptDiskError`` when the digest differs, ``StoreError``.
         """
+        if isinstance(self._blob, UnpackedFile):
+            verify(self.name, self._blob, self._digest)
+            return
         while self._frontier < self.size:
             self._fill_gap(self.size)
         compare_digest(self.name, self._digest, self._state.digest())

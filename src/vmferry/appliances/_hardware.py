@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from vmferry.appliances._units import parse_quantity, parse_whole
 from vmferry.appliances._xml import Element, attribute, children, text
 from vmferry.errors import UnsafeDiskError, quote
+from vmferry.limits import MAX_OVF_ITEMS
 from vmferry.machine import NetworkInterface
 from vmferry.units import TIB
 
-_MAX_ITEMS = 4096
 _MAX_CPUS = 4096
 _MAX_MEMORY = 64 * TIB
 _CPU, _MEMORY, _IDE, _SCSI, _NIC, _OTHER_STORAGE = 3, 4, 5, 6, 10, 20
@@ -97,8 +97,10 @@ def _items(section: Element, configuration: str | None) -> list[_Item]:
         wanted = (attribute(element, "configuration") or "").split()
         if (wanted and configuration not in wanted) or attribute(element, "bound") in ("min", "max"):
             continue
-        if len(items) >= _MAX_ITEMS:
-            raise UnsafeDiskError(f"The OVF descriptor has more than {_MAX_ITEMS:,} hardware items; it is no machine.")
+        if len(items) >= MAX_OVF_ITEMS:
+            raise UnsafeDiskError(
+                f"The OVF descriptor has more than {MAX_OVF_ITEMS:,} hardware items; it is no machine."
+            )
         item = _Item(
             id=text(element, "InstanceID", "InstanceId") or "",
             kind=parse_whole(text(element, "ResourceType")),

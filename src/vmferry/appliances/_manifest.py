@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterator
 
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
+from vmferry.limits import MAX_MANIFEST_FILES
 from vmferry.machine import Digest
 
-MAX_MANIFEST = 1 << 20
-_MAX_FILES = 20_000
 _MAX_NOTES = 3
 _LINE = re.compile(r"([A-Za-z0-9/-]+)\s*\((.+)\)\s*=\s*([0-9A-Fa-f]+)")
 _ALGORITHM = re.compile(r"SHA-?(?:2-)?(1|256|384|512)", re.IGNORECASE)
@@ -43,8 +42,8 @@ def parse_manifest(content: bytes, name: str) -> tuple[dict[str, Digest], list[s
                 f"{quote(name)} has two digests for {quote(file)}, {known.value.hex()} and {digest.value.hex()}: "
                 "export the machine again."
             )
-        if len(digests) > _MAX_FILES:
-            raise UnsafeDiskError(f"{quote(name)} lists more than {_MAX_FILES:,} digests; it is no manifest.")
+        if len(digests) > MAX_MANIFEST_FILES:
+            raise UnsafeDiskError(f"{quote(name)} lists more than {MAX_MANIFEST_FILES:,} digests; it is no manifest.")
     best: dict[str, Digest] = {}
     for (file, _), digest in digests.items():
         if file not in best or len(digest.value) > len(best[file].value):

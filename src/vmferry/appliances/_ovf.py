@@ -9,10 +9,9 @@ from vmferry.appliances._hardware import Drive, Hardware, read_hardware
 from vmferry.appliances._units import parse_quantity, parse_whole
 from vmferry.appliances._xml import Element, anywhere, attribute, children, local_name, parse_xml, sections, text
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
+from vmferry.limits import MAX_OVF_DISKS, MAX_OVF_FILES
 from vmferry.machine import Firmware
 
-_MAX_FILES = 10_000
-_MAX_DISKS = 1024
 _MAX_NOTES = 50
 _HOST_RESOURCE = re.compile(r"(?:ovf:)?/{0,2}(disk|file)/(.+)")
 _PROPERTY = re.compile(r"\$\{(.+)\}")
@@ -123,10 +122,11 @@ class _Tables:
         self._root = root
         self._name = name
         self._files = self._by_id(
-            [f for r in children(root, "References") for f in children(r, "File")], "id", _MAX_FILES
+            [f for r in children(root, "References") for f in children(r, "File")], "id", MAX_OVF_FILES
         )
+        self._by_href = {href: file for file in self._files.values() if (href := attribute(file, "href"))}
         described = sections(root, "DiskSection") or list(anywhere(root, "DiskSection"))
-        self._disks = self._by_id([d for s in described for d in children(s, "Disk")], "diskId", _MAX_DISKS)
+        self._disks = self._by_id([d for s in described for d in children(s, "Disk")], "diskId", MAX_OVF_DISKS)
 
     def attached(self, drives: list[Drive]) -> list[OvfDisk]:
         """The disks of ``drives``, each once."""
@@ -189,7 +189,7 @@ class _Tables:
         return OvfDisk(disk_id, file, self._capacity(element, disk_id), attribute(element, "format"), drive)
 
     def _file(self, file_id: str) -> OvfFile:
-        element = self._files.get(file_id)
+        element = self._files.get(file_id, self._by_href.get(file_id))  # by its href: an export domain of oVirt's
         href = attribute(element, "href") if element is not None else None
         if element is None or not href:
             raise CorruptDiskError(

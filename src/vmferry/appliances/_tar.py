@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vmferry.blob import Blob
-from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
-from vmferry.units import KIB, MIB, format_size, round_up
+from vmferry.blob import Blob, SliceBlob
+from vmferry.errors import BlobNotFoundError, CorruptDiskError, UnsafeDiskError, quote
+from vmferry.limits import MAX_TAR_EXTENSION, MAX_TAR_EXTENSIONS, MAX_TAR_HEADERS, MAX_TAR_MEMBERS
+from vmferry.units import KIB, format_size, round_up
 
 BLOCK = 512
-MAX_MEMBERS = 10_000
-_MAX_HEADERS = 40_000
-"""Headers walked, those of directories and extensions included: a stranger's tar may hold nothing else."""
-_MAX_EXTENSION = MIB
-"""Bytes of a pax header or a long name: a stranger may claim gigabytes."""
-_MAX_EXTENSIONS = 16 * MIB
-"""Bytes of all of them together."""
 _READ_AHEAD = 64 * KIB
 
 _REGULAR = (b"0", b"\0", b"7")
@@ -65,14 +59,15 @@ def read_members(blob: Blob) -> list[Member]:
     """
     members: list[Member] = []
     names: set[str] = set()
-    for member in _walk(blob):
+    walk = TarWalk(blob)
+    while (member := walk.next()) is not None:
         if member.name.rpartition("/")[2].startswith("._"):
             continue
         same = unicodedata.normalize("NFC", member.name)
         if same in names:
             raise UnsafeDiskError(f"{quote(blob.name)} has two members called {quote(member.name)}: pack it again.")
-        if len(members) >= MAX_MEMBERS:
-            raise UnsafeDiskError(f"{quote(blob.name)} has more than {MAX_MEMBERS:,} members; it is no appliance.")
+        if len(members) >= MAX_TAR_MEMBERS:
+            raise UnsafeDiskError(f"{quote(blob.name)} has more than {MAX_TAR_MEMBERS:,} members; it is no appliance.")
         names.add(same)
         members.append(member)
     return members
@@ -86,59 +81,122 @@ class _Extension:
     size: int | None = None
     sparse: bool = False
 
+    def clear(self) -> None:
+        self.path, self.size, self.sparse = None, None, False
 
-def _walk(blob: Blob) -> Iterator[Member]:
-    """The regular files, up to the first zero block or the end: writers leave the end blocks out."""
-    reader = _Reader(blob)
-    extension = _Extension()
-    offset = 0
-    for _ in range(_MAX_HEADERS):
-        if offset + BLOCK > blob.size:
-            return
-        header = reader.read(offset, BLOCK)
-        if not any(header):
-            return
+
+class TarWalk:
+    """The way from header to header of a tar. For one thread.
+
+    ``offset`` is where the next header is looked for; whoever knows of a shorter way may set it.
+    """
+
+    def __init__(self, blob: Blob, max_headers: int = MAX_TAR_HEADERS, read_ahead: int = _READ_AHEAD) -> None:
+        self.offset = 0
+        self._blob = blob
+        self._reader = _Reader(blob, read_ahead)
+        self._headers_left = max_headers
+        self._max_headers = max_headers
+
+    def next(self) -> Member | None:
+        """The next regular file, or ``None`` at the first zero block or the end: writers leave the end blocks out.
+
+        Raises as ``read_members`` does, and ``UnsafeDiskError`` over ``max_headers``.
+        """
+        extension = _Extension()
+        while self._headers_left:
+            self._headers_left -= 1
+            if self.offset + BLOCK > self._blob.size:
+                return None
+            header = self._reader.read(self.offset, BLOCK)
+            if not any(header):
+                return None
+            found = self._step(header, extension)
+            if found is not None:
+                return found
+        raise UnsafeDiskError(
+            f"{quote(self._blob.name)} has more than {self._max_headers:,} tar headers; it is no appliance."
+        )
+
+    def header(self, offset: int) -> bytes | None:
+        """The block at ``offset``, if it is a header whose checksum is right."""
+        if offset + BLOCK > self._blob.size:
+            return None
+        header = self._reader.read(offset, BLOCK)
+        return header if _checksum_is_right(header) else None
+
+    def _step(self, header: bytes, extension: _Extension) -> Member | None:
+        """Go over one header and what belongs to it; the file, if it is one's."""
+        blob, offset = self._blob, self.offset
         if not _checksum_is_right(header):
             raise _damaged(blob, offset, "its checksum is wrong")
         kind, size = header[156:157], _number(header[124:136], blob, offset)
         start = offset + BLOCK
+        member = None
         if kind in _PAX or kind == _LONG_NAME:
-            _read_extension(extension, kind, reader.read_extension(start, size), blob, offset)
+            _read_extension(extension, kind, self._reader.read_extension(start, size), blob, offset)
         elif kind in _PASSED_OVER:
             _check_end(blob, "an extension header", start + size)
         else:
             member = _member(header, kind, start, size, extension)
             size = member.size
-            if kind != _DIRECTORY and not (kind == b"\0" and member.name.endswith("/")):
-                yield _checked(blob, member, kind, extension)
-            extension = _Extension()
-        offset = start + round_up(size, BLOCK)
-    raise UnsafeDiskError(f"{quote(blob.name)} has more than {_MAX_HEADERS:,} tar headers; it is no appliance.")
+            if kind == _DIRECTORY or (kind == b"\0" and member.name.endswith("/")):
+                member = None
+            else:
+                member = _checked(blob, member, kind, extension)
+            extension.clear()
+        self.offset = start + round_up(size, BLOCK)
+        return member
+
+
+class TarFolder:
+    """A tar as a ``Folder``: its members, read where they lie. Any number of threads may ask at once.
+
+    Raises as ``read_members`` does. Closing the blobs that it gives leaves ``blob`` open: that one's owner closes it.
+    """
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+        self._members = {member.name: member for member in read_members(blob)}
+
+    @property
+    def name(self) -> str:
+        return self._blob.name
+
+    def names(self) -> Sequence[str]:
+        return sorted(self._members)
+
+    def open(self, name: str) -> Blob:
+        member = self._members.get(name)
+        if member is None:
+            raise BlobNotFoundError(f"{quote(self.name)} holds no file {quote(name)}.")
+        return SliceBlob(self._blob, member.offset, member.size, f"{self.name}:{name}")
 
 
 class _Reader:
     """Reads with some read-ahead: small members, one behind another, cost one read."""
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: Blob, ahead: int) -> None:
         self._blob = blob
+        self._ahead = ahead
         self._start = 0
         self._window = b""
         self._extensions = 0
 
     def read(self, offset: int, length: int) -> bytes:
         if not self._start <= offset <= self._start + len(self._window) - length:
-            ahead = min(_READ_AHEAD, self._blob.size - offset)
+            ahead = min(self._ahead, self._blob.size - offset)
             self._window = self._blob.read_at(offset, max(ahead, length))
             self._start = offset
         return self._window[offset - self._start : offset - self._start + length]
 
     def read_extension(self, offset: int, size: int) -> bytes:
         self._extensions += size
-        if size > _MAX_EXTENSION or self._extensions > _MAX_EXTENSIONS:
+        if size > MAX_TAR_EXTENSION or self._extensions > MAX_TAR_EXTENSIONS:
             raise UnsafeDiskError(
                 f"{quote(self._blob.name)}: the tar extension header at offset {offset - BLOCK:,} claims "
-                f"{format_size(size)}; at most {format_size(_MAX_EXTENSION)} is read of each, and "
-                f"{format_size(_MAX_EXTENSIONS)} in all. Pack it again."
+                f"{format_size(size)}; at most {format_size(MAX_TAR_EXTENSION)} is read of each, and "
+                f"{format_size(MAX_TAR_EXTENSIONS)} in all. Pack it again."
             )
         _check_end(self._blob, "an extension header", offset + size)
         return self.read(offset, size)
@@ -149,9 +207,11 @@ def _checksum_is_right(header: bytes) -> bool:
     digits = header[148:156].lstrip(b" ").partition(b"\0")[0].rstrip(b" ")
     if not re.fullmatch(rb"[0-7]{1,8}", digits):
         return False
-    rest = header[:148] + b" " * 8 + header[156:]
-    unsigned = sum(rest)
-    return int(digits, 8) in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest))
+    said, unsigned = int(digits, 8), sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    if said == unsigned:
+        return True
+    rest = header[:148] + header[156:]
+    return said == unsigned - 256 * sum(byte > 127 for byte in rest)
 
 
 def _number(field: bytes, blob: Blob, offset: int) -> int:

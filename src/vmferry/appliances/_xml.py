@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from lxml import etree
 
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
-from vmferry.units import MIB, format_size
+from vmferry.limits import MAX_OVF_DESCRIPTOR, MAX_XML_DEPTH, MAX_XML_TAGS
+from vmferry.units import format_size
 
-MAX_DESCRIPTOR = 8 * MIB
-_MAX_DEPTH = 64
-_MAX_TAGS = 300_000
-"""Tags and attributes each; VMware's own stress descriptor, 4 MB of it, stays far below."""
 _STANDARD = ("http://schemas.dmtf.org/", "http://www.vmware.com/schema/ovf/1/envelope")
 """How the namespaces of OVF 1.x, 2.0 and their CIM classes begin; OVF 0.9."""
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
@@ -32,12 +29,14 @@ def parse_xml(content: bytes, name: str) -> Element:
     Raises ``CorruptDiskError`` for what is not well-formed, ``UnsafeDiskError`` for a DOCTYPE and for more than 8 MiB,
     300,000 tags or 64 levels.
     """
-    if len(content) > MAX_DESCRIPTOR:
+    if len(content) > MAX_OVF_DESCRIPTOR:
         raise UnsafeDiskError(
-            f"{quote(name)} has {format_size(len(content))}; at most {format_size(MAX_DESCRIPTOR)} is read."
+            f"{quote(name)} has {format_size(len(content))}; at most {format_size(MAX_OVF_DESCRIPTOR)} is read."
         )
-    if content.count(b"<") > _MAX_TAGS or content.count(b"=") > _MAX_TAGS:
-        raise UnsafeDiskError(f"{quote(name)} has more than {_MAX_TAGS:,} tags or attributes; it is no OVF descriptor.")
+    if content.count(b"<") > MAX_XML_TAGS or content.count(b"=") > MAX_XML_TAGS:
+        raise UnsafeDiskError(
+            f"{quote(name)} has more than {MAX_XML_TAGS:,} tags or attributes; it describes no machine."
+        )
     if _DOCTYPE.search(content.replace(b"\0", b"")):  # without NUL bytes UTF-16 looks like ASCII
         raise _doctype(name)
     parser = etree.XMLParser(
@@ -56,15 +55,19 @@ def parse_xml(content: bytes, name: str) -> Element:
 
 
 def _doctype(name: str) -> UnsafeDiskError:
-    return UnsafeDiskError(f"{quote(name)} has a DOCTYPE, which no OVF descriptor needs: remove it, or export again.")
+    return UnsafeDiskError(
+        f"{quote(name)} has a DOCTYPE, which no description of a machine needs: remove it, or export again."
+    )
 
 
 def _check_depth(root: Element, name: str) -> None:
     depth = 0
     for event, _ in etree.iterwalk(root, events=("start", "end")):
         depth += 1 if event == "start" else -1
-        if depth > _MAX_DEPTH:
-            raise UnsafeDiskError(f"{quote(name)} has elements nested over {_MAX_DEPTH} deep; it is no OVF descriptor.")
+        if depth > MAX_XML_DEPTH:
+            raise UnsafeDiskError(
+                f"{quote(name)} has elements nested over {MAX_XML_DEPTH} deep; it describes no machine."
+            )
 
 
 def local_name(element: Element) -> str:

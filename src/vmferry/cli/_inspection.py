@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from vmferry import appliances, formats
+from vmferry import formats
 from vmferry.blob import Blob, ByteRange, SupportsDataRanges
-from vmferry.disk import Disk, SupportsFacts, SupportsStoredSize
+from vmferry.cli._container import Container, Said, open_container
+from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsStoredSize
 from vmferry.errors import FormatError, UnsafeDiskError, VmferryError, quote
 from vmferry.guest import Bootability, BootFacts, find_boot_facts, pick_root
 from vmferry.machine import Machine, MachineDisk
@@ -15,6 +16,7 @@ from vmferry.units import format_size
 
 _SLOW_STORED_SIZE = frozenset({"qcow2"})
 """Formats that would have to read all their tables to say how much they store."""
+_TITLES = {"vmdk": "VMDK", "vhd": "VHD", "vhdx": "VHDX", "vdi": "VDI", "raw": "raw disk"}
 
 
 @dataclass(slots=True)
@@ -25,7 +27,10 @@ class FoundDisk:
     described: MachineDisk | None = None
     """What the appliance's descriptor says of it."""
     format: str | None = None
-    subformat: str | None = None
+    facts: DiskFacts = field(default_factory=DiskFacts)
+    """What the image says of itself."""
+    chain: tuple[tuple[str, int], ...] = ()
+    """Format and size of its parents, the nearest first."""
     virtual_size: int | None = None
     stored_size: int | None = None
     boot: BootFacts | None = None
@@ -42,8 +47,8 @@ class FoundDisk:
         """What the file is, in words: ``VMDK (streamOptimized)``, ``a gzip file``."""
         if self.format is None:
             return str(self.problem.facts.get("shown", "not readable")) if self.problem else "not readable"
-        name = {"vmdk": "VMDK", "raw": "raw disk"}.get(self.format, self.format)
-        return f"{name} ({self.subformat})" if self.subformat else name
+        name = _TITLES.get(self.format, self.format)
+        return f"{name} ({quote(self.facts.subformat)})" if self.facts.subformat else name
 
 
 @dataclass(slots=True)
@@ -51,11 +56,21 @@ class Found:
     """What is in a file."""
 
     container: str | None = None
+    """The kind of appliance, where it is one."""
+    wrapper: str | None = None
+    """What it is packed by."""
+    size: int = 0
+    """Bytes of the file once unpacked."""
     machine: Machine | None = None
     disks: list[FoundDisk] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problem: VmferryError | None = None
     """The first reason why it cannot be imported."""
+
+    @property
+    def importable(self) -> bool:
+        """Whether ImportImage takes it as it is: one object, not packed."""
+        return self.problem is None and self.wrapper is None and self.container in (None, "ova", "xva")
 
     def root(self) -> int | None:
         """The index of the disk that the machine starts from; ``None`` where no disk could be read."""
@@ -69,6 +84,10 @@ class CountedBlob:
     def __init__(self, blob: Blob) -> None:
         self._blob = blob
         self.bytes_read = 0
+        self.allocated: int | None = None
+        """Bytes that a local file takes on its disk, its holes left out; ``None`` in a store that does not tell."""
+        if isinstance(blob, SupportsDataRanges):
+            self.allocated = sum(high - low for low, high in blob.data_ranges(0, blob.size))
 
     @property
     def size(self) -> int:
@@ -92,55 +111,63 @@ class CountedBlob:
         self._blob.close()
 
 
-def look(blob: Blob) -> Found:
-    """Open everything that ``blob`` holds. What is wrong with its bytes is found; a store that fails is raised."""
+def look(source: str, said: Said, counted: Callable[[Blob], Blob]) -> Found:
+    """Open everything that ``source`` holds. What is wrong with its bytes is found; a store that fails is raised."""
     found = Found()
     try:
-        package = appliances.detect(blob)
-        if package is None:
-            found.disks.append(_look_at_disk(blob, None))
-        else:
-            found.container = package.name
-            _look_at_appliance(blob, found)
+        with open_container(source, said, counted) as container:
+            found.container, found.wrapper = container.package, container.wrapper
+            found.size, found.machine = container.blob.size, container.machine
+            found.notes += () if container.machine is None else container.machine.notes
+            for index in range(len(container.names)):
+                found.disks.append(_look_at_disk(container, index))
+                found.notes += _capacity_note(found.disks[-1])
     except (FormatError, UnsafeDiskError) as error:
         found.problem = error
     problems = [disk.problem for disk in found.disks if disk.problem is not None]
     if found.problem is None and problems:
         found.problem = problems[0]
     root = found.root()
+    if found.problem is None and not found.importable:
+        found.notes.append("To import it, convert it first, for example: vmferry convert SRC machine.ova.")
     boot = None if root is None else found.disks[root].boot
     if boot is not None and boot.bootability is Bootability.NONE:
         found.notes.append(f"No disk shows how it boots ({boot.why}): its AMI will not start without further work.")
     return found
 
 
-def _look_at_appliance(blob: Blob, found: Found) -> None:
-    appliance = appliances.open_appliance(blob)
-    found.machine = appliance.machine
-    found.notes += appliance.machine.notes
-    for described in appliance.machine.disks:
-        disk = _look_at_disk(appliance.blobs[described.name], described)
-        found.disks.append(disk)
-        if described.capacity is not None and disk.virtual_size not in (None, described.capacity):
-            found.notes.append(
-                f"The descriptor says {format_size(described.capacity)} for {quote(described.name)}, which has "
-                f"{format_size(disk.virtual_size or 0)}: the disk's own size counts."
-            )
+def _capacity_note(disk: FoundDisk) -> list[str]:
+    described = disk.described
+    if described is None or described.capacity is None or disk.virtual_size in (None, described.capacity):
+        return []
+    said, real = format_size(described.capacity), format_size(disk.virtual_size or 0)
+    return [f"The descriptor says {said} for {quote(described.name)}, which has {real}: the disk's own size counts."]
 
 
-def _look_at_disk(blob: Blob, described: MachineDisk | None) -> FoundDisk:
-    found = FoundDisk(blob.size, described)
+def _look_at_disk(container: Container, index: int) -> FoundDisk:
+    blob = container.file(index)
+    found = FoundDisk(blob.size, container.described(index))
     try:
-        chosen = formats.detect(blob)
+        chosen = container.kind(index)
         found.format = chosen.name
-        disk = formats.open_disk(blob, chosen)
-        found.subformat = disk.facts.subformat if isinstance(disk, SupportsFacts) else None
+        disk = formats.open_disk(blob, chosen, container.needs(index))
         found.virtual_size = disk.size
+        if isinstance(disk, SupportsFacts):
+            found.facts = disk.facts
+            found.chain = tuple(_parents(disk.facts))
         found.stored_size = _stored_size(disk, chosen.name, blob)
         found.boot = find_boot_facts(disk)
     except (FormatError, UnsafeDiskError) as error:
         found.problem = error
     return found
+
+
+def _parents(facts: DiskFacts) -> Iterator[tuple[str, int]]:
+    parent = facts.parent
+    while parent is not None:
+        facts = parent.facts if isinstance(parent, SupportsFacts) else DiskFacts()
+        yield facts.subformat or "raw", parent.size
+        parent = facts.parent
 
 
 def _stored_size(disk: Disk, format_name: str, blob: Blob) -> int:

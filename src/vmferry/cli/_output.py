@@ -26,6 +26,11 @@ def print_error(message: str) -> None:
     print(f"vmferry: {line}", file=sys.stderr)
 
 
+def print_note(message: str) -> None:
+    """``vmferry: note: message`` on stderr, in one line: something to know about work that goes on."""
+    print_error(f"note: {message}")
+
+
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(document, indent=2, ensure_ascii=False, default=str), flush=True)

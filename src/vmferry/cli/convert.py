@@ -1,29 +1,22 @@
-"""``vmferry convert``: one disk, from any format to any format."""
+"""``vmferry convert``: a disk from any format to any other, or disks into an appliance."""
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from vmferry import appliances, formats
-from vmferry.blob import Blob
-from vmferry.cli._output import print_json, show_progress
-from vmferry.cli._source import check_local, open_source, reads_remotely
-from vmferry.convert import CopyResult, copy, plan_slices
-from vmferry.disk import Disk
-from vmferry.errors import UnsafeDiskError, quote
-from vmferry.formats import Format, SupportsCreate
+from vmferry import formats
+from vmferry.appliances import Controller, Manifest, Target
+from vmferry.cli._container import Container, Said, open_container, source_format
+from vmferry.cli._packing import Packing, pack_appliance
+from vmferry.cli._source import check_local, reads_remotely
+from vmferry.cli._writing import Effort, InputDisk, Output, convert_file, open_input, tell_warnings
+from vmferry.errors import quote
+from vmferry.formats import Compression, SupportsCreate, WriteOptions
 from vmferry.guest import find_boot_facts, pick_root
-from vmferry.machine import Appliance
-from vmferry.stores.local import create_file
-from vmferry.units import format_duration, format_size
 
 _SUFFIXES = {
     ".raw": "raw",
@@ -32,152 +25,100 @@ _SUFFIXES = {
     ".vmdk": "vmdk",
     ".vhd": "vhd",
     ".vhdx": "vhdx",
+    ".vdi": "vdi",
     ".ova": "ova",
+    ".xva": "xva",
 }
-_NAMES = ("raw", "qcow2", "vmdk", "vhd", "vhdx")
+_APPLIANCES = ("ova", "xva")
 _REMOTE_THREADS = 8
 """Threads when the source is in S3: most of them wait for its answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """The disk to convert."""
-
-    format: Format
-    disk: Disk
-    file: appliances.HashedBlob | None
-    """Its file in an appliance, when the manifest has a digest for it."""
-
-
 def convert_disk(
-    source: str = typer.Argument(metavar="SRC", help="A disk image or an OVA: a file, or s3://bucket/key."),
-    target: str = typer.Argument(metavar="DST", help="The file to write; it appears when it is whole."),
-    read_as: str | None = typer.Option(
-        None, "--from", help="What SRC is: raw, vmdk or qcow2. [default: what it shows]"
+    paths: list[str] = typer.Argument(
+        metavar="SRC... DST",
+        help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key. Last the file "
+        "to write, which appears when it is whole. Several sources go into one .ova or .xva.",
     ),
-    to: str | None = typer.Option(None, help="raw or qcow2. [default: what DST's suffix says]"),
-    disk: int | None = typer.Option(None, help="Which disk of an appliance, from 1. [default: the one that boots]"),
+    read_as: str | None = typer.Option(None, "--from", help="The format of SRC. [default: what it shows]"),
+    to: str | None = typer.Option(None, help="The format of DST. [default: what its suffix says]"),
+    subformat: str | None = typer.Option(None, help="The kind of DST: fixed or dynamic, streamOptimized, zlib …"),
+    compress: Compression = typer.Option(Compression.BALANCED, help="How hard to compress, where DST can."),
+    disk: int | None = typer.Option(None, help="Which disk of a machine, from 1. [default: the one that boots]"),
+    parent: list[str] = typer.Option([], help="The parent of a snapshot, then its own parent, down to the base."),
+    extent: list[str] = typer.Option([], help="A file that holds a part of SRC and lies elsewhere or is named oddly."),
+    snapshot: str | None = typer.Option(None, help="Read this internal snapshot of a qcow2."),
+    target_for: Target = typer.Option(Target.GENERIC, "--for", help="Whom an .ova is for."),
+    manifest: Manifest = typer.Option(Manifest.SHA256, help="The digests in an .ova's manifest."),
+    controller: Controller | None = typer.Option(
+        None, help="What an .ova's disks hang on. [default: what --for takes]"
+    ),
+    name: str | None = typer.Option(None, help="The machine's name in an .ova. [default: its own, else the file's]"),
     workers: int | None = typer.Option(None, min=1, help="Threads. [default: one for each core]"),
     as_json: bool = typer.Option(False, "--json", help="The result as JSON; progress as JSON lines on stderr."),
 ) -> None:
     """Convert a disk. What it holds is checked on the way; DST is replaced only by a whole image."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with nothing left behind
+    if len(paths) < 2:
+        raise typer.BadParameter("name what to read and, last, what to write: SRC... DST.")
+    *sources, target = paths
     path = check_local(target)
-    wanted = _target_format(path, to)
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise typer.BadParameter(f"{quote(source)} is source and target; name another target.")
-    if workers is None and reads_remotely(source):
+    _check_sources(sources, path)
+    said = Said(source_format(read_as), parent, extent, snapshot)
+    if workers is None and any(reads_remotely(source) for source in sources):
         workers = _REMOTE_THREADS
-    with _input(open_source(source), _source_format(read_as), disk) as found:
-        result = _convert(found, wanted, path, workers, as_json=as_json)
-        _report(found, wanted, path, result, as_json=as_json)
+    effort, kind = Effort(workers, as_json), _target_name(path, to)
+    if kind in _APPLIANCES:
+        if subformat is not None:
+            raise typer.BadParameter("--subformat is for disk images; the disks of an OVA are as --for asks.")
+        packing = Packing(kind, target_for, manifest, controller, name, compress, effort)
+        pack_appliance(sources, said, packing, path, disk)
+        return
+    if len(sources) > 1:
+        raise typer.BadParameter(
+            f"{len(sources)} sources go into an .ova or .xva only; {quote(path.name)} holds one disk."
+        )
+    output = _output(kind, WriteOptions(subformat, compress))
+    with open_container(sources[0], said) as container:
+        found = _pick(container, disk)
+        tell_warnings([found], as_json=as_json)
+        convert_file(found, output, path, effort)
 
 
 COMMAND = convert_disk
 
 
-def _source_format(name: str | None) -> Format | None:
-    if name is None:
-        return None
-    known = formats.FORMATS.get(name.lower())
-    if known is None:
-        raise typer.BadParameter(f"{quote(name)} is no format that is read; use one of {', '.join(formats.FORMATS)}.")
-    return known
+def _check_sources(sources: Sequence[str], path: Path) -> None:
+    for source in sources:
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise typer.BadParameter(f"{quote(source)} is source and target; name another target.")
 
 
-def _target_format(path: Path, to: str | None) -> SupportsCreate:
+def _target_name(path: Path, to: str | None) -> str:
+    """The format that was asked for, or that the suffix of ``path`` says."""
     name = to.lower() if to else _SUFFIXES.get(path.suffix.lower())
     if name is None:
-        raise typer.BadParameter(
-            f"the suffix of {quote(path.name)} names no format; say it with --to raw or --to qcow2."
-        )
-    if name not in (*_NAMES, "ova"):
-        raise typer.BadParameter(f"{quote(name)} is no format; use one of {', '.join(_NAMES)}.")
-    known: object = formats.FORMATS.get(name)
-    if not isinstance(known, SupportsCreate):
-        raise typer.BadParameter(f"{name} is not written yet: raw and qcow2 are.")
-    return known
+        raise typer.BadParameter(f"the suffix of {quote(path.name)} names no format; say it with --to: {_known()}.")
+    return name
 
 
-@contextmanager
-def _input(blob: Blob, declared: Format | None, number: int | None) -> Iterator[_Input]:
-    """The disk in ``blob``, or the one that is asked for of those in an appliance."""
-    if declared is not None or appliances.detect(blob) is None:
-        if number not in (None, 1):
-            blob.close()
-            raise typer.BadParameter(f"{quote(blob.name)} is one disk; --disk is for appliances.")
-        try:
-            chosen = declared or formats.detect(blob)
-            yield _Input(chosen, formats.open_disk(blob, chosen), None)
-        finally:
-            blob.close()
-        return
-    appliance = appliances.open_appliance(blob)
-    try:
-        yield _pick(appliance, blob.name, number)
-    finally:
-        appliance.close()
+def _known() -> str:
+    return ", ".join(dict.fromkeys(_SUFFIXES.values()))
 
 
-def _pick(appliance: Appliance, name: str, number: int | None) -> _Input:
+def _output(name: str, options: WriteOptions) -> Output:
+    made = formats.FORMATS.get(name)
+    if made is None or not isinstance(made, SupportsCreate):
+        raise typer.BadParameter(f"{quote(name)} is no format that is written; use one of {_known()}.")
+    if options.subformat is not None and options.subformat not in made.subformats:
+        there = ", ".join(made.subformats) or "none"
+        raise typer.BadParameter(f"{name} has no subformat {quote(options.subformat)}; it has: {there}.")
+    return Output(made, options)
+
+
+def _pick(container: Container, number: int | None) -> InputDisk:
     """The disk with this number, else the first of those that boot most certainly."""
-    names = [described.name for described in appliance.machine.disks]
-    if not names:
-        raise UnsafeDiskError(f"{quote(name)} has no disk: export the machine again with its disks.")
-    if number is not None and not 1 <= number <= len(names):
-        raise typer.BadParameter(f"{quote(name)} has disks 1 to {len(names)}: {', '.join(quote(n) for n in names)}.")
-    candidates = names if number is None else [names[number - 1]]
-    inputs = [_open_member(appliance, member) for member in candidates]
-    if len(inputs) == 1:
-        return inputs[0]
+    if number is not None or len(container.names) == 1:
+        return open_input(container, container.disk_index(number or 1))
+    inputs = [open_input(container, index) for index in range(len(container.names))]
     return inputs[pick_root([find_boot_facts(found.disk) for found in inputs])]
-
-
-def _open_member(appliance: Appliance, name: str) -> _Input:
-    blob, digest = appliance.blobs[name], appliance.digests.get(name)
-    hashed = None if digest is None else appliances.HashedBlob(blob, digest)
-    chosen = formats.detect(blob)
-    return _Input(chosen, formats.open_disk(hashed or blob, chosen), hashed)
-
-
-def _convert(found: _Input, wanted: SupportsCreate, path: Path, workers: int | None, *, as_json: bool) -> CopyResult:
-    target = create_file(path, sync=False)
-    writer = None
-    try:
-        writer = wanted.create(target, found.disk.size, found.disk.extents())
-        planned = plan_slices(found.disk.extents(), found.disk.size, writer.granularity)
-        total = sum(piece.data for piece in planned)
-        with show_progress(path.name, total, as_json=as_json) as progress:
-            result = copy(found.disk, writer, workers=workers, progress=progress)
-        if found.file is not None:
-            found.file.finish()
-        writer.finish()
-    except BaseException:
-        (writer or target).abort()
-        raise
-    return result
-
-
-def _report(found: _Input, wanted: Any, path: Path, result: CopyResult, *, as_json: bool) -> None:
-    allocated = path.stat().st_blocks * 512
-    rate = result.data / max(result.seconds, 1e-9)
-    verified = found.file is not None
-    if as_json:
-        print_json(
-            {
-                "target": os.fspath(path),
-                "format": wanted.name,
-                "source_format": found.format.name,
-                "virtual_size": found.disk.size,
-                "data": result.data,
-                "allocated": allocated,
-                "seconds": round(result.seconds, 3),
-                "manifest_verified": verified,
-            }
-        )
-        return
-    checked = ", manifest verified" if verified else ""
-    print(
-        f"{quote(path)}: {wanted.name}, {format_size(found.disk.size)} virtual, {format_size(allocated)} allocated; "
-        f"{format_size(result.data)} of data in {format_duration(result.seconds)} ({format_size(rate)}/s){checked}"
-    )

@@ -9,13 +9,14 @@ from typing import Any
 import typer
 
 from vmferry.blob import Blob
+from vmferry.cli._container import Said, source_format
+from vmferry.cli._ec2_verdict import ec2_refusals
 from vmferry.cli._inspection import CountedBlob, Found, FoundDisk, look
 from vmferry.cli._output import print_facts, print_json
-from vmferry.cli._source import open_source
 from vmferry.errors import quote
 from vmferry.guest import Bootability, BootFacts, Partition
 from vmferry.machine import Machine, NetworkInterface
-from vmferry.units import format_size
+from vmferry.units import SECTOR, format_size
 
 _KINDS = {
     "82": "Linux swap",
@@ -41,23 +42,32 @@ _KINDS = {
 }
 """Types of partitions that are met most, those of MBR and of GPT. From UEFI 2.10 and Discoverable Partitions."""
 
+_SHOWN_SNAPSHOTS = 10
+
 _VERDICTS = {Bootability.NONE: "does not boot", Bootability.POSSIBLE: "may boot", Bootability.CERTAIN: "boots"}
 
 
 def inspect_file(
-    source: str = typer.Argument(metavar="SRC", help="A disk image or an OVA: a file, or s3://bucket/key."),
+    source: str = typer.Argument(
+        metavar="SRC", help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key."
+    ),
+    read_as: str | None = typer.Option(None, "--from", help="The format of SRC. [default: what it shows]"),
+    parent: list[str] = typer.Option([], help="The parent of a snapshot, then its own parent, down to the base."),
+    extent: list[str] = typer.Option([], help="A file that holds a part of SRC and lies elsewhere or is named oddly."),
     as_json: bool = typer.Option(False, "--json", help="One JSON document."),
 ) -> None:
     """Say what a file is, what is in it, and whether it can be imported; if not, why and what to do (exit code 1)."""
-    blob = CountedBlob(open_source(source))
-    try:
-        found = look(blob)
-        if as_json:
-            print_json(_document(blob, found))
-        else:
-            print_facts(_lines(blob, found))
-    finally:
-        blob.close()
+    counted: list[CountedBlob] = []
+
+    def count(blob: Blob) -> Blob:
+        counted.append(CountedBlob(blob))
+        return counted[-1]
+
+    found = look(source, Said(source_format(read_as), parent, extent), count)
+    if as_json:
+        print_json(_document(counted[0], found))
+    else:
+        print_facts(_lines(counted[0], found))
     if found.problem is not None:
         raise found.problem
 
@@ -70,11 +80,14 @@ def _document(blob: CountedBlob, found: Found) -> dict[str, Any]:
     return {
         "source": blob.name,
         "size": blob.size,
+        "allocated": blob.allocated,
+        "wrapper": found.wrapper,
         "container": found.container,
         "machine": None if machine is None else _machine_document(machine),
         "disks": [_disk_document(number, disk) for number, disk in enumerate(found.disks, 1)],
         "root_disk": None if (root := found.root()) is None else root + 1,
-        "importable": found.problem is None,
+        "importable": found.importable,
+        "ec2": {"accepts": not (refusals := list(ec2_refusals(found))), "refusals": refusals},
         "problem": None if found.problem is None else str(found.problem),
         "notes": found.notes,
         "bytes_read": blob.bytes_read,
@@ -100,7 +113,12 @@ def _disk_document(number: int, disk: FoundDisk) -> dict[str, Any]:
         "name": None if disk.described is None else disk.described.name,
         "device": disk.device(),
         "format": disk.format,
-        "subformat": disk.subformat,
+        "subformat": disk.facts.subformat,
+        "creator": disk.facts.creator,
+        "sector_size": disk.facts.sector_size,
+        "chain": [{"kind": kind, "virtual_size": size} for kind, size in disk.chain],
+        "snapshots": list(disk.facts.snapshots),
+        "warnings": list(disk.facts.warnings),
         "kind": disk.kind(),
         "file_size": disk.file_size,
         "virtual_size": disk.virtual_size,
@@ -115,10 +133,9 @@ def _disk_document(number: int, disk: FoundDisk) -> dict[str, Any]:
     }
 
 
-def _lines(blob: Blob, found: Found) -> Iterator[tuple[str, str]]:
+def _lines(blob: CountedBlob, found: Found) -> Iterator[tuple[str, str]]:
     """The human form: what a line is about, and what it says."""
-    what = (found.container or "").upper() or (found.disks[0].kind() if found.disks else "not readable")
-    yield quote(blob.name), f"{what}, {format_size(blob.size)}"
+    yield quote(blob.name), _file_line(blob, found)
     if found.machine is not None:
         yield "machine", _machine_line(found.machine)
         yield from (("network card", _card_line(card)) for card in found.machine.interfaces)
@@ -126,12 +143,38 @@ def _lines(blob: Blob, found: Found) -> Iterator[tuple[str, str]]:
     for index, disk in enumerate(found.disks):
         title = f"disk {index + 1}" if found.container else "disk"
         yield title, _disk_line(disk) + (", the root disk" if found.container and index == root else "")
+        yield from _image_lines(disk)
         if disk.boot is not None:
             yield "  boot", _boot_line(disk.boot)
             yield from (("  partition", _partition_line(partition)) for partition in disk.boot.table.partitions)
             yield from (("  fault", quote(fault)) for fault in disk.boot.table.faults)
     yield from (("note", quote(note)) for note in found.notes)
-    yield "can be imported", "yes" if found.problem is None else "no"
+    refusals = list(ec2_refusals(found))
+    yield "EC2 would take it", "yes" if not refusals else "no: " + "; ".join(refusals)
+    yield "can be imported", "yes" if found.importable else "no"
+
+
+def _file_line(blob: CountedBlob, found: Found) -> str:
+    what = (found.container or "").upper() or (found.disks[0].kind() if found.disks else "not readable")
+    packed = f" packed by {found.wrapper}" if found.wrapper else ""
+    size = f", {format_size(blob.size)}"
+    if blob.allocated is not None and blob.allocated < blob.size * 9 // 10:
+        size += f" ({format_size(blob.allocated)} allocated)"
+    return what + packed + size
+
+
+def _image_lines(disk: FoundDisk) -> Iterator[tuple[str, str]]:
+    """What the image says of itself."""
+    facts = disk.facts
+    if facts.creator:
+        yield "  made by", quote(facts.creator)
+    if facts.sector_size != SECTOR:
+        yield "  sectors", f"{facts.sector_size} bytes"
+    yield from (("  parent", f"{quote(kind)}, {format_size(size)} virtual") for kind, size in disk.chain)
+    yield from (("  snapshot", quote(name)) for name in facts.snapshots[:_SHOWN_SNAPSHOTS])
+    if len(facts.snapshots) > _SHOWN_SNAPSHOTS:
+        yield "  snapshot", f"… and {len(facts.snapshots) - _SHOWN_SNAPSHOTS:,} more"
+    yield from (("  warning", quote(warning)) for warning in facts.warnings)
 
 
 def _machine_line(machine: Machine) -> str:

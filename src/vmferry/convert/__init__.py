@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from vmferry.convert.copy import CopyResult, copy
-from vmferry.convert.plan import Slice, plan_slices
+from vmferry.convert.plan import Slice, find_granules, plan_slices
 
-__all__ = ["CopyResult", "Slice", "copy", "plan_slices"]
+__all__ = ["CopyResult", "Slice", "copy", "find_granules", "plan_slices"]

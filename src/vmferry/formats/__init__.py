@@ -94,7 +94,7 @@ class SupportsCreate(Protocol):
         """
 
 
-FORMATS: Registry[Format] = Registry("vmferry.formats", "FORMAT", ["vmdk", "qcow2", "raw"])
+FORMATS: Registry[Format] = Registry("vmferry.formats", "FORMAT", ["vmdk", "qcow2", "vdi", "vhd", "raw"])
 """In probe order: ``raw`` takes anything, so it stands last."""
 
 
@@ -111,7 +111,7 @@ def detect(blob: Blob) -> Format:
     if foreign is not None:
         what, remedy = foreign
         raise UnsupportedFeatureError(
-            f"{quote(blob.name)} is {what}, which vmferry does not read yet: {remedy}.", shown=what
+            f"{quote(blob.name)} is {what}, which is no disk image that vmferry reads: {remedy}.", shown=what
         )
     return found
 

@@ -77,6 +77,13 @@ class FileWriter:
         except OSError as error:
             raise foreign_error(error, str(self._final)) from error
 
+    def read_back(self, offset: int, length: int) -> bytes:
+        """What was written to ``[offset, offset + length)`` so far; zeros where nothing was. Raises ``StoreError``."""
+        try:
+            return os.pread(self._fd, length, offset).ljust(length, b"\0")
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         self._flush()  # some file systems tell of a hole where bytes still wait to be placed
         yield from file_data_ranges(self._fd, start, end)

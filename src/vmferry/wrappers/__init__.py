@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from vmferry.blob import Blob
+from vmferry.errors import UnsafeDiskError, quote
+from vmferry.limits import MAX_WRAPPERS
 from vmferry.registry import About, Registry
 
 
@@ -29,9 +31,28 @@ class Wrapper(Protocol):
         """
 
 
-WRAPPERS: Registry[Wrapper] = Registry("vmferry.wrappers", "WRAPPER", [])
+WRAPPERS: Registry[Wrapper] = Registry("vmferry.wrappers", "WRAPPER", ["gzip", "xz", "zstd", "bzip2", "zip"])
 
 
 def detect(blob: Blob) -> Wrapper | None:
     """The packing that the first bytes of ``blob`` show, or ``None``."""
     return next((candidate for candidate in WRAPPERS.values() if candidate.probe(blob)), None)
+
+
+def unwrap(blob: Blob) -> tuple[Blob, Wrapper | None]:
+    """What is packed in ``blob`` and how; ``blob`` itself and ``None`` where it is not packed.
+
+    What came out of a packing is never unpacked again: ``UnsafeDiskError`` when it is packed itself. ``blob`` is owned
+    by what is answered; it is left open when this raises, as ``Wrapper.open`` does.
+    """
+    wrapper = detect(blob)
+    if wrapper is None:
+        return blob, None
+    unpacked = wrapper.open(blob)
+    if (nested := detect(unpacked)) is not None:
+        raise UnsafeDiskError(
+            f"{quote(blob.name)} is a {wrapper.name} file with a {nested.name} file nested in it; "
+            f"{MAX_WRAPPERS} packing is read: unpack the outer one first.",
+            wrapper=wrapper.name,
+        )
+    return unpacked, wrapper

@@ -1,7 +1,10 @@
 """qcow2, the disk image of QEMU: versions 2 and 3 are read, version 3 is written.
 
-Source: QEMU, ``docs/interop/qcow2.rst``. ``header`` holds the one structure and its checks, ``disk`` reads, ``layout``
-says where each cluster of a new image lies, ``writer`` puts it there.
+Source: QEMU, ``docs/interop/qcow2.rst``. ``header`` (with ``extensions``) and ``snapshots`` hold the structures and
+their checks. Reading: ``entries`` says what L2 entries mean, ``tables`` loads them, ``claims`` keeps them apart,
+``clusters`` (with ``compression``) gets what they point to, ``disk`` is the whole, which ``opening`` puts together with
+what was supplied beside it. Writing: ``layout`` says where each cluster of a plain image lies and ``writer`` puts it
+there; ``compressed_writer`` packs clusters as they come.
 """
 
 from __future__ import annotations
@@ -12,37 +15,48 @@ from vmferry.blob import Blob, BlobWriter
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
+from vmferry.formats.qcow2.compressed_writer import CompressedQcow2Writer
 from vmferry.formats.qcow2.disk import Qcow2Disk
-from vmferry.formats.qcow2.header import MAGIC
+from vmferry.formats.qcow2.header import MAGIC, VERSION_1, ZLIB, ZSTD
 from vmferry.formats.qcow2.layout import Layout
+from vmferry.formats.qcow2.opening import open_image
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.registry import About
 
+_COMPRESSION_TYPES = {"zlib": ZLIB, "zstd": ZSTD}
+
 
 class Qcow2Format:
-    """The ``Format`` of qcow2, which EC2 does not know; it ``SupportsCreate``."""
+    """The ``Format`` of qcow2, which EC2 does not know; it ``SupportsCreate``. Stateless, so safe from any thread."""
 
     name = "qcow2"
     ec2_name: str | None = None
     qemu_name = "qcow2"
-    subformats = ("plain",)
+    subformats = ("plain", *_COMPRESSION_TYPES)
     about = About(
         title="qcow2 (QEMU, KVM)",
-        reads="versions 2 and 3, standard and zlib clusters",
-        writes="version 3, clusters of 64 KiB",
-        refuses="encryption, backing files, data files, zstd, extended L2",
-        limits="64 TiB; L1 table of 32 MiB",
+        reads="versions 2 and 3; zlib and zstd; extended L2; internal snapshots by name; "
+        "backing and data files that are supplied",
+        writes="version 3, clusters of 64 KiB: plain, zlib or zstd",
+        refuses="encryption; backing and data files that only the image names; images marked corrupt",
+        limits="64 TiB; L1 table of 32 MiB; 65,536 internal snapshots",
     )
 
     def probe(self, blob: Blob) -> bool:
-        return blob.size >= len(MAGIC) and blob.read_at(0, len(MAGIC)) == MAGIC
+        head = blob.read_at(0, min(blob.size, len(MAGIC) + len(VERSION_1)))
+        return head.startswith(MAGIC) and not head.startswith(MAGIC + VERSION_1)
 
     def open(self, blob: Blob, companions: Companions = ALONE) -> Qcow2Disk:
-        return Qcow2Disk(blob)
+        return open_image(blob, companions)
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
-    ) -> Qcow2Writer:
+    ) -> Qcow2Writer | CompressedQcow2Writer:
+        subformat = options.subformat or self.subformats[0]
+        if subformat not in self.subformats:
+            raise ValueError(f"qcow2 is written as one of {', '.join(self.subformats)}, not as {subformat}")
+        if subformat in _COMPRESSION_TYPES:
+            return CompressedQcow2Writer(target, size, _COMPRESSION_TYPES[subformat], options.compression)
         return Qcow2Writer(target, Layout(size, extents))
 
 

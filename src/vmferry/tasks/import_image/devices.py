@@ -6,11 +6,12 @@ import string
 from collections.abc import Sequence
 
 from vmferry.errors import UnsafeDiskError
+from vmferry.limits import MAX_MACHINE_DISKS
 
 ROOT_DEVICE = "/dev/sda1"
 """The root's name where the caller gives none: EC2's, for imported images."""
 
-MAX_DISKS = 21
+MAX_DISKS = MAX_MACHINE_DISKS
 """Volumes of one import, as EC2 limits them."""
 
 _ROOT_NAMES = frozenset({"/dev/sda1", "/dev/sda", "/dev/xvda"})

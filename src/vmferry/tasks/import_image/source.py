@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from vmferry import appliances, formats
 from vmferry.blob import Blob
 from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ObjectPin
-from vmferry.disk import Disk
+from vmferry.disk import Disk, SupportsFacts
+from vmferry.errors import UnsupportedFeatureError, quote
+from vmferry.folder import ALONE, Companions
 from vmferry.formats import Format
 from vmferry.formats.qcow2.layout import Layout
 from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin
 from vmferry.tasks import Services
+from vmferry.units import SECTOR
 
 _OPEN_SOURCES = 4
 """Sources a worker keeps open between steps: opening one again costs a few reads, keeping it a few MiB of tables."""
@@ -78,16 +81,25 @@ class Source:
         self._open.append(appliance)
         self.machine = self.machine or appliance.machine
         for described in appliance.machine.disks:
-            hint = formats.FORMATS["vmdk"] if "vmdk" in (described.format_hint or "").lower() else None
+            hint = _fixed_format(described.format_hint or "")
             member = appliance.blobs[described.name]
-            self._add_disk(member, index, described.name, hint, appliance.digests.get(described.name))
+            digest = appliance.digests.get(described.name)
+            beside = appliance.companions.get(described.name, ALONE)
+            self._add_disk(member, index, described.name, hint, digest, beside)
 
     def _add_disk(
-        self, blob: Blob, container: int, name: str | None, declared: Format | None, digest: Digest | None
+        self,
+        blob: Blob,
+        container: int,
+        name: str | None,
+        declared: Format | None,
+        digest: Digest | None,
+        beside: Companions = ALONE,
     ) -> None:
         chosen = declared or formats.detect(blob)
-        disk = formats.open_disk(blob, chosen)
+        disk = formats.open_disk(blob, chosen, beside)
         self._open.append(disk)
+        _check_sectors(disk, blob)
         self.disks.append(SourceDisk(container, name, chosen, blob, disk, digest))
 
 
@@ -104,6 +116,21 @@ def open_source(services: Services, task: ImportImageTask) -> Source:
         source.close()
         raise
     return source
+
+
+def _fixed_format(hint: str) -> Format | None:
+    """The format that a package fixes for a disk's file: by our name of it, or by an OVF's link to VMware's."""
+    return formats.FORMATS.get("vmdk" if "vmdk" in hint.lower() else hint)
+
+
+def _check_sectors(disk: Disk, blob: Blob) -> None:
+    """Partition tables count in sectors: one made for sectors of 4096 bytes says nothing on a volume of 512."""
+    if isinstance(disk, SupportsFacts) and disk.facts.sector_size != SECTOR:
+        raise UnsupportedFeatureError(
+            f"{quote(blob.name)} has sectors of {disk.facts.sector_size:,} bytes; volumes have sectors of {SECTOR}, on "
+            "which its partitions would not be found. Copy the guest to a disk with sectors of 512 bytes (512e), "
+            "and import that."
+        )
 
 
 def _is_appliance(blob: Blob, container: DiskContainer) -> bool:

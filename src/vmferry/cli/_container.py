@@ -1,0 +1,150 @@
+"""What ``convert`` and ``inspect`` are given: one disk image, or a machine with its disks; packed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+import typer
+
+from vmferry import appliances, formats, wrappers
+from vmferry.blob import Blob, FileBlob
+from vmferry.cli._source import open_source
+from vmferry.errors import UnsafeDiskError, quote
+from vmferry.folder import ALONE, Companions, Folder, LocalFolder
+from vmferry.formats import Format
+from vmferry.machine import Appliance, Machine, MachineDisk
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the user says about a source, apart from its name."""
+
+    read_as: Format | None = None
+    parents: Sequence[str] = ()
+    extents: Sequence[str] = ()
+    snapshot: str | None = None
+
+
+@dataclass(slots=True)
+class Container:
+    """An open source. ``blob`` is the file, unpacked; ``appliance`` is what it holds where it describes a machine."""
+
+    blob: Blob
+    said: Said
+    companions: Companions = ALONE
+    """What was supplied beside a disk image, whichever disk it is needed for."""
+    wrapper: str | None = None
+    package: str | None = None
+    appliance: Appliance | None = None
+    names: tuple[str | None, ...] = field(default=(None,))
+    """The disks, by their names in the appliance; one without a name where the file is a disk image."""
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine's hardware, where the source describes one."""
+        return None if self.appliance is None else self.appliance.machine
+
+    def disk_index(self, number: int) -> int:
+        """The index of the disk that a user calls ``number``, from 1. Raises ``typer.BadParameter``."""
+        if self.machine is None and number != 1:
+            raise typer.BadParameter(f"{quote(self.blob.name)} is one disk; --disk is for appliances.")
+        if not 1 <= number <= len(self.names):
+            names = ", ".join(quote(name) for name in self.names)
+            raise typer.BadParameter(f"{quote(self.blob.name)} has disks 1 to {len(self.names)}: {names}.")
+        return number - 1
+
+    def described(self, index: int) -> MachineDisk | None:
+        """What the machine's description says of a disk."""
+        return None if self.machine is None else self.machine.disks[index]
+
+    def file(self, index: int) -> Blob:
+        """The file of a disk."""
+        name = self.names[index]
+        return self.blob if self.appliance is None or name is None else self.appliance.blobs[name]
+
+    def needs(self, index: int) -> Companions:
+        """What may be opened beside a disk's file."""
+        name = self.names[index]
+        if self.appliance is None or name is None:
+            return self.companions
+        known = self.appliance.companions.get(name, ALONE)
+        extent_files = {**known.extent_files, **self.companions.extent_files}
+        return replace(self.companions, extent_files=extent_files, beside=known.beside)
+
+    def kind(self, index: int) -> Format:
+        """The format of a disk: the declared one, the one that its package fixes, else what its bytes show.
+
+        Raises ``FormatError``.
+        """
+        described = self.described(index)
+        fixed = None if described is None else formats.FORMATS.get(described.format_hint or "")
+        return self.said.read_as or fixed or formats.detect(self.file(index))
+
+
+def source_format(name: str | None) -> Format | None:
+    """The format that is called ``name``; ``None`` where the user named none. Raises ``typer.BadParameter``."""
+    if name is None:
+        return None
+    known = formats.FORMATS.get(name.lower())
+    if known is None:
+        raise typer.BadParameter(f"{quote(name)} is no format that is read; use one of {', '.join(formats.FORMATS)}.")
+    return known
+
+
+@contextmanager
+def open_container(source: str, said: Said, counted: Callable[[Blob], Blob] = lambda blob: blob) -> Iterator[Container]:
+    """The source at a path (a file, or a folder that holds a machine) or at ``s3://bucket/key``.
+
+    ``counted`` may wrap the file, to see what is read of it. Everything that was opened is closed at the end. Raises
+    ``StoreError``, ``FormatError``, ``UnsafeDiskError``, ``ConfigError``.
+    """
+    with ExitStack() as opened:
+        path, folder = _place(source)
+        blob = counted(_close_later(opened, open_source(path)))
+        container = Container(blob, said, _companions(opened, said, _beside(path)))
+        if said.read_as is None or said.read_as.name != "raw":
+            container.blob, packing = wrappers.unwrap(blob)
+            _close_later(opened, container.blob)
+            container.wrapper = None if packing is None else packing.name
+        _open_machine(opened, container, folder or _beside(path))
+        yield container
+
+
+def _open_machine(opened: ExitStack, container: Container, folder: Folder | None) -> None:
+    """Open the machine that the file describes, where it does."""
+    package = None if container.said.read_as is not None else appliances.detect(container.blob)
+    if package is None:
+        return
+    container.package = package.name
+    appliance = container.appliance = package.open(container.blob, folder)
+    opened.callback(appliance.close)
+    if not appliance.machine.disks:
+        raise UnsafeDiskError(f"{quote(container.blob.name)} has no disk: export the machine again with its disks.")
+    container.names = tuple(described.name for described in appliance.machine.disks)
+
+
+def _place(source: str) -> tuple[str, Folder | None]:
+    """The file to open, and the folder that it was found in when only that was named."""
+    if source.startswith("s3://") or not Path(source).is_dir():
+        return source, None
+    folder = LocalFolder(Path(source))
+    return str(Path(source) / appliances.find_description(folder)), folder
+
+
+def _beside(path: str) -> Folder | None:
+    """Where a local file lies; nothing lies beside an object in S3."""
+    return None if path.startswith("s3://") else LocalFolder(Path(path).parent)
+
+
+def _companions(opened: ExitStack, said: Said, beside: Folder | None) -> Companions:
+    parents = tuple(_close_later(opened, FileBlob(Path(name))) for name in said.parents)
+    extent_files = {PurePath(name).name: _close_later(opened, FileBlob(Path(name))) for name in said.extents}
+    return Companions(parents, extent_files, beside, said.snapshot)
+
+
+def _close_later(opened: ExitStack, blob: Blob) -> Blob:
+    opened.callback(blob.close)
+    return blob

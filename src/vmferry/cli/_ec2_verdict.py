@@ -1,0 +1,52 @@
+"""What EC2 itself would say of a file: why its VM Import would refuse it. What vmferry takes is more.
+
+Source: AWS, VM Import/Export User Guide, *Requirements and limitations*; the words in brackets are the service's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmferry.cli._inspection import Found, FoundDisk
+from vmferry.units import TIB, format_size
+
+MAX_DISKS = 21
+MAX_EC2_DISK = 8 * TIB
+"""Of a disk that ImportImage takes; larger ones go through a manifest."""
+
+_TAKEN = {
+    "raw": (None,),
+    "vmdk": ("streamOptimized",),
+    "vhd": ("fixed", "dynamic"),
+    "vhdx": ("fixed", "dynamic"),
+}
+"""Format → the kinds of it that EC2 imports."""
+
+
+def ec2_refusals(found: Found) -> Iterator[str]:
+    """Each reason why EC2 would refuse ``found``, as far as the file's metadata tell; none where it would take it."""
+    if found.wrapper is not None:
+        yield f"it is packed by {found.wrapper} [Unsupported specified file format]"
+    if found.container not in (None, "ova"):
+        yield f"{found.container} is no container of EC2's: pack the machine into an OVA"
+    if len(found.disks) > MAX_DISKS:
+        yield f"it has {len(found.disks)} disks; EC2 imports at most {MAX_DISKS}"
+    if found.machine is not None and len(found.machine.interfaces) > 1:
+        yield f"it has {len(found.machine.interfaces)} network cards; EC2 keeps one"
+    for number, disk in enumerate(found.disks, 1):
+        for reason in _disk_refusals(disk):
+            yield f"disk {number}: {reason}" if found.container else reason
+
+
+def _disk_refusals(disk: FoundDisk) -> Iterator[str]:
+    if disk.format is None or disk.problem is not None:
+        yield "it cannot be read"
+        return
+    kinds = _TAKEN.get(disk.format)
+    if kinds is None:
+        yield f"{disk.format} is no format of EC2's: convert it to raw, VMDK, VHD or VHDX"
+    elif disk.facts.subformat not in kinds and None not in kinds:
+        name = disk.format.upper()
+        yield f"{disk.facts.subformat} is no kind of {name} that EC2 takes [Unsupported {name} File Format]"
+    if disk.virtual_size is not None and disk.virtual_size > MAX_EC2_DISK:
+        yield f"it has {format_size(disk.virtual_size)}; ImportImage takes up to {format_size(MAX_EC2_DISK)}"

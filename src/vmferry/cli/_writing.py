@@ -1,0 +1,161 @@
+"""How ``convert`` makes its files: one disk into one writer, and what is said of the result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vmferry import formats
+from vmferry.appliances import HashedBlob
+from vmferry.blob import BlobWriter
+from vmferry.cli._container import Container
+from vmferry.cli._output import print_json, print_note, show_progress
+from vmferry.convert import copy, find_granules
+from vmferry.disk import Disk, DiskFacts, DiskWriter, OrderedDiskWriter, SupportsFacts, SupportsRounding
+from vmferry.errors import quote
+from vmferry.formats import Format, SupportsCreate, WriteOptions
+from vmferry.stores.local import create_file
+from vmferry.units import format_duration, format_size
+
+Writer = DiskWriter | OrderedDiskWriter
+
+
+@dataclass(frozen=True, slots=True)
+class InputDisk:
+    """A disk to convert."""
+
+    format: Format
+    disk: Disk
+    file: HashedBlob | None
+    """Its file in an appliance, when the manifest has a digest for it."""
+
+    @property
+    def facts(self) -> DiskFacts:
+        """What its file tells, as far as the format has anything to tell."""
+        return self.disk.facts if isinstance(self.disk, SupportsFacts) else DiskFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An image that was made."""
+
+    source: InputDisk
+    size: int
+    """Guest bytes: those of the source, or more where the format holds whole units only."""
+    data: int
+    """Guest bytes that were copied."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """By how many threads, and for whom it is reported."""
+
+    workers: int | None
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is to be made: a format that is written, and how."""
+
+    format: Any
+    """A ``Format`` that ``SupportsCreate``."""
+    options: WriteOptions
+
+    @property
+    def maker(self) -> SupportsCreate:
+        """The format as something that is written."""
+        maker: SupportsCreate = self.format
+        return maker
+
+
+def open_input(container: Container, index: int) -> InputDisk:
+    """The disk ``index`` of ``container``; its digest is taken while it is read where a manifest has one."""
+    file, name = container.file(index), container.names[index]
+    appliance = container.appliance
+    digest = None if appliance is None or name is None else appliance.digests.get(name)
+    hashed = None if digest is None else HashedBlob(file, digest)
+    kind = container.kind(index)
+    return InputDisk(kind, formats.open_disk(hashed or file, kind, container.needs(index)), hashed)
+
+
+def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort: Effort) -> Made:
+    """Copy ``found`` into the image whose writer ``begin`` answers, whole or not at all.
+
+    ``title`` stands before the progress bar.
+    """
+    disk, writer = found.disk, None
+    try:  # from the first moment on: Ctrl-C may come as soon as there is a file
+        writer = begin()
+        granules = find_granules(disk.extents(), writer.granularity, disk.size)
+        with show_progress(title, sum(end - start for start, end in granules), as_json=effort.as_json) as progress:
+            result = copy(disk, writer, workers=effort.workers, progress=progress)
+        if found.file is not None:
+            found.file.finish()
+        writer.finish()
+    except BaseException:
+        if writer is not None:
+            writer.abort()
+        raise
+    return Made(found, writer.size if isinstance(writer, SupportsRounding) else disk.size, result.data, result.seconds)
+
+
+def begin_image(disk: Disk, output: Output, begin: Callable[[], BlobWriter]) -> Writer:
+    """The writer of an image of ``disk`` in the blob that ``begin`` answers; that is aborted when there is none."""
+    target = None
+    try:
+        target = begin()
+        return output.maker.create(target, disk.size, disk.extents(), output.options)
+    except BaseException:
+        if target is not None:
+            target.abort()
+        raise
+
+
+def convert_file(found: InputDisk, output: Output, path: Path, effort: Effort) -> None:
+    """Make the file ``path``, which appears when it is whole, and say what was made."""
+    begin = partial(begin_image, found.disk, output, partial(create_file, path, sync=False))
+    _report(write_disk(found, begin, path.name, effort), output, path, effort)
+
+
+def tell_warnings(disks: Sequence[InputDisk], *, as_json: bool) -> None:
+    """Say on stderr what was odd about the sources. As JSON it is part of the report."""
+    if not as_json:
+        for found in disks:
+            for warning in found.facts.warnings:
+                print_note(warning)
+
+
+def _report(made: Made, output: Output, path: Path, effort: Effort) -> None:
+    found, allocated = made.source, path.stat().st_blocks * 512
+    if effort.as_json:
+        print_json(
+            {
+                "target": os.fspath(path),
+                "format": output.format.name,
+                "subformat": output.options.subformat,
+                "source_format": found.format.name,
+                "virtual_size": made.size,
+                "data": made.data,
+                "allocated": allocated,
+                "seconds": round(made.seconds, 3),
+                "manifest_verified": found.file is not None,
+                "warnings": list(found.facts.warnings),
+            }
+        )
+        return
+    checked = ", manifest verified" if found.file is not None else ""
+    kind = output.format.name + (f" ({output.options.subformat})" if output.options.subformat else "")
+    size, stored = format_size(made.size), format_size(allocated)
+    print(f"{quote(path)}: {kind}, {size} virtual, {stored} allocated; {describe_speed(made)}{checked}")
+
+
+def describe_speed(made: Made) -> str:
+    """How much was read in how much time."""
+    rate = format_size(made.data / max(made.seconds, 1e-9))
+    return f"{format_size(made.data)} of data in {format_duration(made.seconds)} ({rate}/s)"

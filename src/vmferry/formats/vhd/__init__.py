@@ -1,0 +1,65 @@
+"""VHD, the disk image of Virtual PC, Hyper-V (Generation 1), Azure and XenServer.
+
+``footer`` says what kind of disk it is, ``header`` reads the tables of dynamic and differencing ones, ``sectors`` tells
+what a differencing one holds itself, ``disk`` reads; ``writer`` makes dynamic and fixed ones.
+
+Source: Microsoft, *Virtual Hard Disk Image Format Specification* 1.0; where the files in the field differ from it, the
+comments say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vmferry.blob import Blob, BlobWriter
+from vmferry.disk import Disk
+from vmferry.extent import Extent
+from vmferry.folder import ALONE, Companions
+from vmferry.formats import DEFAULTS, WriteOptions
+from vmferry.formats.vhd.disk import FixedVhdDisk, SparseVhdDisk
+from vmferry.formats.vhd.footer import COOKIE, DYNAMIC, FIXED, find_tail, read_footer
+from vmferry.formats.vhd.writer import VhdWriter
+from vmferry.registry import About
+
+_TYPES = {"dynamic": DYNAMIC, "fixed": FIXED}
+
+
+class VhdFormat:
+    """The ``Format`` of VHD; it ``SupportsCreate``. Stateless, so safe from any thread."""
+
+    name = "vhd"
+    ec2_name = "VHD"
+    qemu_name = "vpc"
+    subformats = tuple(_TYPES)
+    about = About(
+        title="VHD (Hyper-V, Azure, Virtual PC, XenServer)",
+        reads="fixed (also with a footer of 511 bytes), dynamic, differencing with its parent",
+        writes="dynamic, fixed; the size is rounded up to 1 MiB, as Azure wants it",
+        refuses="wrong checksums, a differencing disk without its parent",
+        limits="2040 GiB written; blocks of 4 KiB to 256 MiB, block allocation table of 32 MiB",
+    )
+
+    def probe(self, blob: Blob) -> bool:
+        """Whether a footer's cookie stands at the end, or at the start; a damaged one counts, for it is no raw disk."""
+        if blob.size < len(COOKIE):
+            return False
+        return blob.read_at(0, len(COOKIE)) == COOKIE or bool(find_tail(blob)[0])
+
+    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
+        """The disk in ``blob``; reads the footer and, where there is one, the block allocation table."""
+        found = read_footer(blob)
+        if found.footer.disk_type == FIXED:
+            return FixedVhdDisk(blob, found)
+        return SparseVhdDisk(blob, found, companions)
+
+    def create(
+        self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
+    ) -> VhdWriter:
+        """A writer whose layout follows from what it is given; ``extents`` change nothing."""
+        subformat = options.subformat or self.subformats[0]
+        if subformat not in _TYPES:
+            raise ValueError(f"vhd has no subformat {subformat!r}; use one of {', '.join(_TYPES)}")
+        return VhdWriter(target, size, _TYPES[subformat])
+
+
+FORMAT = VhdFormat()
