@@ -4,8 +4,12 @@
 BIN := .venv/bin
 # Test processes: each server test starts a whole server, so few are quicker than many.
 WORKERS ?= 2
-# Examples that `make fuzz` gives each property test.
-EXAMPLES ?= 2000
+# Seconds that `make fuzz` takes in all, however many property tests there are.
+SECONDS ?= 600
+# Examples that `make fuzz` gives each property test instead, however long that takes.
+EXAMPLES ?=
+
+FUZZ = $(if $(EXAMPLES),--fuzz-examples $(EXAMPLES),--fuzz-seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit check bench fuzz clean
@@ -34,8 +38,8 @@ check: setup  ## formatting, lint, types, import contracts
 bench: setup  ## measure against qemu-img and the other peers, same input, same machine
 	@$(BIN)/python tools/bench.py $(BENCH)
 
-fuzz: setup  ## the property tests, each with EXAMPLES=2000 examples
-	@$(BIN)/pytest -n $(WORKERS) -m hypothesis --fuzz-examples $(EXAMPLES) --timeout 0 $(PYTEST)
+fuzz: setup  ## the property tests, again and again, SECONDS=600 in all; or each with EXAMPLES=2000 examples
+	@$(BIN)/pytest -n $(WORKERS) -m hypothesis $(FUZZ) --timeout 0 $(PYTEST)
 
 clean:  ## remove what was built; .venv stays
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

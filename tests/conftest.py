@@ -1,8 +1,9 @@
-"""Two rules for all tests: in CI nothing is skipped silently; and how many examples a property test gets."""
+"""Rules for all tests: in CI nothing is skipped silently; how many examples, or how long, a property test gets."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator
 
 import pytest
@@ -10,24 +11,58 @@ from hypothesis import settings
 
 _EXCUSE = "cannot run here:"
 """How the reason of a skip begins that even CI must accept: what is missing cannot be installed on this machine."""
+_SHARE = pytest.StashKey[float]()
+"""Seconds that each property test gets of ``--fuzz-seconds``."""
 _SETTINGS = "_hypothesis_internal_use_settings"
 """Where hypothesis keeps a test's own settings; a profile does not override what a test says itself."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-examples", type=int, metavar="N", help="examples for every property test")
+    parser.addoption(
+        "--fuzz-seconds", type=float, metavar="N", help="run the property tests again for N seconds in all"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give every property test the examples that ``--fuzz-examples`` asks for, and no less than it wants itself."""
+    seconds = config.getoption("--fuzz-seconds")
+    if seconds is not None:
+        count = sum(1 for item in items if _is_property(item))
+        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        config.stash[_SHARE] = seconds * workers / max(count, 1)
     wanted = config.getoption("--fuzz-examples")
     if wanted is None:
         return
     for item in items:
-        function = getattr(getattr(item, "obj", None), "__func__", getattr(item, "obj", None))
+        function = _function(item)
         own = getattr(function, _SETTINGS, None)
         if isinstance(own, settings):
             setattr(function, _SETTINGS, settings(own, max_examples=max(wanted, own.max_examples)))
+
+
+def _function(item: pytest.Item) -> object:
+    return getattr(getattr(item, "obj", None), "__func__", getattr(item, "obj", None))
+
+
+def _is_property(item: pytest.Item) -> bool:
+    return (
+        isinstance(getattr(_function(item), _SETTINGS, None), settings)
+        and item.get_closest_marker("hypothesis") is not None
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """With ``--fuzz-seconds``, run a property test again, each time with other examples, until its share is used up."""
+    share = pyfuncitem.config.stash.get(_SHARE, None)
+    end = time.monotonic() + (share or 0)
+    result = yield
+    if share is not None and _is_property(pyfuncitem):
+        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+        while time.monotonic() < end:
+            pyfuncitem.obj(**arguments)
+    return result
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -57,7 +57,7 @@ def make_sparse_disk(folder: Path, raw: Path, size: int) -> Path:
                     target.seek(len(data), os.SEEK_CUR)
                 else:
                     target.write(data)
-    run("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicSparse", spread, out)
+    run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=monolithicSparse", spread, out)
     spread.unlink()
     return out
 

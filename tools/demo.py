@@ -147,7 +147,7 @@ def describe_image(env: dict[str, str], image_id: str) -> str:
 def locate(snapshot_id: str, data_dir: Path) -> Path:
     """The snapshot's disk image: a qcow2 that needs no other file, so that any tool can read it."""
     path = Path(run(BIN / "vmferry", "snapshots", "locate", snapshot_id, "--data-dir", data_dir).strip())
-    facts = json.loads(run("qemu-img", "info", "--output=json", path))
+    facts = json.loads(run("qemu-img", "info", "-f", "qcow2", "--output=json", path))
     if facts["format"] != "qcow2" or "backing-filename" in facts:
         raise ComputeError(f"{quote(path)} is not a qcow2 that stands alone.")
     return path

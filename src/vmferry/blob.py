@@ -236,5 +236,10 @@ def foreign_error(error: OSError, name: str) -> StoreError:
             return OutOfSpaceError(
                 f"No room left while writing {quote(name)}: free some space on its file system and try again."
             )
+        case errno.EFBIG:
+            return StoreError(
+                f"{quote(name)} would become larger than its file system lets a file be: write it to another one, or "
+                "in a format that leaves empty space out (qcow2, vhdx)."
+            )
         case _:
             return StoreError(f"{quote(name)}: {error.strerror or error}.")

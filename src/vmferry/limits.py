@@ -49,6 +49,9 @@ MAX_XML_DEPTH = 64
 MAX_XML_TAGS = 300_000
 """Tags, and attributes, of a description: VMware's own stress descriptor of 4 MB stays far below."""
 
+MAX_XML_ATTRIBUTES = 5000
+"""Attributes of one element: the parser compares each with all the others."""
+
 MAX_OVF_FILES = 10_000
 """Files that an OVF descriptor refers to."""
 

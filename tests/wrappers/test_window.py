@@ -167,7 +167,7 @@ def test_half_a_mib_of_nothing_is_looked_through_in_no_time(pattern: bytes) -> N
     try:
         unpacked, _ = wrappers.unwrap(blob)
         assert unpacked.size == 0
-    except (CorruptDiskError, UnsupportedFeatureError):
+    except (CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError):
         pass
     assert time.process_time() - begin < 2
 

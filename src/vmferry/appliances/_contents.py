@@ -170,7 +170,9 @@ def around(folder: Folder, name: str) -> Folder:
 def read_small(blob: Blob, most: int, what: str) -> bytes:
     """All of ``blob``. Raises ``UnsafeDiskError`` when it is longer than ``most`` bytes."""
     if blob.size > most:
-        raise UnsafeDiskError(f"{what} has {format_size(blob.size)}; at most {format_size(most)} is read.")
+        raise UnsafeDiskError(
+            f"{what} has {format_size(blob.size)}; at most {format_size(most)} is read. Export again."
+        )
     return blob.read_at(0, blob.size)
 
 

@@ -99,7 +99,7 @@ def _items(section: Element, configuration: str | None) -> list[_Item]:
             continue
         if len(items) >= MAX_OVF_ITEMS:
             raise UnsafeDiskError(
-                f"The OVF descriptor has more than {MAX_OVF_ITEMS:,} hardware items; it is no machine."
+                f"The OVF descriptor has more than {MAX_OVF_ITEMS:,} hardware items; it is no machine: export it again."
             )
         item = _Item(
             id=text(element, "InstanceID", "InstanceId") or "",

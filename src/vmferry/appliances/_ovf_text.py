@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from html import escape  # xml.sax.saxutils would bring half of the network modules
 
 from vmferry.appliances._ova_targets import TARGETS, Bus, Target
 from vmferry.appliances._placement import Fitted, bus_of
@@ -25,7 +25,6 @@ _NAMESPACES = {
     "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
 }
 _FIRST_CARD_ADDRESS = 7
-_QUOTED = {'"': "&quot;"}
 _FIRMWARE = {Firmware.BIOS: "bios", Firmware.UEFI: "efi"}
 
 
@@ -199,11 +198,11 @@ class _Descriptor:
 
     def _leaf(self, name: str, text: str | None, attributes: Mapping[str, str] | None = None) -> None:
         start = f"<{name}{_attributes(attributes)}"
-        self._line(f"{start}/>" if text is None else f"{start}>{escape(text)}</{name}>")
+        self._line(f"{start}/>" if text is None else f"{start}>{escape(text, quote=False)}</{name}>")
 
     def _line(self, line: str) -> None:
         self._lines.append("  " * self._depth + line)
 
 
 def _attributes(attributes: Mapping[str, str] | None) -> str:
-    return "".join(f' {key}="{escape(value, _QUOTED)}"' for key, value in (attributes or {}).items())
+    return "".join(f' {key}="{escape(value)}"' for key, value in (attributes or {}).items())

@@ -12,13 +12,21 @@ from collections.abc import Iterator
 from lxml import etree
 
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
-from vmferry.limits import MAX_OVF_DESCRIPTOR, MAX_XML_DEPTH, MAX_XML_TAGS
+from vmferry.limits import MAX_OVF_DESCRIPTOR, MAX_XML_ATTRIBUTES, MAX_XML_DEPTH, MAX_XML_TAGS
 from vmferry.units import format_size
 
 _STANDARD = ("http://schemas.dmtf.org/", "http://www.vmware.com/schema/ovf/1/envelope")
 """How the namespaces of OVF 1.x, 2.0 and their CIM classes begin; OVF 0.9."""
 _TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _DOCTYPE = re.compile(rb"<\s*!\s*DOCTYPE", re.IGNORECASE)
+
+_DECLARATION = 400
+"""Bytes that hold an XML declaration."""
+_ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([^"'>]*)""")
+_LIKE_ASCII = re.compile(
+    rb"utf-?8|utf-?16(le|be)?|ucs-?2|(us-)?ascii|iso[-_]8859-\d+|latin-?1|windows-\d+|gb\w+|big5|shift[-_]jis|euc-\w+",
+    re.IGNORECASE,
+)
 
 Element = etree._Element  # noqa: SLF001 - lxml has no public name for the type
 
@@ -31,13 +39,22 @@ def parse_xml(content: bytes, name: str) -> Element:
     """
     if len(content) > MAX_OVF_DESCRIPTOR:
         raise UnsafeDiskError(
-            f"{quote(name)} has {format_size(len(content))}; at most {format_size(MAX_OVF_DESCRIPTOR)} is read."
+            f"{quote(name)} has {format_size(len(content))}; at most {format_size(MAX_OVF_DESCRIPTOR)} is read: "
+            "export it again."
         )
     if content.count(b"<") > MAX_XML_TAGS or content.count(b"=") > MAX_XML_TAGS:
         raise UnsafeDiskError(
-            f"{quote(name)} has more than {MAX_XML_TAGS:,} tags or attributes; it describes no machine."
+            f"{quote(name)} has more than {MAX_XML_TAGS:,} tags or attributes; it describes no machine: "
+            "export it again."
         )
-    if _DOCTYPE.search(content.replace(b"\0", b"")):  # without NUL bytes UTF-16 looks like ASCII
+    plain = content.replace(b"\0", b"")  # without NUL bytes UTF-16 looks like ASCII
+    _check_encoding(plain, name)
+    if any(tag.count(b"=") > MAX_XML_ATTRIBUTES for tag in plain.split(b"<")):
+        raise UnsafeDiskError(
+            f"{quote(name)} has an element of more than {MAX_XML_ATTRIBUTES:,} attributes; "
+            "it describes no machine: export it again."
+        )
+    if _DOCTYPE.search(plain):
         raise _doctype(name)
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
@@ -54,6 +71,17 @@ def parse_xml(content: bytes, name: str) -> Element:
     return root
 
 
+def _check_encoding(plain: bytes, name: str) -> None:
+    """Raise ``CorruptDiskError`` for an encoding in which what is searched for does not look as it does in ASCII."""
+    start = plain.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+    declared = _ENCODING.match(start[:_DECLARATION])
+    if (start and not start.startswith(b"<")) or (declared and not _LIKE_ASCII.fullmatch(declared[1])):
+        encoding = quote(declared[1].decode("ascii", "replace")) if declared else "unknown"
+        raise CorruptDiskError(
+            f"{quote(name)} is not well-formed XML, or its encoding ({encoding}) is not read: save it as UTF-8."
+        )
+
+
 def _doctype(name: str) -> UnsafeDiskError:
     return UnsafeDiskError(
         f"{quote(name)} has a DOCTYPE, which no description of a machine needs: remove it, or export again."
@@ -66,7 +94,8 @@ def _check_depth(root: Element, name: str) -> None:
         depth += 1 if event == "start" else -1
         if depth > MAX_XML_DEPTH:
             raise UnsafeDiskError(
-                f"{quote(name)} has elements nested over {MAX_XML_DEPTH} deep; it describes no machine."
+                f"{quote(name)} has elements nested over {MAX_XML_DEPTH} deep; it describes no machine: "
+                "export it again."
             )
 
 

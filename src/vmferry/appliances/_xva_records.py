@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from xml.sax.saxutils import escape
+from html import escape  # xml.sax.saxutils would bring half of the network modules
 
 from vmferry.machine import Firmware, Machine
 
@@ -176,11 +176,13 @@ def _xml(value: _Value) -> str:
         case float():
             inside = f"<double>{value:g}</double>"
         case str():
-            inside = escape(value)
+            inside = escape(value, quote=False)
         case datetime():
             inside = f"<dateTime.iso8601>{value:%Y%m%dT%H:%M:%SZ}</dateTime.iso8601>"
         case Mapping():
-            members = (f"<member><name>{escape(key)}</name>{_xml(held)}</member>" for key, held in value.items())
+            members = (
+                f"<member><name>{escape(key, quote=False)}</name>{_xml(held)}</member>" for key, held in value.items()
+            )
             inside = f"<struct>{''.join(members)}</struct>"
         case _:
             inside = f"<array><data>{''.join(map(_xml, value))}</data></array>"

@@ -120,7 +120,9 @@ def _media(machine: Element, name: str) -> dict[str, _Medium]:
         element, parents = waiting.pop()
         uuid, location = attribute(element, "uuid"), attribute(element, "location")
         if len(found) >= MAX_OVF_DISKS:
-            raise UnsafeDiskError(f"{quote(name)} lists more than {MAX_OVF_DISKS:,} disks; it describes no machine.")
+            raise UnsafeDiskError(
+                f"{quote(name)} lists more than {MAX_OVF_DISKS:,} disks; it describes no machine: name another file."
+            )
         if not uuid or not location or uuid in found:
             raise CorruptDiskError(f"{quote(name)}: a disk has no uuid or location, or comes twice: export an OVA.")
         if any((attribute(p, "name") or "").startswith("CRYPT/") for p in children(element, "Property")):
@@ -162,7 +164,9 @@ def _adapters(hardware: Element, name: str) -> list[Element]:
         if (attribute(adapter, "enabled") or "").lower() in ("true", "1")
     ]
     if len(found) > MAX_OVF_ITEMS:
-        raise UnsafeDiskError(f"{quote(name)} has more than {MAX_OVF_ITEMS:,} cards; it describes no machine.")
+        raise UnsafeDiskError(
+            f"{quote(name)} has more than {MAX_OVF_ITEMS:,} cards; it describes no machine: name another file."
+        )
     return found
 
 

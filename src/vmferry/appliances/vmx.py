@@ -68,7 +68,9 @@ def parse_vmx(content: bytes, name: str) -> dict[str, str]:
     Lines that are no such pair count for nothing. Raises ``UnsafeDiskError`` for more than 100,000 lines.
     """
     if content.count(b"\n") + content.count(b"\r") > 2 * MAX_VMX_LINES:
-        raise UnsafeDiskError(f"{quote(name)} has more than {MAX_VMX_LINES:,} lines; it describes no machine.")
+        raise UnsafeDiskError(
+            f"{quote(name)} has more than {MAX_VMX_LINES:,} lines; it describes no machine: name another file."
+        )
     values: dict[str, str] = {}
     for line in re.split(r"\r\n|\r|\n", _decode(content)):
         match = _LINE.fullmatch(line)
@@ -111,7 +113,9 @@ def _describe(values: dict[str, str], name: str) -> Description:
             mac = values.get(f"{card}.generatedaddress") or values.get(f"{card}.address")
             described.add_interface(network, values.get(f"{card}.virtualdev"), mac)
         if len(described.interfaces) > MAX_OVF_ITEMS:
-            raise UnsafeDiskError(f"{quote(name)} has more than {MAX_OVF_ITEMS:,} cards; it describes no machine.")
+            raise UnsafeDiskError(
+                f"{quote(name)} has more than {MAX_OVF_ITEMS:,} cards; it describes no machine: name another file."
+            )
     return described
 
 

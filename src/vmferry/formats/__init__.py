@@ -12,6 +12,7 @@ from vmferry.disk import Disk, DiskFacts, DiskWriter, OrderedDiskWriter, Support
 from vmferry.errors import UnknownFormatError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
+from vmferry.formats._ends import Ends
 from vmferry.formats._foreign import foreign_kind
 from vmferry.limits import MAX_PARENTS
 from vmferry.registry import About, Registry
@@ -103,8 +104,9 @@ def detect(blob: Blob) -> Format:
 
     What a guest wrote into its own disk is never probed: a raw disk can be made to look like anything.
 
-    Raises ``UnsupportedFeatureError`` for what is known and read by no format here (a VHDX, a gzip file, an ISO image):
-    as a raw disk it would be of no use. ``StoreError`` where the first or the last bytes cannot be read.
+    Raises ``UnsupportedFeatureError`` for what is known and read by no format here (a gzip file, an ISO image): as a
+    raw disk it would be of no use. ``UnsafeDiskError`` for what bears the marks of two formats. ``StoreError`` where
+    the first or the last bytes cannot be read.
     """
     found = _probe(blob)
     foreign = foreign_kind(blob) if found.name == "raw" else None
@@ -117,7 +119,20 @@ def detect(blob: Blob) -> Format:
 
 
 def _probe(blob: Blob) -> Format:
-    return next(candidate for candidate in FORMATS.values() if candidate.probe(blob))
+    """The format whose marks the bytes bear; raw where there are none.
+
+    A guest can write the header of any format into its own first sectors, as on a fixed VHD, whose footer stands at the
+    end. Raises ``UnsafeDiskError`` for a file that bears the marks of two.
+    """
+    ends = Ends(blob)
+    shown = [candidate for candidate in FORMATS.values() if candidate.probe(ends)]
+    if len(shown) > 2:  # raw is always one of them
+        names = " and ".join(candidate.name for candidate in shown[:-1])
+        raise UnsafeDiskError(
+            f"{quote(blob.name)} bears the marks of {names} at once, and what a guest wrote into its disk may pass for "
+            "an image's header: say which of them it is.",
+        )
+    return shown[0]
 
 
 def by_ec2_name(ec2_name: str) -> Format:

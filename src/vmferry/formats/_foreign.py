@@ -67,7 +67,11 @@ _HEADS = (
 )
 """Place from the beginning, bytes there, what such a file is, what to do."""
 
-_TAILS = ((0, b"koly", "an Apple disk image (UDIF)", _EXPORT),)
+_TAILS = (
+    (0, b"koly", "an Apple disk image (UDIF)", _EXPORT),
+    (0, b"conectix", "a fixed VHD image whose footer is damaged", _EXPORT),
+    (1, b"conectix", "a fixed VHD image whose footer is damaged", _EXPORT),  # one of 511 bytes
+)
 """The same, from the beginning of the last 512 bytes."""
 
 _ROOTS = {
@@ -119,7 +123,7 @@ def _text_kind(head: bytes) -> tuple[str, str] | None:
 
 
 def _markup_kind(text: str) -> tuple[str, str] | None:
-    is_xml = text.lstrip().startswith("<?xml")
+    is_xml = text.lstrip().startswith(("<?xml", "<!DOCTYPE"))
     root = _ROOT.match(_PASSED_OVER.sub("", text).lstrip())
     for name, kind in _ROOTS.items():
         if root is not None and root[1].lower() == name.lower():

@@ -12,7 +12,7 @@ from typing import Protocol
 from vmferry.blob import Blob, check_range
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.limits import MAX_UNPACK_AGAIN, MAX_UNPACK_RATIO, MAX_UNPACKED
-from vmferry.units import GIB, MIB, format_size
+from vmferry.units import GIB, KIB, MIB, format_size
 
 PIECE = MIB
 """Unpacked bytes that are kept or dropped together."""
@@ -25,6 +25,8 @@ _NEAR = 64 * MIB
 """Where places to begin lie no further apart than this, any byte can be reached at once."""
 _UNSUSPECTED = 256 * MIB
 """Bytes that may come out of however few."""
+_FEW_MEMBERS = 10_000
+_SMALL_MEMBER = KIB
 _FREE = GIB
 """Bytes that are decoded in any case, however often."""
 
@@ -74,6 +76,15 @@ def check_growth(name: str, packed: int, size: int) -> None:
         raise UnsafeDiskError(
             f"{quote(name)}: {format_size(packed)} unpack to more than {format_size(size)}, as a decompression bomb "
             "does. Unpack it yourself if you trust it."
+        )
+
+
+def check_members(name: str, count: int, size: int) -> None:
+    """Raise ``UnsafeDiskError`` when ``count`` streams gave only ``size`` bytes: hardly anything would be in them."""
+    if count > _FEW_MEMBERS + size // _SMALL_MEMBER:
+        raise UnsafeDiskError(
+            f"{quote(name)} consists of more than {count - 1:,} packed streams that hold next to nothing: "
+            "unpack it first."
         )
 
 

@@ -17,7 +17,7 @@ from vmferry.registry import About
 from vmferry.units import MIB
 from vmferry.wrappers._input import PackedInput, check_rest
 from vmferry.wrappers._streams import read_stream
-from vmferry.wrappers._unpacked import Decoder, UnpackedBlob, check_growth, check_size
+from vmferry.wrappers._unpacked import Decoder, UnpackedBlob, check_growth, check_members, check_size
 
 _MAGIC = b"BZh"
 _BLOCKS = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
@@ -87,7 +87,7 @@ class _Bzip2Decoder:
         self._name = blob.name
         self._feed = PackedInput(blob, position)
         self._stream: BZ2Decompressor | None = None
-        self._begun = 0
+        self._begun = self._done = 0
         self.began = position
         """Offset of the stream whose first bytes were read last."""
 
@@ -104,6 +104,7 @@ class _Bzip2Decoder:
                     return b""
                 self._stream = BZ2Decompressor()
                 self._begun += 1
+                check_members(self._name, self._begun, self._done)
                 self.began = self._feed.position
             try:
                 data = read_stream(self._name, self._feed, self._stream, limit)
@@ -113,5 +114,6 @@ class _Bzip2Decoder:
                     "pack or upload it again."
                 ) from error
             if data:
+                self._done += len(data)
                 return data
             self._stream = None

@@ -18,7 +18,7 @@ from vmferry.registry import About
 from vmferry.units import MIB
 from vmferry.wrappers._deflate import Checkpoints, DeflateStream, measure, new_inflate
 from vmferry.wrappers._input import PackedInput, check_rest
-from vmferry.wrappers._unpacked import Decoder, UnpackedBlob
+from vmferry.wrappers._unpacked import Decoder, UnpackedBlob, check_members
 
 _MAGIC = b"\x1f\x8b"
 _DEFLATE = 8
@@ -61,10 +61,12 @@ class _GzipPacking:
         self._blob = blob
         self._checkpoints = Checkpoints(0)
         feed = PackedInput(blob)
-        self.size = 0
+        self.size = members = 0
         while _begins_member(blob.name, feed, self.size == 0):
             self._checkpoints.offer(self.size, lambda: (feed.position, None))
             self._measure_member(feed)
+            members += 1
+            check_members(blob.name, members, self.size)
 
     def _measure_member(self, feed: PackedInput) -> None:
         _read_header(self._blob.name, feed)

@@ -17,7 +17,7 @@ from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
 from vmferry.formats.vhd.disk import FixedVhdDisk, SparseVhdDisk
-from vmferry.formats.vhd.footer import COOKIE, DYNAMIC, FIXED, find_tail, read_footer
+from vmferry.formats.vhd.footer import COOKIE, DYNAMIC, FIXED, ends_in_footer, read_footer
 from vmferry.formats.vhd.writer import VhdWriter
 from vmferry.registry import About
 
@@ -40,10 +40,10 @@ class VhdFormat:
     )
 
     def probe(self, blob: Blob) -> bool:
-        """Whether a footer's cookie stands at the end, or at the start; a damaged one counts, for it is no raw disk."""
+        """Whether a footer's cookie stands at the start, or a sound footer at the end."""
         if blob.size < len(COOKIE):
             return False
-        return blob.read_at(0, len(COOKIE)) == COOKIE or bool(find_tail(blob)[0])
+        return blob.read_at(0, len(COOKIE)) == COOKIE or ends_in_footer(blob)
 
     def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
         """The disk in ``blob``; reads the footer and, where there is one, the block allocation table."""

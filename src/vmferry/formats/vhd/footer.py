@@ -125,6 +125,12 @@ def find_tail(blob: Blob) -> tuple[bytes, int]:
     return b"", blob.size
 
 
+def ends_in_footer(blob: Blob) -> bool:
+    """Whether a footer with a right checksum stands at the end: a cookie alone may be anything of a guest's."""
+    tail, _ = find_tail(blob)
+    return _fault(tail) is None
+
+
 def read_footer(blob: Blob) -> FoundFooter:
     """The footer at the end, or else the copy at the start, if that one is sound and the disk is not fixed.
 

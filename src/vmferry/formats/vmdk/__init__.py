@@ -9,12 +9,15 @@ Source: VMware, *Virtual Disk Format 5.0*; where the files in the field differ f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NoReturn
 
-from vmferry.blob import Blob
-from vmferry.disk import Disk
+from vmferry.blob import Blob, BlobWriter
+from vmferry.disk import Disk, OrderedDiskWriter
 from vmferry.errors import CorruptDiskError, UnsupportedFeatureError, quote
+from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
+from vmferry.formats import DEFAULTS, WriteOptions
 from vmferry.formats.vmdk.descriptor import (
     MAX_DESCRIPTOR_FILE,
     check_embedded,
@@ -25,6 +28,8 @@ from vmferry.formats.vmdk.descriptor import (
 from vmferry.formats.vmdk.directory import read_directory
 from vmferry.formats.vmdk.disk import VmdkDisk
 from vmferry.formats.vmdk.header import MAGIC, SparseHeader, read_header
+from vmferry.formats.vmdk.sparse_writer import MonolithicSparseWriter
+from vmferry.formats.vmdk.stream_writer import StreamOptimizedWriter
 from vmferry.registry import About
 from vmferry.units import SECTOR
 
@@ -39,10 +44,11 @@ class VmdkFormat:
     name = "vmdk"
     ec2_name = "VMDK"
     qemu_name = "vmdk"
+    subformats = ("streamOptimized", "monolithicSparse")
     about = About(
         title="VMDK (VMware, VirtualBox)",
         reads="monolithicSparse, streamOptimized",
-        writes="",
+        writes="streamOptimized as ESXi exports it, monolithicSparse; the size is rounded up to 1 MiB",
         refuses="disks in several files, snapshot deltas, devices",
         limits="64 TiB; grain directory of 128 MiB",
     )
@@ -62,6 +68,18 @@ class VmdkFormat:
         header = read_header(blob)
         check_embedded(parse_descriptor(_embedded_descriptor(blob, header)), header, blob.name)
         return VmdkDisk(blob, header, read_directory(blob, header))
+
+    def create(
+        self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
+    ) -> OrderedDiskWriter:
+        """A writer whose layout follows from what it is given; ``extents`` change nothing."""
+        match options.subformat or self.subformats[0]:
+            case "streamOptimized":
+                return StreamOptimizedWriter(target, size, options.compression)
+            case "monolithicSparse":
+                return MonolithicSparseWriter(target, size)
+            case other:
+                raise ValueError(f"vmdk has no subformat {other!r}; use one of {', '.join(self.subformats)}")
 
 
 def _kind(blob: Blob) -> bytes | None:

@@ -21,11 +21,11 @@ _AT_END = (1 << 64) - 1
 _LINE_ENDS = b"\n \r\n"
 _REPLACEMENT = "\ufffd".encode()
 
-_FLAG_LINE_ENDS = 1 << 0
-_FLAG_REDUNDANT = 1 << 1
+FLAG_LINE_ENDS = 1 << 0
+FLAG_REDUNDANT = 1 << 1
 _FLAG_ZERO_ENTRIES = 1 << 2
-_FLAG_COMPRESSED = 1 << 16
-_FLAG_MARKERS = 1 << 17
+FLAG_COMPRESSED = 1 << 16
+FLAG_MARKERS = 1 << 17
 
 _MIN_GRAIN_SECTORS = 16
 _MAX_GRAIN_SECTORS = 2048
@@ -73,7 +73,7 @@ class SparseHeader:
     @property
     def compressed(self) -> bool:
         """Whether grains are zlib streams behind markers."""
-        return bool(self.flags & _FLAG_COMPRESSED)
+        return bool(self.flags & FLAG_COMPRESSED)
 
     @property
     def lowest_pointer(self) -> int:
@@ -83,8 +83,37 @@ class SparseHeader:
     @property
     def directory_offsets(self) -> list[int]:
         """Where grain directories are said to lie, best first."""
-        redundant = self.redundant_offset if self.flags & _FLAG_REDUNDANT else 0
+        redundant = self.redundant_offset if self.flags & FLAG_REDUNDANT else 0
         return [offset for offset in (self.directory_offset, redundant) if offset]
+
+
+def pack_header(
+    *,
+    version: int,
+    flags: int,
+    capacity_sectors: int,
+    grain_sectors: int,
+    descriptor: tuple[int, int],
+    directories: tuple[int, int],
+    overhead_sectors: int,
+) -> bytes:
+    """A header's 512 bytes. ``descriptor`` is offset and size, ``directories`` the redundant one's and the first one's
+    offset, all in sectors."""
+    packed = _LAYOUT.pack(
+        MAGIC,
+        version,
+        flags,
+        capacity_sectors,
+        grain_sectors,
+        *descriptor,
+        TABLE_ENTRIES,
+        *directories,
+        overhead_sectors,
+        0,
+        _LINE_ENDS,
+        bool(flags & FLAG_COMPRESSED),
+    )
+    return packed.ljust(SECTOR, b"\0")
 
 
 def read_header(blob: Blob) -> SparseHeader:
@@ -121,7 +150,7 @@ def parse_header(sector: bytes, blob: Blob) -> SparseHeader:
     ) = _LAYOUT.unpack_from(sector)
     grain_is_sound = not grain & (grain - 1) and _MIN_GRAIN_SECTORS <= grain <= _MAX_GRAIN_SECTORS
     # A grain size of 128 sectors is a byte of 0x80, so a copy that took the file for UTF-8 spoils it without fail.
-    if (flags & _FLAG_LINE_ENDS and ends != _LINE_ENDS) or (not grain_is_sound and _REPLACEMENT in sector):
+    if (flags & FLAG_LINE_ENDS and ends != _LINE_ENDS) or (not grain_is_sound and _REPLACEMENT in sector):
         raise CorruptDiskError(
             f"vmdk: {quote(blob.name)} was changed as if it were text while it was copied (its header shows it). "
             "Copy it again in binary mode."
@@ -131,7 +160,7 @@ def parse_header(sector: bytes, blob: Blob) -> SparseHeader:
             f"vmdk: {quote(blob.name)} has version {version} of the sparse header; versions 1 to 3 are read. "
             "Export the disk again as a streamOptimized VMDK."
         )
-    if bool(flags & _FLAG_COMPRESSED) != bool(flags & _FLAG_MARKERS) or method != bool(flags & _FLAG_COMPRESSED):
+    if bool(flags & FLAG_COMPRESSED) != bool(flags & FLAG_MARKERS) or method != bool(flags & FLAG_COMPRESSED):
         raise _damaged(
             blob.name,
             f"flags 0x{flags:x} and compression method {method} do not go together",
@@ -161,13 +190,13 @@ def _check_capacity(capacity: int, grain: int, name: str) -> None:
     if size > MAX_DISK_SIZE:
         raise UnsafeDiskError(
             f"vmdk: {quote(name)} claims a disk of {size:,} bytes; at most {format_size(MAX_DISK_SIZE)} are accepted. "
-            "The file is damaged or made to do harm."
+            "The file is damaged or made to do harm: export it again."
         )
     entries = -(-capacity // (grain * TABLE_ENTRIES))
     if entries > _MAX_DIRECTORY_ENTRIES:
         raise UnsafeDiskError(
             f"vmdk: {quote(name)} needs a grain directory of {entries:,} entries; at most {_MAX_DIRECTORY_ENTRIES:,} "
-            "are accepted. The file is damaged or made to do harm."
+            "are accepted. The file is damaged or made to do harm: export it again."
         )
 
 
@@ -177,7 +206,7 @@ def _check_descriptor_place(offset: int, size: int, blob: Blob) -> None:
     if size > _MAX_DESCRIPTOR_SECTORS:
         raise UnsafeDiskError(
             f"vmdk: {quote(blob.name)} sets {size:,} sectors aside for its descriptor; at most "
-            f"{_MAX_DESCRIPTOR_SECTORS:,} are accepted. The file is damaged or made to do harm."
+            f"{_MAX_DESCRIPTOR_SECTORS:,} are accepted. The file is damaged or made to do harm: export it again."
         )
     if (offset + size) * SECTOR > blob.size:
         raise _cut_short(

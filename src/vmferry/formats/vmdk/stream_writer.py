@@ -1,0 +1,229 @@
+"""A streamOptimized VMDK being made: the stream that ESXi and ovftool export, from front to back.
+
+The order in the file is header | descriptor | grains of 32 MiB of the disk, each behind its marker | their table | … |
+grain directory | footer | end of stream. Nothing is rewritten, so that a digest may be taken on the way. Sources:
+VMware, *Virtual Disk Format 5.0*; streams by VMware's own programs where those differ from it (streams are RFC 1950).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from deflate import crc32, zlib_compress
+from isal import isal_zlib
+
+from vmferry.blob import BlobWriter, Buffer
+from vmferry.disk import Placed
+from vmferry.errors import UnsupportedFeatureError
+from vmferry.extent import nonzero_runs
+from vmferry.formats import Compression
+from vmferry.formats.vmdk.descriptor_text import (
+    DESCRIPTOR_OFFSET,
+    DESCRIPTOR_SECTORS,
+    content_id,
+    render_descriptor,
+)
+from vmferry.formats.vmdk.header import (
+    FLAG_COMPRESSED,
+    FLAG_LINE_ENDS,
+    FLAG_MARKERS,
+    TABLE_ENTRIES,
+    pack_header,
+)
+from vmferry.units import KIB, MIB, SECTOR, format_size, round_up
+
+GRAIN_SIZE = 64 * KIB
+GRAIN_SECTORS = GRAIN_SIZE // SECTOR
+MAX_SECTORS = 1 << 32
+"""Sectors that the 32 bits of a table's entries count."""
+
+_VERSION = 3
+"""ESXi refuses streams of version 1."""
+_FLAGS = FLAG_LINE_ENDS | FLAG_COMPRESSED | FLAG_MARKERS
+_AT_END = (1 << 64) - 1
+_OVERHEAD_SECTORS = 128
+_GRAIN_MARKER = struct.Struct("<QI")
+_MARKER = struct.Struct("<QII")
+_TABLE, _DIRECTORY, _FOOTER = 1, 2, 3
+_TABLE_SECTORS = TABLE_ENTRIES * 4 // SECTOR
+_ZLIB_HEADER = b"\x78\x01"
+"""What VMware writes, whatever the level, which it only hints at."""
+
+_ISAL_LEVELS = {Compression.FAST: 0, Compression.BALANCED: 1}
+_BEST_LEVEL = 6
+"""Of libdeflate: the lowest that gives no more bytes than zlib's level 6, which is QEMU's."""
+
+
+@dataclass(slots=True)
+class _Table:
+    """The grain table that is being filled; ``index`` -1: none."""
+
+    index: int
+    entries: np.ndarray[tuple[int], np.dtype[np.uint32]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Grains:
+    """Grains of one table, packed as they will stand in the file."""
+
+    table: int
+    slots: list[int]
+    sectors: list[int]
+    """Where the marker of each begins, counted from the first one's."""
+    content: bytes
+    first_checksum: int
+    """Of the first grain's bytes."""
+
+
+class StreamOptimizedWriter:
+    """The OrderedDiskWriter of streamOptimized VMDKs, with 64 KiB grains. ``encode`` and ``write`` in any thread.
+
+    What is held is one grain table and the directory: 4 bytes for each 32 MiB of the disk.
+    """
+
+    granularity = GRAIN_SIZE
+
+    def __init__(self, target: BlobWriter, size: int, compression: Compression, name: str = "disk.vmdk") -> None:
+        """A disk of ``size`` bytes, rounded up to whole MiB as vSphere wants it."""
+        self.size = round_up(max(size, 1), MIB)
+        """Guest bytes of the disk that is made."""
+        self._guest_size = size
+        self._target = target
+        self._name = name
+        self._compress = _compressor(compression)
+        tables = -(-self.size // (GRAIN_SIZE * TABLE_ENTRIES))
+        self._directory = np.zeros(round_up(tables * 4, SECTOR) // 4, np.uint32)
+        self._table = _no_table()
+        self._end = 0
+        """Sectors placed so far."""
+
+    def encode(self, offset: int, data: Buffer) -> Sequence[_Grains]:
+        """As ``OrderedDiskWriter``. ``ValueError`` for what is not whole grains."""
+        end = offset + len(data)
+        if (
+            offset % GRAIN_SIZE
+            or (end % GRAIN_SIZE and end != self._guest_size)
+            or not 0 <= offset <= end <= self._guest_size
+        ):
+            raise ValueError(f"{offset} to {end} are not whole grains of a disk of {self._guest_size} bytes")
+        view = memoryview(data)
+        step = GRAIN_SIZE * TABLE_ENTRIES
+        encoded = []
+        start = 0
+        while start < len(data):  # in practice once: what is copied at once lies within one table
+            stop = min(len(data), start + step - (offset + start) % step)
+            if (grains := self._pack(offset + start, view[start:stop])) is not None:
+                encoded.append(grains)
+            start = stop
+        return encoded
+
+    def place(self, encoded: Sequence[_Grains]) -> Sequence[Placed]:
+        placed: list[Placed] = []
+        for grains in encoded:
+            if not self._end:
+                placed.append(self._begin(grains.first_checksum))
+            if grains.table != self._table.index:
+                placed += self._close_table()
+                self._table = _Table(grains.table, np.zeros(TABLE_ENTRIES, np.uint32))
+            self._table.entries[grains.slots] = self._end + np.array(grains.sectors, np.int64)
+            placed.append(self._append(grains.content))
+        return placed
+
+    def write(self, placed: Sequence[Placed]) -> None:
+        for host, data in placed:
+            self._target.write_at(host, data)
+
+    def finish(self) -> None:
+        placed = [] if self._end else [self._begin(0)]
+        placed += self._close_table()
+        directory = self._directory.astype("<u4").tobytes()
+        placed.append(self._append(_marker(len(directory) // SECTOR, _DIRECTORY)))
+        footer = self._header(self._end)
+        placed.append(self._append(directory + _marker(1, _FOOTER) + footer + bytes(SECTOR)))
+        self.write(placed)
+        self._target.set_size(self._end * SECTOR)
+        self._target.finish()
+
+    def abort(self) -> None:
+        self._target.abort()
+
+    def _pack(self, offset: int, data: memoryview) -> _Grains | None:
+        """``data`` from guest ``offset``, all of one table; ``None`` where there is nothing but zeros."""
+        parts: list[Buffer] = []
+        slots, sectors = [], []
+        total = checksum = 0
+        first = offset // GRAIN_SIZE
+        for low, high in nonzero_runs(data, GRAIN_SIZE):
+            for start in range(low, high, GRAIN_SIZE):
+                grain: Buffer = data[start : start + GRAIN_SIZE]
+                if len(grain) < GRAIN_SIZE:  # the disk's end; VMware stores whole grains
+                    grain = bytes(grain).ljust(GRAIN_SIZE, b"\0")
+                checksum = checksum if parts else crc32(grain)
+                stream = self._compress(grain)
+                number = first + start // GRAIN_SIZE
+                padding = -(_GRAIN_MARKER.size + len(stream)) % SECTOR
+                parts += (_GRAIN_MARKER.pack(number * GRAIN_SECTORS, len(stream)), _ZLIB_HEADER, stream[2:])
+                parts.append(bytes(padding))
+                slots.append(number % TABLE_ENTRIES)
+                sectors.append(total)
+                total += (_GRAIN_MARKER.size + len(stream) + padding) // SECTOR
+        if not parts:
+            return None
+        return _Grains(first // TABLE_ENTRIES, slots, sectors, b"".join(parts), checksum)
+
+    def _begin(self, checksum: int) -> Placed:
+        """Header and descriptor. The CID follows from the size and from the first grain: more is not known yet."""
+        ids = content_id("streamOptimized", self.size, checksum)
+        descriptor = render_descriptor("streamOptimized", self.size // SECTOR, self._name, ids)
+        return self._append((self._header(_AT_END) + descriptor).ljust(_OVERHEAD_SECTORS * SECTOR, b"\0"))
+
+    def _header(self, directory: int) -> bytes:
+        return pack_header(
+            version=_VERSION,
+            flags=_FLAGS,
+            capacity_sectors=self.size // SECTOR,
+            grain_sectors=GRAIN_SECTORS,
+            descriptor=(DESCRIPTOR_OFFSET, DESCRIPTOR_SECTORS),
+            directories=(0, directory),
+            overhead_sectors=_OVERHEAD_SECTORS,
+        )
+
+    def _close_table(self) -> list[Placed]:
+        """The grain table that is complete, behind its grains; nothing where there is none yet."""
+        if self._table.index < 0:
+            return []
+        self._directory[self._table.index] = self._end + 1
+        content = _marker(_TABLE_SECTORS, _TABLE) + self._table.entries.astype("<u4").tobytes()
+        self._table = _no_table()
+        return [self._append(content)]
+
+    def _append(self, content: bytes) -> Placed:
+        """``content``, whole sectors, behind everything. Raises ``UnsupportedFeatureError`` past 2 TiB."""
+        start = self._end
+        self._end += len(content) // SECTOR
+        if self._end > MAX_SECTORS:
+            raise UnsupportedFeatureError(
+                f"vmdk: the file would pass {format_size(MAX_SECTORS * SECTOR)}, the most that a streamOptimized VMDK "
+                "can hold: write a VHDX or a qcow2 instead."
+            )
+        return start * SECTOR, content
+
+
+def _no_table() -> _Table:
+    return _Table(-1, np.zeros(0, np.uint32))
+
+
+def _marker(value: int, kind: int) -> bytes:
+    """A metadata marker: ``value`` is the length in sectors of what follows it."""
+    return _MARKER.pack(value, 0, kind).ljust(SECTOR, b"\0")
+
+
+def _compressor(compression: Compression) -> Callable[[Buffer], bytes]:
+    """What makes a zlib stream of a grain; releases the GIL, safe from any number of threads."""
+    if compression is Compression.BEST:
+        return lambda grain: bytes(zlib_compress(grain, _BEST_LEVEL))
+    level = _ISAL_LEVELS[compression]
+    return lambda grain: isal_zlib.compress(grain, level)
