@@ -46,10 +46,7 @@ def _function(item: pytest.Item) -> object:
 
 
 def _is_property(item: pytest.Item) -> bool:
-    return (
-        isinstance(getattr(_function(item), _SETTINGS, None), settings)
-        and item.get_closest_marker("hypothesis") is not None
-    )
+    return getattr(_function(item), "is_hypothesis_test", False) is True
 
 
 @pytest.hookimpl(wrapper=True)

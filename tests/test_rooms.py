@@ -13,6 +13,7 @@ ROOMS = [
     ("vmferry.formats", "FORMATS"),
     ("vmferry.appliances", "PACKAGES"),
     ("vmferry.stores", "STORES"),
+    ("vmferry.wrappers", "WRAPPERS"),
     ("vmferry.tasks", "TASKS"),
     ("vmferry.ec2.actions", "ACTIONS"),
 ]

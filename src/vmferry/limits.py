@@ -16,11 +16,17 @@ MAX_PARENTS = 32
 MAX_EXTENT_FILES = 4096
 """Files that the data of one VMDK lies in: 8 TiB in pieces of 2 GiB."""
 
-MAX_VMDK_DESCRIPTOR = 64 * KIB
-"""Bytes of a VMDK descriptor that is a file of its own; the largest in the field take a few KiB."""
+MAX_VMDK_DESCRIPTOR = 512 * KIB
+"""Bytes of a VMDK descriptor that is a file of its own: a line of a hundred for each of the most extent files."""
 
 MAX_BLOCK_SIZE = 256 * MIB
 """Guest bytes of one block of a VHD or a VDI; 2 MiB and 1 MiB are what nearly all of them have."""
+
+MAX_VHDX_LOG = 16 * MIB
+"""Bytes of a VHDX's log, which is replayed in memory; Hyper-V and QEMU give it 1 MiB."""
+
+MAX_VHDX_LOG_ZEROS = 4096
+"""Ranges of zeros that a VHDX's log may write."""
 
 MAX_BLOCK_TABLE = 32 * MIB
 """Bytes of a VHD's block allocation table or a VDI's block map that are read: 16 TiB of disk in blocks of 2 MiB."""

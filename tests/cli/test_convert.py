@@ -138,7 +138,7 @@ def test_a_disk_that_differs_from_its_manifest_is_no_result(ova: Path, tmp_path:
         (["bad.vmdk", "out.raw"], 1, "export it again"),
         (["empty", "out.raw"], 1, "empty"),
         (["disk.vhd", "out.raw"], 1, "footer is damaged"),
-        (["disk.vhdx", "out.raw"], 1, "a VHDX"),
+        (["disk.vhdx", "out.raw"], 1, "both headers"),
         (["disk.gz", "out.raw"], 1, "is damaged"),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_disk_that_does_not_boot_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"vhdxfile".ljust(MIB, b"\0"), "is a VHDX"),
+        (b"vhdxfile".ljust(MIB, b"\0"), "vhdx: both headers"),
         (b"conectix".ljust(MIB, b"\0"), "vhd: "),
         (b"\x1f\x8b\x08".ljust(MIB, b"\0"), "is damaged"),
         (b"KDMV".ljust(MIB, b"\0"), "vmdk"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,57 @@ def test_the_format_is_found_when_none_is_given(server: Server, small_disk: Path
         key = server.upload(path, "imports")
         task = server.wait(server.import_image({"UserBucket": {"S3Bucket": "imports", "S3Key": key}}))
         assert task["Status"] == "completed", task
+
+
+@pytest.mark.parametrize(
+    ("declared", "name", "options"),
+    [
+        ("VHD", "vpc", "subformat=dynamic,force_size=on"),
+        ("VHD", "vpc", "subformat=fixed,force_size=on"),
+        ("VHDX", "vhdx", "subformat=dynamic"),
+        ("VHDX", "vhdx", "subformat=fixed"),
+        ("vmdk", "vmdk", "subformat=streamOptimized"),
+        (None, "vhdx", "subformat=dynamic"),
+    ],
+)
+def test_every_format_that_ec2_names_becomes_an_ami(
+    server: Server, small_disk: Path, tmp_path: Path, declared: str | None, name: str, options: str
+) -> None:
+    image = tmp_path / f"disk.{name}"
+    subprocess.run(
+        ["qemu-img", "convert", "-f", "raw", "-O", name, "-o", options, str(small_disk), str(image)], check=True
+    )
+    container = in_s3(server.upload(image, "imports"), declared or "")
+    if declared is None:
+        del container["Format"]
+    task = server.wait(server.import_image(container))
+    assert task["Status"] == "completed", task
+    assert same_guest(server.locate(task["SnapshotDetails"][0]["SnapshotId"]), small_disk)
+
+
+@pytest.mark.parametrize(("declared", "said"), [("VHDX", "vhd"), ("VMDK", "vhd"), ("VHD", "vmdk")])
+def test_a_format_that_the_bytes_deny_is_refused(
+    server: Server, small_disk: Path, tmp_path: Path, declared: str, said: str
+) -> None:
+    name = {"vhd": "vpc"}.get(said, said)
+    image = tmp_path / f"disk.{said}"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", name, str(small_disk), str(image)], check=True)
+    task = server.wait(server.import_image(in_s3(server.upload(image, "imports"), declared)))
+    assert task["Status"] == "deleted"
+    assert f"[Unsupported {declared} File Format]" in task["StatusMessage"]
+    assert f"its bytes show a {said} image" in task["StatusMessage"]
+
+
+@pytest.mark.parametrize("target", ["generic", "xen", "hyperv"])
+def test_an_appliance_that_vmferry_made_comes_back(
+    server: Server, small_disk: Path, tmp_path: Path, target: str
+) -> None:
+    ova = tmp_path / "made.ova"
+    vmferry = Path(sys.executable).with_name("vmferry")
+    subprocess.run([vmferry, "convert", small_disk, ova, "--for", target], check=True, capture_output=True, timeout=120)
+    task = server.wait(server.import_image(in_s3(server.upload(ova, "imports"))))
+    assert task["Status"] == "completed", task
+    assert same_guest(server.locate(task["SnapshotDetails"][0]["SnapshotId"]), small_disk)
 
 
 def test_the_same_token_makes_one_task(server: Server, small_ova: Path) -> None:

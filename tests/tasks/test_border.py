@@ -35,6 +35,10 @@ FAILED = "ClientError: Disk validation failed"
             "ClientError: Disk validation failed [Unsupported VMDK File Format] | ours",
         ),
         (UnknownFormatError("ours"), "ClientError: Disk validation failed [Unsupported specified file format] | ours"),
+        (
+            UnknownFormatError("ours", declared="vhd"),
+            "ClientError: Disk validation failed [Unsupported VHD File Format] | ours",
+        ),
         (CorruptDiskError("ours"), "ClientError: Disk validation failed [Invalid VMDK file] | ours"),
         (StoreError("ours"), "ServerError: an internal error has occurred during conversion. | ours"),
         (TaskCancelledError("User initiated task cancelation"), "User initiated task cancelation"),

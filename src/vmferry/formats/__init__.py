@@ -95,7 +95,7 @@ class SupportsCreate(Protocol):
         """
 
 
-FORMATS: Registry[Format] = Registry("vmferry.formats", "FORMAT", ["vmdk", "qcow2", "vdi", "vhd", "raw"])
+FORMATS: Registry[Format] = Registry("vmferry.formats", "FORMAT", ["vmdk", "vhdx", "qcow2", "vdi", "vhd", "raw"])
 """In probe order: ``raw`` takes anything, so it stands last."""
 
 

@@ -30,7 +30,6 @@ _AGAIN = "look into it for the reason, and download the disk image again"
 
 _HEADS = (
     (0, b"QFI\xfb\0\0\0\1", "a qcow image of version 1", "convert it first: qemu-img convert -f qcow -O qcow2"),
-    (0, b"vhdxfile", "a VHDX image", _EXPORT),
     (0, b"QED\0", "a QED image", _EXPORT),
     (0, b"WithoutFreeSpace", "a Parallels image", _EXPORT),
     (0, b"WithouFreSpacExt", "a Parallels image", _EXPORT),

@@ -47,6 +47,9 @@ def status_message(error: VmferryError, disk_format: str = "disk image") -> str:
     """What StatusMessage says of ``error``: who is at fault, AWS's sentence, then ours with facts and remedy."""
     if isinstance(error, TaskCancelledError):
         return str(error)
+    if "declared" in error.facts:  # as AWS has it for a raw disk that is called a VMDK
+        declared = str(error.facts["declared"]).upper()
+        return f"ClientError: Disk validation failed [Unsupported {declared} File Format] | {error}"
     for kind, sentence in _SENTENCES:
         if isinstance(error, kind):
             return f"ClientError: {sentence.format(format=disk_format)} | {error}"

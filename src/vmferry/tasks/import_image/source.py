@@ -12,7 +12,7 @@ from vmferry import appliances, formats
 from vmferry.blob import Blob
 from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ObjectPin
 from vmferry.disk import Disk, SupportsFacts
-from vmferry.errors import UnsupportedFeatureError, quote
+from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import Format
 from vmferry.formats.qcow2.layout import Layout
@@ -72,11 +72,19 @@ class Source:
         self._open.append(blob)
         self.pins.append(ObjectPin(blob.pin.size, blob.pin.etag, blob.pin.version))
         if _is_appliance(blob, container):
-            self._add_appliance(blob, index)
+            self._add_appliance(blob, index, container.format)
         else:
             self._add_disk(blob, index, None, _declared(container.format), None)
 
-    def _add_appliance(self, blob: Blob, index: int) -> None:
+    def _add_appliance(self, blob: Blob, index: int, declared: str | None) -> None:
+        package = appliances.detect(blob)
+        if declared is not None and package is not None and package.name.upper() != declared:
+            raise UnknownFormatError(
+                f"{quote(blob.name)} was declared as {declared}, but its bytes show {package.about.title}: pack the "
+                "machine into an OVA.",
+                declared=declared,
+                shown=package.name,
+            )
         appliance = appliances.open_appliance(blob)
         self._open.append(appliance)
         self.machine = self.machine or appliance.machine

@@ -1,0 +1,163 @@
+"""The disk in a VHDX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import pairwise
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmferry.blob import Blob, Buffer
+from vmferry.disk import Disk, DiskFacts
+from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
+from vmferry.extent import Extent, ExtentKind, clip, merge
+from vmferry.folder import Companions
+from vmferry.formats import open_parent
+from vmferry.formats._overlay import Layer, Overlay
+from vmferry.formats.vhdx.blocks import PARTIAL, BlockLayer, BlockMap
+from vmferry.formats.vhdx.header import read_creator, read_header
+from vmferry.formats.vhdx.log import replay
+from vmferry.formats.vhdx.metadata import Metadata, Region, read_metadata, read_regions
+from vmferry.formats.vhdx.structures import UNIT
+from vmferry.units import MIB, SECTOR
+
+_BITMAP_CACHE = 8 * MIB
+_KINDS = (ExtentKind.HOLE, ExtentKind.DATA)
+
+
+class SectorLayer:
+    """What a differencing VHDX holds itself: whole blocks, and of partially present ones the sectors whose bit is set.
+
+    The first sector has the least significant bit of the bitmap's first byte. Safe from any number of threads.
+    """
+
+    def __init__(self, blob: Blob, blocks: BlockMap, metadata: Metadata) -> None:
+        self._blob = blob
+        self._blocks = blocks
+        self._whole = BlockLayer(blob, blocks, metadata.size)
+        self._sector = metadata.sector_size
+        self._sectors = blocks.block_size // metadata.sector_size
+        self._bitmap = lru_cache(max(_BITMAP_CACHE // (self._sectors // 8), 2))(self._read_bitmap)
+
+    @property
+    def size(self) -> int:
+        return self._whole.size
+
+    def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
+        """As ``Disk.extents``; reads the bitmaps of partially present blocks."""
+        start, end = max(0, start), self.size if end is None else min(end, self.size)
+        return clip(merge(self._runs(start, end)), start, end) if start < end else iter(())
+
+    def read_at(self, offset: int, length: int) -> Buffer:
+        """The bytes of the blocks that are in the file: those of DATA extents count, others may be anything."""
+        return self._whole.read_at(offset, length)
+
+    def _runs(self, start: int, end: int) -> Iterator[Extent]:
+        size = self._blocks.block_size
+        for first, last, kind in self._blocks.runs(start // size, -(-end // size)):
+            if kind != PARTIAL:
+                yield from self._whole.extents(first * size, last * size)
+                continue
+            for block in range(first, last):
+                yield from self._block_runs(block)
+
+    def _block_runs(self, block: int) -> Iterator[Extent]:
+        base = block * self._blocks.block_size
+        bits = self._bits(block)
+        edges = [0, *(np.flatnonzero(bits[1:] != bits[:-1]) + 1).tolist(), len(bits)]
+        for low, high in pairwise(edges):
+            yield Extent(base + low * self._sector, (high - low) * self._sector, _KINDS[bits[low]])
+
+    def _bits(self, block: int) -> NDArray[np.uint8]:
+        return np.unpackbits(np.frombuffer(self._bitmap(block), np.uint8), bitorder="little")
+
+    def _read_bitmap(self, block: int) -> bytes:
+        """The part of its chunk's bitmap that is for ``block``; all the parent's where the chunk has none."""
+        length = self._sectors // 8
+        place = self._blocks.bitmap(block)
+        if not place:
+            return bytes(length)
+        return self._blob.read_at(place + block % self._blocks.ratio * length, length)
+
+
+class VhdxDisk:
+    """A ``Disk`` (and ``SupportsStoredSize``, ``SupportsFacts``); owns its blob and its parent.
+
+    Any number of threads may read at once.
+    """
+
+    def __init__(self, blob: Blob, companions: Companions) -> None:
+        """Reads headers, log and metadata, no block allocation table. Raises ``FormatError``, ``UnsafeDiskError``."""
+        header, oddity = read_header(blob)
+        replayed = replay(blob, header)
+        bat, place, other_oddity = read_regions(replayed, header)
+        metadata = read_metadata(replayed, place)
+        reserved = [Region(0, UNIT), Region(header.log_offset, header.log_length), bat, place]
+        self._blocks = BlockMap(replayed, bat, metadata, reserved)
+        self._blob = blob
+        self._size = metadata.size
+        parent = None if metadata.parent is None else _open_parent(blob, metadata.parent, companions)
+        self._view: Layer = BlockLayer(replayed, self._blocks, metadata.size)
+        if parent is not None:
+            self._view = Overlay(SectorLayer(replayed, self._blocks, metadata), parent)
+        self._parent = parent
+        self.data_write_id = header.data_write_id
+        kind = "differencing" if parent is not None else "fixed" if metadata.is_fixed else "dynamic"
+        warnings = [text for text in (oddity, other_oddity) if text]
+        if replayed is not blob:
+            warnings.append("Its log was replayed in memory: the machine was not shut down cleanly, or still runs.")
+        if metadata.sector_size != SECTOR:
+            warnings.append(
+                f"Its sectors have {metadata.sector_size:,} bytes: partition tables made for them are not found on a "
+                f"disk with sectors of {SECTOR}."
+            )
+        self.facts = DiskFacts(kind, read_creator(blob), metadata.sector_size, parent=parent, warnings=tuple(warnings))
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
+        return self._view.extents(start, end)
+
+    def read_at(self, offset: int, length: int) -> Buffer:
+        return self._view.read_at(offset, length)
+
+    def stored_size(self) -> int:
+        """Bytes of the blocks that are in this file; the parent's are not counted. Loads the whole table."""
+        return self._blocks.stored_size()
+
+    def close(self) -> None:
+        self._blob.close()
+        if self._parent is not None:
+            self._parent.close()
+
+
+def _open_parent(blob: Blob, locator: Mapping[str, str], companions: Companions) -> Disk:
+    """The parent that was supplied, if its bytes are those that the child was made from."""
+    linkage = locator.get("parent_linkage", "")
+    names = [locator[key] for key in ("relative_path", "absolute_win32_path", "volume_path") if key in locator]
+    wanted = f"{quote(names[0]) if names else 'without a name'} (data write id {quote(linkage)})"
+    parent = open_parent(companions, "vhdx")
+    if parent is None:
+        raise UnsupportedFeatureError(
+            f"vhdx: {quote(blob.name)} holds only what changed since a snapshot; the rest is in its parent, {wanted}: "
+            "give it with --parent, or merge the snapshot and export the disk again."
+        )
+    assert isinstance(parent, VhdxDisk)
+    if _as_id(linkage) != parent.data_write_id:
+        raise UnknownFormatError(
+            f"vhdx: {quote(companions.parents[0].name)} (data write id {UUID(bytes_le=parent.data_write_id)}) is not "
+            f"the parent of {quote(blob.name)}, which is {wanted}, or was changed since. Give that one with --parent."
+        )
+    return parent
+
+
+def _as_id(text: str) -> bytes | None:
+    try:
+        return UUID(text.strip("{}\0 ")).bytes_le
+    except ValueError:
+        return None
