@@ -16,8 +16,8 @@ MAX_PARENTS = 32
 MAX_EXTENT_FILES = 4096
 """Files that the data of one VMDK lies in: 8 TiB in pieces of 2 GiB."""
 
-MAX_VMDK_DESCRIPTOR = 512 * KIB
-"""Bytes of a VMDK descriptor that is a file of its own: a line of a hundred for each of the most extent files."""
+MAX_VMDK_DESCRIPTOR = 192 * KIB
+"""Bytes of a VMDK descriptor that is a file of its own: a line of 48 for each of the most extent files."""
 
 MAX_BLOCK_SIZE = 256 * MIB
 """Guest bytes of one block of a VHD or a VDI; 2 MiB and 1 MiB are what nearly all of them have."""

@@ -100,6 +100,7 @@ def test_vmx_encrypted_or_empty_is_refused() -> None:
         opened("w.vmx", 'displayName = "x"')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [b'scsi0:0.fileName = "a.img"\n', b"\n", b"\r", b'k = "' + b"|22" * 2000 + b'"\n', b"a=\n"]
 )

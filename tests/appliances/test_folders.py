@@ -289,6 +289,7 @@ def test_hostile_xml_is_refused_in_good_time(dialect: str) -> None:
 MUTANTS = st.sampled_from(list(b'0129-/"<>&= ax.:\\\0\xff'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DESCRIPTIONS)
 @settings(deadline=None, max_examples=60)
 @given(st.data())

@@ -170,6 +170,7 @@ def test_a_disk_of_half_a_tebibyte_without_a_hole_is_opened_by_some_reads() -> N
     assert list(disk.data_ranges(0, disk.size)) == [(0, disk.size)]
 
 
+@pytest.mark.slow
 def test_runs_are_kept_in_little_memory() -> None:
     """Each second chunk is missing: the worst there is. Small chunks, for the numbers count."""
     count = 8_000

@@ -179,6 +179,7 @@ def test_an_old_file_is_kept_until_the_new_one_is_whole(stream: Path, tmp_path: 
     assert target.stat().st_size > 90 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_conversion_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     source = tmp_path / "big.raw"
@@ -221,6 +222,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(stream: Path, tmp_path: Path) ->
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["out.raw", "out.qcow2"])
 def test_memory_stays_below_256_mib(target: str, tmp_path: Path) -> None:
     """A terabyte with data all over, by as many threads as there can be."""

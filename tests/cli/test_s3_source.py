@@ -78,6 +78,7 @@ def test_a_disk_of_an_ova_in_s3_is_read_in_place_and_checked(s3: RunningS3, tmp_
     assert progress[-1]["done"] == progress[-1]["total"] == document["data"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vmdk", "qcow2"])
 def test_a_terabyte_in_s3_is_inspected_by_few_reads(s3: RunningS3, kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"big.{kind}"
@@ -94,6 +95,7 @@ def test_a_terabyte_in_s3_is_inspected_by_few_reads(s3: RunningS3, kind: str, tm
     assert seconds < 20  # a second on a machine with nothing else to do; here only that nobody reads all of it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("location", "secret", "said"),
     [

@@ -99,6 +99,7 @@ class FullWriter(KeptWriter):
         super().write_at(offset, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_an_error_of_the_reader_ends_the_copy_and_is_raised(workers: int) -> None:
     disk = FailingDisk(lay_out((400 * MIB, DATA)))

@@ -86,6 +86,7 @@ def test_an_enormous_disk_gets_larger_slices_instead_of_more() -> None:
     assert sum(piece.data for piece in slices) == 4 * TIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", [512, 65536])
 def test_memory_does_not_grow_with_the_map(granularity: int) -> None:
     def fragments() -> Iterator[Extent]:

@@ -108,6 +108,7 @@ def test_zones_are_those_of_the_region_of_the_signature(endpoint: Endpoint) -> N
     assert (code, message) == ("InvalidParameterValue", "Invalid availability zone: [us-west-2a]")
 
 
+@pytest.mark.slow
 def test_the_aws_command_line_is_content(endpoint: Endpoint, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("aws")), "--endpoint-url", endpoint.url, "ec2", "describe-regions"]
     environment = {

@@ -128,6 +128,7 @@ def test_a_missing_program_is_said(tmp_path: Path) -> None:
         Supervisor([Service(command, lambda: True)], tmp_path / "run").start()
 
 
+@pytest.mark.slow
 def test_a_child_that_is_never_ready_is_started_again(tmp_path: Path) -> None:
     ready_from = time.monotonic() + 1.5
     service = Service(sleeper(tmp_path), lambda: time.monotonic() > ready_from, start_seconds=0.4)

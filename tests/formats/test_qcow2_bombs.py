@@ -428,6 +428,7 @@ def test_the_images_are_sound_before_they_are_damaged(what: str) -> None:
     read_everything(sound(what), companions(what))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(
     st.sampled_from(sorted(MAKERS)),

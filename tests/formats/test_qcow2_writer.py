@@ -249,6 +249,7 @@ def _finish(root: str) -> None:
     create(target, _SHARED.size, _SHARED.extents()).finish()
 
 
+@pytest.mark.slow
 def test_processes_write_one_image_and_may_repeat_every_step(tmp_path: Path) -> None:
     slices = _SHARED.windows()
     with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:

@@ -99,6 +99,7 @@ def test_every_state_of_a_block_means_what_the_specification_says() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_bitmap_entries_stand_between_the_chunks(tmp_path: Path) -> None:
     """Past 4 GiB every block would be another's if they were forgotten."""
     blocks = {number: (vhdx.PRESENT, pattern(number)) for number in (0, 4095, 4096, 4097, 8192)}
@@ -248,6 +249,7 @@ def test_either_header_and_either_region_table_will_do() -> None:
         assert words in warnings(disk)
 
 
+@pytest.mark.slow
 def test_64_tib_open_at_once_and_fit_into_memory(tmp_path: Path) -> None:
     path = tmp_path / "huge.vhdx"
     subprocess.run(["qemu-img", "create", "-q", "-f", "vhdx", "-o", "block_size=1M", str(path), "64T"], check=True)
@@ -272,7 +274,8 @@ def test_64_tib_open_at_once_and_fit_into_memory(tmp_path: Path) -> None:
     assert peak * 1024 < 256 * MIB
 
 
-@settings(deadline=None, max_examples=150)
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 5 * MIB - 1), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
 def test_damage_gives_an_answer_or_a_reason(changes: list[tuple[int, int]], mended: bool) -> None:
     """Bytes changed anywhere that counts; in half of the cases with the checksums made right again."""

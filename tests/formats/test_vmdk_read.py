@@ -22,8 +22,8 @@ from vmferry.disk import Disk, SupportsStoredSize
 from vmferry.extent import Extent, ExtentKind
 from vmferry.formats.vmdk import FORMAT
 from vmferry.formats.vmdk.directory import read_directory
-from vmferry.formats.vmdk.disk import VmdkDisk
 from vmferry.formats.vmdk.header import read_header
+from vmferry.formats.vmdk.hosted import HostedExtent
 from vmferry.units import GIB, KIB, MIB, SECTOR, TIB
 
 GRAIN = 64 * KIB
@@ -175,7 +175,7 @@ def test_the_redundant_directory_stands_in_for_a_damaged_one() -> None:
 def test_any_vmdk_is_recognised_so_that_none_is_taken_for_raw() -> None:
     for head in (b"KDMV", b"COWD", b"\xbe\xba\xfe\xca\0\0\0\0", b"\xef\xbb\xbf\n# disk descriptorfile\r\nversion=1\n"):
         assert FORMAT.probe(MemoryBlob(head))
-    for head in (b"", b"\0" * 2048, b"\xeb\x63\0# Disk DescriptorFile\n", b"# Disk DescriptorFile\n" * 4000):
+    for head in (b"", b"\0" * 2048, b"\xeb\x63\0# Disk DescriptorFile\n", b"# Disk DescriptorFile\n" * 30_000):
         assert not FORMAT.probe(MemoryBlob(head))
 
 
@@ -315,7 +315,7 @@ def test_looking_into_a_terabyte_reads_next_to_nothing() -> None:
 def test_only_so_many_tables_are_kept() -> None:
     blob = CountingBlob(8 * TIB // SECTOR, stored=False)
     header = read_header(blob)
-    disk = VmdkDisk(blob, header, read_directory(blob, header))
+    disk = HostedExtent(blob, header, read_directory(blob, header))
     for _ in range(2):
         for offset in range(0, 8 * TIB, TIB):
             assert bytes(disk.read_at(offset, KIB)) == bytes(KIB)

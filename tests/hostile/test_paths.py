@@ -29,6 +29,8 @@ PACKED = [item for item in CORPUS.values() if item.name.startswith("packed-")]
 APPLIANCES = [item for item in CORPUS.values() if item.name.startswith(("ova-", "ovf-", "vmx-", "vbox-", "libvirt-"))]
 IMPORT_FORMATS = (None, "OVA", "VMDK", "VHD", "VHDX", "RAW")
 
+pytestmark = pytest.mark.slow
+
 
 def named(items: list[Evil]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("item", items, ids=[item.name for item in items])

@@ -17,6 +17,8 @@ from vmferry.blob import MemoryBlob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, VmferryError
 from vmferry.units import KIB, MIB
 
+pytestmark = pytest.mark.slow
+
 NOISE = random.Random(4).randbytes(MIB)
 CONTENT = NOISE[: 300 * KIB + 77] + bytes(2 * MIB) + NOISE[:1000] * 700 + NOISE[: 700 * KIB]
 

@@ -1,8 +1,8 @@
-"""VMDK: hosted sparse disks in one file, monolithicSparse and streamOptimized.
+"""VMDK: the disks of VMware and VirtualBox, in one file or in many.
 
-``header`` → ``descriptor`` → ``directory`` → ``tables`` → ``grains`` → ``disk``: each takes what
-the one before it gives.
-Disks whose data lies in other files (flat, split, snapshot deltas) are recognised and refused by name.
+``opening`` leads from a blob to a disk. A hosted sparse extent is read by ``header`` → ``directory`` → ``tables`` →
+``grains`` → ``hosted``, ESX's snapshot deltas by ``cowd`` or ``sesparse`` → ``delta``, raw pieces by ``flat``;
+``descriptor`` and ``extent_files`` say which files a disk lies in, ``composite`` puts the pieces together.
 
 Source: VMware, *Virtual Disk Format 5.0*; where the files in the field differ from it, the comments say so.
 """
@@ -10,32 +10,16 @@ Source: VMware, *Virtual Disk Format 5.0*; where the files in the field differ f
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NoReturn
 
 from vmferry.blob import Blob, BlobWriter
 from vmferry.disk import Disk, OrderedDiskWriter
-from vmferry.errors import CorruptDiskError, UnsupportedFeatureError, quote
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
-from vmferry.formats.vmdk.descriptor import (
-    MAX_DESCRIPTOR_FILE,
-    check_embedded,
-    looks_like_descriptor,
-    parse_descriptor,
-    refuse_descriptor_file,
-)
-from vmferry.formats.vmdk.directory import read_directory
-from vmferry.formats.vmdk.disk import VmdkDisk
-from vmferry.formats.vmdk.header import MAGIC, SparseHeader, read_header
+from vmferry.formats.vmdk.opening import find_kind, open_image
 from vmferry.formats.vmdk.sparse_writer import MonolithicSparseWriter
 from vmferry.formats.vmdk.stream_writer import StreamOptimizedWriter
 from vmferry.registry import About
-from vmferry.units import SECTOR
-
-_PROBE_LENGTH = 1024
-_ESX_SPARSE = b"COWD"
-_SE_SPARSE = b"\xbe\xba\xfe\xca\x00\x00\x00\x00"
 
 
 class VmdkFormat:
@@ -47,69 +31,40 @@ class VmdkFormat:
     subformats = ("streamOptimized", "monolithicSparse")
     about = About(
         title="VMDK (VMware, VirtualBox)",
-        reads="monolithicSparse, streamOptimized",
+        reads=(
+            "monolithicSparse, streamOptimized, twoGbMaxExtentSparse, monolithicFlat, twoGbMaxExtentFlat, vmfs and its "
+            "kinds, vmfsSparse (COWD) and seSparse deltas; snapshots with their parents"
+        ),
         writes="streamOptimized as ESXi exports it, monolithicSparse; the size is rounded up to 1 MiB",
-        refuses="disks in several files, snapshot deltas, devices",
-        limits="64 TiB; grain directory of 128 MiB",
+        refuses="devices and raw device mappings, snapshots without their parents, extent files that were not supplied",
+        limits="64 TiB; grain directory of 128 MiB; 4096 extent files",
     )
 
     def probe(self, blob: Blob) -> bool:
         """Whether ``blob`` is any kind of VMDK, those that ``open`` refuses included: none of them is a raw disk."""
-        return _kind(blob) is not None
+        return find_kind(blob) is not None
 
     def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
-        """The disk in ``blob``; reads the header, the descriptor and the grain directory, no grain table.
+        """The disk in ``blob``; reads headers, descriptors and grain directories, no grain table.
 
-        Raises ``CorruptDiskError``, ``UnsupportedFeatureError`` or ``UnsafeDiskError``.
+        Extent files come from ``companions``: those supplied by their plain names, and beside the descriptor those
+        that have its stem and ``-….vmdk``. Raises ``CorruptDiskError``, ``UnsupportedFeatureError``,
+        ``UnsafeDiskError``, ``StoreError``.
         """
-        kind = _kind(blob)
-        if kind != MAGIC:
-            _refuse(blob, kind)
-        header = read_header(blob)
-        check_embedded(parse_descriptor(_embedded_descriptor(blob, header)), header, blob.name)
-        return VmdkDisk(blob, header, read_directory(blob, header))
+        return open_image(blob, companions)
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> OrderedDiskWriter:
-        """A writer whose layout follows from what it is given; ``extents`` change nothing."""
+        """A writer whose layout follows from what it is given. Of ``extents``, which a stream goes through once, comes
+        its content id alone. Raises ``UnsupportedFeatureError`` over 64 TiB."""
         match options.subformat or self.subformats[0]:
             case "streamOptimized":
-                return StreamOptimizedWriter(target, size, options.compression)
+                return StreamOptimizedWriter(target, size, extents, options.compression)
             case "monolithicSparse":
                 return MonolithicSparseWriter(target, size)
             case other:
                 raise ValueError(f"vmdk has no subformat {other!r}; use one of {', '.join(self.subformats)}")
-
-
-def _kind(blob: Blob) -> bytes | None:
-    """The magic that ``blob`` begins with, ``b"#"`` for a descriptor in text, or ``None``."""
-    head = blob.read_at(0, min(_PROBE_LENGTH, blob.size))
-    for magic in (MAGIC, _ESX_SPARSE, _SE_SPARSE):
-        if head.startswith(magic):
-            return magic
-    # A disk that is larger than any descriptor and begins with such text is a raw disk on which somebody wrote it.
-    return b"#" if blob.size <= MAX_DESCRIPTOR_FILE and looks_like_descriptor(head) else None
-
-
-def _refuse(blob: Blob, kind: bytes | None) -> NoReturn:
-    """Say what ``blob`` is, when it is not a hosted sparse extent, and what to do about it."""
-    if kind == b"#":
-        refuse_descriptor_file(parse_descriptor(blob.read_at(0, blob.size)), blob.name)
-    if kind in (_ESX_SPARSE, _SE_SPARSE):
-        what = "an ESX sparse extent (COWD)" if kind == _ESX_SPARSE else "a space-efficient sparse extent (seSparse)"
-        raise UnsupportedFeatureError(
-            f"vmdk: {quote(blob.name)} is {what}: one piece of a snapshot that lies on a datastore. "
-            "Consolidate the machine's snapshots and export it again as an OVA or as a streamOptimized VMDK."
-        )
-    raise CorruptDiskError(f"vmdk: {quote(blob.name)} does not begin as any VMDK does. Name the format that it is.")
-
-
-def _embedded_descriptor(blob: Blob, header: SparseHeader) -> bytes:
-    """The bytes set aside for the descriptor, 1 MiB at the most; none where there is no descriptor."""
-    if not header.descriptor_offset:
-        return b""
-    return blob.read_at(header.descriptor_offset * SECTOR, header.descriptor_size * SECTOR)
 
 
 FORMAT = VmdkFormat()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import struct
+from collections.abc import Iterable
 
+from vmferry.errors import quote
+from vmferry.extent import Extent, ExtentKind
+from vmferry.formats.vmdk.layout import GRAIN_SIZE
 from vmferry.units import SECTOR
 
 DESCRIPTOR_OFFSET = 1
@@ -15,6 +21,28 @@ _HEADS, _SECTORS_PER_TRACK = 255, 63
 _MAX_CYLINDERS = 65535
 _NO_CONTENT = {0, 0xFFFF_FFFE, 0xFFFF_FFFF}
 """Content ids that mean something else: none, not known yet, no parent."""
+_PLAIN_NAME = re.compile(r'[^\x00-\x1f"/\\\x7f-\U0010ffff]{1,255}')
+_RANGE = struct.Struct("<QQ")
+
+
+def digest_map(extents: Iterable[Extent]) -> str:
+    """A digest of where a disk holds data, in hex: the same however finely the map is cut within grains.
+
+    Takes ``extents`` as they come and holds none of them.
+    """
+    digest = hashlib.sha256()
+    start = end = 0
+    for extent in extents:
+        if extent.kind is not ExtentKind.DATA:
+            continue
+        first, last = extent.start // GRAIN_SIZE, -(-extent.end // GRAIN_SIZE)
+        if first <= end:
+            end = max(end, last)
+            continue
+        digest.update(_RANGE.pack(start, end))
+        start, end = first, last
+    digest.update(_RANGE.pack(start, end))
+    return digest.hexdigest()
 
 
 def content_id(*facts: object) -> tuple[int, str]:
@@ -28,11 +56,16 @@ def content_id(*facts: object) -> tuple[int, str]:
     return int(long[-8:], 16), long
 
 
-def render_descriptor(create_type: str, capacity_sectors: int, name: str, ids: tuple[int, str]) -> bytes:
-    """The descriptor, with zeros up to its 20 sectors. ``name`` is the file's own, which every sound reader ignores.
+def check_name(name: str) -> str:
+    """``name``, if it can stand in a descriptor: plain ASCII, no quotation mark, no folder. ``ValueError`` if not."""
+    if _PLAIN_NAME.fullmatch(name) is None:
+        raise ValueError(f"{quote(name)} cannot be the file's name in a descriptor")
+    return name
 
-    ``ValueError`` when it does not fit.
-    """
+
+def render_descriptor(create_type: str, capacity_sectors: int, name: str, ids: tuple[int, str]) -> bytes:
+    """The descriptor, with zeros up to its 20 sectors. ``name``, which ``check_name`` has passed, is the file's own;
+    every sound reader ignores it."""
     cid, long = ids
     cylinders = min(max(-(-capacity_sectors // (_HEADS * _SECTORS_PER_TRACK)), 1), _MAX_CYLINDERS)
     lines = (
@@ -56,7 +89,4 @@ def render_descriptor(create_type: str, capacity_sectors: int, name: str, ids: t
         'ddb.virtualHWVersion = "10"',
         "",
     )
-    text = "\n".join(lines).encode()
-    if len(text) > DESCRIPTOR_SECTORS * SECTOR:
-        raise ValueError(f"a descriptor of {len(text)} bytes")
-    return text.ljust(DESCRIPTOR_SECTORS * SECTOR, b"\0")
+    return "\n".join(lines).encode("ascii").ljust(DESCRIPTOR_SECTORS * SECTOR, b"\0")

@@ -30,6 +30,8 @@ class GrainDirectory:
     """The first sectors of all tables, ascending; none overlaps another."""
     reserved: tuple[Interval, ...]
     """What neither tables nor grains may touch: header, descriptor, the directory itself."""
+    offset: int
+    """Where the directory lies."""
 
 
 def read_directory(blob: Blob, header: SparseHeader) -> GrainDirectory:
@@ -48,6 +50,23 @@ def read_directory(blob: Blob, header: SparseHeader) -> GrainDirectory:
     )
 
 
+def compare_copies(blob: Blob, header: SparseHeader, directory: GrainDirectory) -> str | None:
+    """What is odd about the redundant grain directory, beside ``directory``, which is read; one sentence, or none."""
+    offsets = header.directory_offsets
+    if len(offsets) < 2:
+        return None
+    if directory.offset != offsets[0]:
+        return "Its grain directory is damaged; the redundant one is read instead."
+    try:
+        copy = _read_at(blob, header, offsets[1])
+    except CorruptDiskError:
+        return "Its redundant grain directory is damaged; the first one is read."
+    lowest = header.lowest_pointer
+    if np.array_equal(copy.entries >= lowest, directory.entries >= lowest):
+        return None
+    return "Its redundant grain directory differs from the first one, which is read."
+
+
 def _read_at(blob: Blob, header: SparseHeader, offset: int) -> GrainDirectory:
     size = header.table_count * ENTRY.itemsize
     if offset * SECTOR + size > header.data_end:
@@ -64,7 +83,7 @@ def _read_at(blob: Blob, header: SparseHeader, offset: int) -> GrainDirectory:
             blob, f"its grain directory at host offset 0x{offset * SECTOR:x} lies on its header or descriptor"
         )
     entries = np.frombuffer(blob.read_at(offset * SECTOR, size), ENTRY)
-    return GrainDirectory(entries, _check_tables(blob, header, entries, reserved), tuple(reserved))
+    return GrainDirectory(entries, _check_tables(blob, header, entries, reserved), tuple(reserved), offset)
 
 
 def _check_tables(

@@ -1,78 +1,59 @@
-"""The disk in a hosted sparse extent."""
+"""The disk in a VMDK: its pieces, and its parent showing through their holes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from vmferry.blob import Blob, Buffer
-from vmferry.disk import DiskFacts
-from vmferry.extent import Extent, merge
-from vmferry.formats.vmdk.directory import TABLE_SIZE, GrainDirectory
-from vmferry.formats.vmdk.grains import GrainReader
-from vmferry.formats.vmdk.header import SparseHeader
-from vmferry.formats.vmdk.tables import GrainTables
-from vmferry.units import SECTOR
+from vmferry.disk import Disk, DiskFacts
+from vmferry.extent import Extent
+from vmferry.formats._overlay import Layer, Overlay
+from vmferry.formats.vmdk.composite import Piece
 
 
 class VmdkDisk:
-    """A ``Disk`` (and ``SupportsStoredSize``, ``SupportsFacts``) over one file; owns its blob.
+    """A ``Disk`` (and ``SupportsStoredSize``, ``SupportsFacts``); owns its blobs, and ``facts.parent`` if there is one.
 
     Any number of threads may read at once.
     """
 
-    def __init__(self, blob: Blob, header: SparseHeader, directory: GrainDirectory) -> None:
-        self._blob = blob
-        self._header = header
-        self._directory = directory
-        self._tables = GrainTables(blob, header, directory)
-        self._grains = GrainReader(blob, header)
+    def __init__(
+        self, layer: Piece, blobs: Sequence[Blob], facts: DiskFacts, content_id: str | None, opened: Sequence[Blob] = ()
+    ) -> None:
+        """``blobs`` were supplied by the caller; ``opened`` was found beside the descriptor by name."""
+        self._layer = layer
+        self._blobs = tuple(blobs)
+        self._opened = tuple(opened)
+        self._view: Layer = layer if facts.parent is None else Overlay(layer, facts.parent)
+        self.facts = facts
+        self.content_id = content_id
+        """The CID, which a child repeats: in lower case, as the descriptor has it; ``None`` where it has none."""
 
     @property
     def size(self) -> int:
-        return self._header.size
-
-    @property
-    def facts(self) -> DiskFacts:
-        return DiskFacts("streamOptimized" if self._header.compressed else "monolithicSparse")
+        return self._layer.size
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
-        return merge(self._pieces(start, end)) if start < end else iter(())
+        return self._view.extents(start, end)
 
     def read_at(self, offset: int, length: int) -> Buffer:
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
-        size = self._header.grain_size
-        first, last = offset // size, -(-(offset + length) // size)
-        entries = self._tables.entries(first, last) if length else np.zeros(0, np.uint32)
-        stored = np.flatnonzero(entries >= self._header.lowest_pointer)
-        if not stored.size:
-            return bytes(length)
-        hosts = entries[stored].astype(np.int64) * SECTOR
-        if not self._header.compressed and stored.size == entries.size and (np.diff(hosts) == size).all():
-            return self._blob.read_at(int(hosts[0]) + offset - first * size, length)
-        # Memory that is about to be overwritten whole is not cleared first: that alone costs some percent.
-        out = (np.empty if stored.size == entries.size else np.zeros)(length, np.uint8).data
-        if self._header.compressed:
-            hint = self._tables.stored_behind(last) * SECTOR
-            self._grains.inflate(stored + first, hosts, out, offset, hint)
-        else:
-            self._grains.copy(stored + first, hosts, out, offset)
-        return out
+        return self._view.read_at(offset, length)
 
     def stored_size(self) -> int:
-        """What is left of the file without its header, descriptor and tables; markers and padding are counted in."""
-        copies = len(self._header.directory_offsets)
-        metadata = copies * (self._directory.tables.size * TABLE_SIZE + self._directory.entries.nbytes)
-        return max(0, self._header.data_end - metadata - (1 + self._header.descriptor_size) * SECTOR)
+        """Bytes of guest data in this disk's own files; the parent's are not counted."""
+        return self._layer.stored_size()
 
     def close(self) -> None:
-        self._blob.close()
+        self.abandon()
+        for blob in self._blobs:
+            blob.close()
+        if self.facts.parent is not None:
+            self.facts.parent.close()
 
-    def _pieces(self, start: int, end: int) -> Iterator[Extent]:
-        size = self._header.grain_size
-        for first, last, kind in self._tables.runs(start // size, -(-end // size)):
-            low, high = max(start, first * size), min(end, last * size)
-            yield Extent(low, high - low, kind)
+    def abandon(self) -> None:
+        """Close what was opened by name, here and in the chain above, and leave open what the caller supplied."""
+        for blob in self._opened:
+            blob.close()
+        parent: Disk | None = self.facts.parent
+        if isinstance(parent, VmdkDisk):
+            parent.abandon()

@@ -23,8 +23,31 @@ _MARKER_SLACK = 2 * SECTOR
 """A grain that deflate could not shrink takes up to this many bytes more than the grain, marker included."""
 
 
+def copy_grains(blob: Blob, size: int, grains: Numbers, hosts: Numbers, out: memoryview, offset: int) -> None:
+    """Put uncompressed ``grains`` of ``size`` bytes into ``out``, one piece for each run of them that lies together.
+
+    The arguments are as ``GrainReader`` has them.
+    """
+    end = offset + len(out)
+    together = (np.diff(grains) == 1) & (np.diff(hosts) == size)
+    together &= np.arange(1, grains.size) % (_READ_LIMIT // size) != 0
+    firsts = np.flatnonzero(np.concatenate(([True], ~together)))
+    guests = grains[firsts] * size
+    cut = np.maximum(offset - guests, 0)
+    lengths = np.minimum(guests + np.diff(firsts, append=grains.size) * size, end) - guests - cut
+    starts, places = hosts[firsts] + cut, guests + cut - offset
+    order = np.argsort(starts, kind="stable")
+    starts, lengths, places = starts[order], lengths[order], places[order]
+    for low, high in _batches(starts, starts + lengths):
+        base = int(starts[low])
+        data = memoryview(blob.read_at(base, int((starts[low:high] + lengths[low:high]).max()) - base))
+        froms, counts = (starts[low:high] - base).tolist(), lengths[low:high].tolist()
+        for start, length, place in zip(froms, counts, places[low:high].tolist(), strict=True):
+            out[place : place + length] = data[start : start + length]
+
+
 class GrainReader:
-    """Reads stored grains. Holds nothing but the blob and the header, so any number of threads may use it.
+    """Reads compressed grains. Holds nothing but the blob and the header, so any number of threads may use it.
 
     ``grains`` are grain numbers in ascending order, ``hosts`` the host offsets that the tables give for them; ``out``
     stands for the guest bytes from ``offset``, and the first and the last grain may stick out of it.
@@ -33,25 +56,6 @@ class GrainReader:
     def __init__(self, blob: Blob, header: SparseHeader) -> None:
         self._blob = blob
         self._header = header
-
-    def copy(self, grains: Numbers, hosts: Numbers, out: memoryview, offset: int) -> None:
-        """Put uncompressed ``grains`` into ``out``, one piece for each run of them that lies together."""
-        size, end = self._header.grain_size, offset + len(out)
-        together = (np.diff(grains) == 1) & (np.diff(hosts) == size)
-        together &= np.arange(1, grains.size) % (_READ_LIMIT // size) != 0
-        firsts = np.flatnonzero(np.concatenate(([True], ~together)))
-        guests = grains[firsts] * size
-        cut = np.maximum(offset - guests, 0)
-        lengths = np.minimum(guests + np.diff(firsts, append=grains.size) * size, end) - guests - cut
-        starts, places = hosts[firsts] + cut, guests + cut - offset
-        order = np.argsort(starts, kind="stable")
-        starts, lengths, places = starts[order], lengths[order], places[order]
-        for low, high in _batches(starts, starts + lengths):
-            base = int(starts[low])
-            data = memoryview(self._blob.read_at(base, int((starts[low:high] + lengths[low:high]).max()) - base))
-            froms, counts = (starts[low:high] - base).tolist(), lengths[low:high].tolist()
-            for start, length, place in zip(froms, counts, places[low:high].tolist(), strict=True):
-                out[place : place + length] = data[start : start + length]
 
     def inflate(self, grains: Numbers, hosts: Numbers, out: memoryview, offset: int, hint: int) -> None:
         """Inflate compressed ``grains``, at whose host offsets their markers stand, into ``out``.

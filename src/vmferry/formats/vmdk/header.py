@@ -49,6 +49,8 @@ class SparseHeader:
     directory_offset: int
     data_end: int
     """Host offset in bytes behind which neither tables nor grains lie: the footer's marker, or the file's end."""
+    unclean: bool = False
+    """Whether whoever had the disk open for writing never closed it."""
 
     @property
     def size(self) -> int:
@@ -144,7 +146,7 @@ def parse_header(sector: bytes, blob: Blob) -> SparseHeader:
         redundant,
         directory,
         _,
-        _,
+        unclean,
         ends,
         method,
     ) = _LAYOUT.unpack_from(sector)
@@ -176,7 +178,7 @@ def parse_header(sector: bytes, blob: Blob) -> SparseHeader:
     _check_capacity(capacity, grain, blob.name)
     _check_descriptor_place(descriptor, descriptor_size, blob)
     return SparseHeader(
-        version, flags, capacity, grain, descriptor, descriptor_size, redundant, directory, data_end=blob.size
+        version, flags, capacity, grain, descriptor, descriptor_size, redundant, directory, blob.size, bool(unclean)
     )
 
 

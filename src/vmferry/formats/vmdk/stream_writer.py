@@ -8,22 +8,24 @@ VMware, *Virtual Disk Format 5.0*; streams by VMware's own programs where those 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from deflate import crc32, zlib_compress
+from deflate import zlib_compress
 from isal import isal_zlib
 
 from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
-from vmferry.errors import UnsupportedFeatureError
-from vmferry.extent import nonzero_runs
+from vmferry.extent import Extent, nonzero_runs
 from vmferry.formats import Compression
 from vmferry.formats.vmdk.descriptor_text import (
     DESCRIPTOR_OFFSET,
     DESCRIPTOR_SECTORS,
+    check_name,
     content_id,
+    digest_map,
     render_descriptor,
 )
 from vmferry.formats.vmdk.header import (
@@ -33,12 +35,16 @@ from vmferry.formats.vmdk.header import (
     TABLE_ENTRIES,
     pack_header,
 )
-from vmferry.units import KIB, MIB, SECTOR, format_size, round_up
-
-GRAIN_SIZE = 64 * KIB
-GRAIN_SECTORS = GRAIN_SIZE // SECTOR
-MAX_SECTORS = 1 << 32
-"""Sectors that the 32 bits of a table's entries count."""
+from vmferry.formats.vmdk.layout import (
+    GRAIN_SECTORS,
+    GRAIN_SIZE,
+    TABLE_SECTORS,
+    TABLE_SPAN,
+    check_end,
+    check_grains,
+    image_size,
+)
+from vmferry.units import SECTOR, round_up
 
 _VERSION = 3
 """ESXi refuses streams of version 1."""
@@ -48,11 +54,14 @@ _OVERHEAD_SECTORS = 128
 _GRAIN_MARKER = struct.Struct("<QI")
 _MARKER = struct.Struct("<QII")
 _TABLE, _DIRECTORY, _FOOTER = 1, 2, 3
-_TABLE_SECTORS = TABLE_ENTRIES * 4 // SECTOR
 _ZLIB_HEADER = b"\x78\x01"
 """What VMware writes, whatever the level, which it only hints at."""
 
-_ISAL_LEVELS = {Compression.FAST: 0, Compression.BALANCED: 1}
+_MAX_STREAM = GRAIN_SIZE + SECTOR - _GRAIN_MARKER.size
+"""Bytes of a grain's stream: VMware's open-vmdk refuses a longer one, and VirtualBox's buffer ends there, unchecked.
+"""
+_ISAL_LEVELS = {Compression.FAST: 1, Compression.BALANCED: 2}
+"""Level 0 is no faster than 1, and lets random bytes grow by a quarter."""
 _BEST_LEVEL = 6
 """Of libdeflate: the lowest that gives no more bytes than zlib's level 6, which is QEMU's."""
 
@@ -74,8 +83,6 @@ class _Grains:
     sectors: list[int]
     """Where the marker of each begins, counted from the first one's."""
     content: bytes
-    first_checksum: int
-    """Of the first grain's bytes."""
 
 
 class StreamOptimizedWriter:
@@ -86,15 +93,29 @@ class StreamOptimizedWriter:
 
     granularity = GRAIN_SIZE
 
-    def __init__(self, target: BlobWriter, size: int, compression: Compression, name: str = "disk.vmdk") -> None:
-        """A disk of ``size`` bytes, rounded up to whole MiB as vSphere wants it."""
-        self.size = round_up(max(size, 1), MIB)
+    def __init__(
+        self,
+        target: BlobWriter,
+        size: int,
+        extents: Iterable[Extent],
+        compression: Compression,
+        *,
+        name: str = "disk.vmdk",
+    ) -> None:
+        """A disk of ``size`` bytes, rounded up to whole MiB as vSphere wants it; ``name`` is the file's own.
+
+        The descriptor comes first in the file, so the content id follows from the size and from where ``extents`` say
+        that there is data; they are gone through once. Raises ``UnsupportedFeatureError`` over 64 TiB and what
+        ``extents`` raise; ``ValueError`` for a ``name`` that is not plain.
+        """
+        self.size = image_size(size)
         """Guest bytes of the disk that is made."""
+        ids = content_id("streamOptimized", self.size, digest_map(extents))
+        self._descriptor = render_descriptor("streamOptimized", self.size // SECTOR, check_name(name), ids)
         self._guest_size = size
         self._target = target
-        self._name = name
         self._compress = _compressor(compression)
-        tables = -(-self.size // (GRAIN_SIZE * TABLE_ENTRIES))
+        tables = -(-self.size // TABLE_SPAN)
         self._directory = np.zeros(round_up(tables * 4, SECTOR) // 4, np.uint32)
         self._table = _no_table()
         self._end = 0
@@ -102,19 +123,12 @@ class StreamOptimizedWriter:
 
     def encode(self, offset: int, data: Buffer) -> Sequence[_Grains]:
         """As ``OrderedDiskWriter``. ``ValueError`` for what is not whole grains."""
-        end = offset + len(data)
-        if (
-            offset % GRAIN_SIZE
-            or (end % GRAIN_SIZE and end != self._guest_size)
-            or not 0 <= offset <= end <= self._guest_size
-        ):
-            raise ValueError(f"{offset} to {end} are not whole grains of a disk of {self._guest_size} bytes")
+        check_grains(offset, len(data), self._guest_size)
         view = memoryview(data)
-        step = GRAIN_SIZE * TABLE_ENTRIES
         encoded = []
         start = 0
         while start < len(data):  # in practice once: what is copied at once lies within one table
-            stop = min(len(data), start + step - (offset + start) % step)
+            stop = min(len(data), start + TABLE_SPAN - (offset + start) % TABLE_SPAN)
             if (grains := self._pack(offset + start, view[start:stop])) is not None:
                 encoded.append(grains)
             start = stop
@@ -124,7 +138,7 @@ class StreamOptimizedWriter:
         placed: list[Placed] = []
         for grains in encoded:
             if not self._end:
-                placed.append(self._begin(grains.first_checksum))
+                placed.append(self._begin())
             if grains.table != self._table.index:
                 placed += self._close_table()
                 self._table = _Table(grains.table, np.zeros(TABLE_ENTRIES, np.uint32))
@@ -137,7 +151,7 @@ class StreamOptimizedWriter:
             self._target.write_at(host, data)
 
     def finish(self) -> None:
-        placed = [] if self._end else [self._begin(0)]
+        placed = [] if self._end else [self._begin()]
         placed += self._close_table()
         directory = self._directory.astype("<u4").tobytes()
         placed.append(self._append(_marker(len(directory) // SECTOR, _DIRECTORY)))
@@ -154,14 +168,13 @@ class StreamOptimizedWriter:
         """``data`` from guest ``offset``, all of one table; ``None`` where there is nothing but zeros."""
         parts: list[Buffer] = []
         slots, sectors = [], []
-        total = checksum = 0
+        total = 0
         first = offset // GRAIN_SIZE
         for low, high in nonzero_runs(data, GRAIN_SIZE):
             for start in range(low, high, GRAIN_SIZE):
                 grain: Buffer = data[start : start + GRAIN_SIZE]
                 if len(grain) < GRAIN_SIZE:  # the disk's end; VMware stores whole grains
                     grain = bytes(grain).ljust(GRAIN_SIZE, b"\0")
-                checksum = checksum if parts else crc32(grain)
                 stream = self._compress(grain)
                 number = first + start // GRAIN_SIZE
                 padding = -(_GRAIN_MARKER.size + len(stream)) % SECTOR
@@ -172,13 +185,12 @@ class StreamOptimizedWriter:
                 total += (_GRAIN_MARKER.size + len(stream) + padding) // SECTOR
         if not parts:
             return None
-        return _Grains(first // TABLE_ENTRIES, slots, sectors, b"".join(parts), checksum)
+        return _Grains(first // TABLE_ENTRIES, slots, sectors, b"".join(parts))
 
-    def _begin(self, checksum: int) -> Placed:
-        """Header and descriptor. The CID follows from the size and from the first grain: more is not known yet."""
-        ids = content_id("streamOptimized", self.size, checksum)
-        descriptor = render_descriptor("streamOptimized", self.size // SECTOR, self._name, ids)
-        return self._append((self._header(_AT_END) + descriptor).ljust(_OVERHEAD_SECTORS * SECTOR, b"\0"))
+    def _begin(self) -> Placed:
+        """Header and descriptor, with zeros up to the first grain."""
+        front = self._header(_AT_END) + self._descriptor
+        return self._append(front.ljust(_OVERHEAD_SECTORS * SECTOR, b"\0"))
 
     def _header(self, directory: int) -> bytes:
         return pack_header(
@@ -196,7 +208,7 @@ class StreamOptimizedWriter:
         if self._table.index < 0:
             return []
         self._directory[self._table.index] = self._end + 1
-        content = _marker(_TABLE_SECTORS, _TABLE) + self._table.entries.astype("<u4").tobytes()
+        content = _marker(TABLE_SECTORS, _TABLE) + self._table.entries.astype("<u4").tobytes()
         self._table = _no_table()
         return [self._append(content)]
 
@@ -204,11 +216,7 @@ class StreamOptimizedWriter:
         """``content``, whole sectors, behind everything. Raises ``UnsupportedFeatureError`` past 2 TiB."""
         start = self._end
         self._end += len(content) // SECTOR
-        if self._end > MAX_SECTORS:
-            raise UnsupportedFeatureError(
-                f"vmdk: the file would pass {format_size(MAX_SECTORS * SECTOR)}, the most that a streamOptimized VMDK "
-                "can hold: write a VHDX or a qcow2 instead."
-            )
+        check_end(self._end, "streamOptimized")
         return start * SECTOR, content
 
 
@@ -226,4 +234,9 @@ def _compressor(compression: Compression) -> Callable[[Buffer], bytes]:
     if compression is Compression.BEST:
         return lambda grain: bytes(zlib_compress(grain, _BEST_LEVEL))
     level = _ISAL_LEVELS[compression]
-    return lambda grain: isal_zlib.compress(grain, level)
+
+    def compress(grain: Buffer) -> bytes:
+        stream = isal_zlib.compress(grain, level)
+        return stream if len(stream) <= _MAX_STREAM else zlib.compress(grain, 0)
+
+    return compress

@@ -57,7 +57,7 @@ class GrainTables:
         self._lock = threading.Lock()
         ends = [high for _, high in directory.reserved] + (directory.tables[-1:] + TABLE_SECTORS).tolist()
         self._metadata_end = max(ends)
-        self._claims = None if header.compressed else GrainClaims(blob, header)
+        self._claims = None if header.compressed else GrainClaims(blob, header.grain_sectors, header.table_count)
 
     def entries(self, first: int, last: int) -> Entries:
         """The entries of grains ``[first, last)``: 0 none, 1 zeros (with the header's flag), else a sector.
@@ -75,6 +75,11 @@ class GrainTables:
             parts.append(region.entries.reshape(-1)[low:high])
             first += high - low
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def forget(self) -> None:
+        """Let go of the tables that are kept; they are loaded again when they are asked for."""
+        with self._lock:
+            self._regions.clear()
 
     def stored_behind(self, grain: int) -> int:
         """The sector of the next stored grain from ``grain`` on in the same table, or 0. A hint: it reads nothing."""
@@ -169,7 +174,7 @@ class GrainTables:
         numbers = (stored + base) * TABLE_ENTRIES
         self._check(entries, numbers)
         if self._claims is not None:
-            self._claims.add(entries, numbers)
+            self._claims.add(entries, stored + base, self._header.lowest_pointer)
         region.entries[stored] = entries
         region.loaded[tables] = True
 
