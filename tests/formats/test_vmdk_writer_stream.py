@@ -141,7 +141,7 @@ def test_any_stream_agrees_with_itself(
 ) -> None:
     data = some_disk(sectors * 512, *((start % sectors * 512, length * 512) for start, length in runs))[: sectors * 512]
     path = tmp_path_factory.mktemp("any") / "made.vmdk"
-    feed(StreamOptimizedWriter(create_file(path, sync=False), len(data), [], compression), data, piece * GRAIN)
+    feed(StreamOptimizedWriter(create_file(path, sync=False), len(data), compression), data, piece * GRAIN)
     check(path.read_bytes(), data)
 
 
@@ -169,7 +169,7 @@ class Tape:
 @pytest.mark.parametrize("places", [range(0, 100, 12), range(0), range(99, 100)])
 def test_a_stream_is_written_from_front_to_back(places: range) -> None:
     tape = Tape()
-    writer = StreamOptimizedWriter(tape, 100 * MIB, [], Compression.FAST)
+    writer = StreamOptimizedWriter(tape, 100 * MIB, Compression.FAST)
     for place in places:
         writer.write(writer.place(writer.encode(place * MIB, some_disk(MIB, (GRAIN, 200_000)))))
     writer.finish()

@@ -56,11 +56,10 @@ class VmdkFormat:
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> OrderedDiskWriter:
-        """A writer whose layout follows from what it is given. Of ``extents``, which a stream goes through once, comes
-        its content id alone. Raises ``UnsupportedFeatureError`` over 64 TiB."""
+        """A writer whose layout follows from what it is given; ``extents`` change nothing."""
         match options.subformat or self.subformats[0]:
             case "streamOptimized":
-                return StreamOptimizedWriter(target, size, extents, options.compression)
+                return StreamOptimizedWriter(target, size, options.compression)
             case "monolithicSparse":
                 return MonolithicSparseWriter(target, size)
             case other:

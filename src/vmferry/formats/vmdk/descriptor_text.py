@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
-from collections.abc import Iterable
 
 from vmferry.errors import quote
-from vmferry.extent import Extent, ExtentKind
-from vmferry.formats.vmdk.layout import GRAIN_SIZE
 from vmferry.units import SECTOR
 
 DESCRIPTOR_OFFSET = 1
@@ -22,27 +18,6 @@ _MAX_CYLINDERS = 65535
 _NO_CONTENT = {0, 0xFFFF_FFFE, 0xFFFF_FFFF}
 """Content ids that mean something else: none, not known yet, no parent."""
 _PLAIN_NAME = re.compile(r'[^\x00-\x1f"/\\\x7f-\U0010ffff]{1,255}')
-_RANGE = struct.Struct("<QQ")
-
-
-def digest_map(extents: Iterable[Extent]) -> str:
-    """A digest of where a disk holds data, in hex: the same however finely the map is cut within grains.
-
-    Takes ``extents`` as they come and holds none of them.
-    """
-    digest = hashlib.sha256()
-    start = end = 0
-    for extent in extents:
-        if extent.kind is not ExtentKind.DATA:
-            continue
-        first, last = extent.start // GRAIN_SIZE, -(-extent.end // GRAIN_SIZE)
-        if first <= end:
-            end = max(end, last)
-            continue
-        digest.update(_RANGE.pack(start, end))
-        start, end = first, last
-    digest.update(_RANGE.pack(start, end))
-    return digest.hexdigest()
 
 
 def content_id(*facts: object) -> tuple[int, str]:

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from deflate import zlib_compress
+from deflate import crc32, zlib_compress
 from isal import isal_zlib
 
 from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
-from vmferry.extent import Extent, nonzero_runs
+from vmferry.extent import nonzero_runs
 from vmferry.formats import Compression
 from vmferry.formats.vmdk.descriptor_text import (
     DESCRIPTOR_OFFSET,
     DESCRIPTOR_SECTORS,
     check_name,
     content_id,
-    digest_map,
     render_descriptor,
 )
 from vmferry.formats.vmdk.header import (
@@ -83,6 +82,8 @@ class _Grains:
     sectors: list[int]
     """Where the marker of each begins, counted from the first one's."""
     content: bytes
+    first_checksum: int
+    """Of the first grain's bytes."""
 
 
 class StreamOptimizedWriter:
@@ -97,21 +98,19 @@ class StreamOptimizedWriter:
         self,
         target: BlobWriter,
         size: int,
-        extents: Iterable[Extent],
         compression: Compression,
         *,
         name: str = "disk.vmdk",
     ) -> None:
         """A disk of ``size`` bytes, rounded up to whole MiB as vSphere wants it; ``name`` is the file's own.
 
-        The descriptor comes first in the file, so the content id follows from the size and from where ``extents`` say
-        that there is data; they are gone through once. Raises ``UnsupportedFeatureError`` over 64 TiB and what
-        ``extents`` raise; ``ValueError`` for a ``name`` that is not plain.
+        The descriptor comes first in the file, so the content id follows from the size and from the first grain, where
+        a disk has its partition table and its id. Raises ``UnsupportedFeatureError`` over 64 TiB; ``ValueError`` for a
+        ``name`` that is not plain.
         """
         self.size = image_size(size)
         """Guest bytes of the disk that is made."""
-        ids = content_id("streamOptimized", self.size, digest_map(extents))
-        self._descriptor = render_descriptor("streamOptimized", self.size // SECTOR, check_name(name), ids)
+        self._name = check_name(name)
         self._guest_size = size
         self._target = target
         self._compress = _compressor(compression)
@@ -138,7 +137,7 @@ class StreamOptimizedWriter:
         placed: list[Placed] = []
         for grains in encoded:
             if not self._end:
-                placed.append(self._begin())
+                placed.append(self._begin(grains.first_checksum))
             if grains.table != self._table.index:
                 placed += self._close_table()
                 self._table = _Table(grains.table, np.zeros(TABLE_ENTRIES, np.uint32))
@@ -151,7 +150,7 @@ class StreamOptimizedWriter:
             self._target.write_at(host, data)
 
     def finish(self) -> None:
-        placed = [] if self._end else [self._begin()]
+        placed = [] if self._end else [self._begin(0)]
         placed += self._close_table()
         directory = self._directory.astype("<u4").tobytes()
         placed.append(self._append(_marker(len(directory) // SECTOR, _DIRECTORY)))
@@ -168,13 +167,14 @@ class StreamOptimizedWriter:
         """``data`` from guest ``offset``, all of one table; ``None`` where there is nothing but zeros."""
         parts: list[Buffer] = []
         slots, sectors = [], []
-        total = 0
+        total = checksum = 0
         first = offset // GRAIN_SIZE
         for low, high in nonzero_runs(data, GRAIN_SIZE):
             for start in range(low, high, GRAIN_SIZE):
                 grain: Buffer = data[start : start + GRAIN_SIZE]
                 if len(grain) < GRAIN_SIZE:  # the disk's end; VMware stores whole grains
                     grain = bytes(grain).ljust(GRAIN_SIZE, b"\0")
+                checksum = checksum if parts else crc32(grain)
                 stream = self._compress(grain)
                 number = first + start // GRAIN_SIZE
                 padding = -(_GRAIN_MARKER.size + len(stream)) % SECTOR
@@ -185,11 +185,12 @@ class StreamOptimizedWriter:
                 total += (_GRAIN_MARKER.size + len(stream) + padding) // SECTOR
         if not parts:
             return None
-        return _Grains(first // TABLE_ENTRIES, slots, sectors, b"".join(parts))
+        return _Grains(first // TABLE_ENTRIES, slots, sectors, b"".join(parts), checksum)
 
-    def _begin(self) -> Placed:
-        """Header and descriptor, with zeros up to the first grain."""
-        front = self._header(_AT_END) + self._descriptor
+    def _begin(self, checksum: int) -> Placed:
+        """Header and descriptor, with zeros up to the first grain, which has ``checksum``."""
+        ids = content_id("streamOptimized", self.size, checksum)
+        front = self._header(_AT_END) + render_descriptor("streamOptimized", self.size // SECTOR, self._name, ids)
         return self._append(front.ljust(_OVERHEAD_SECTORS * SECTOR, b"\0"))
 
     def _header(self, directory: int) -> bytes:
