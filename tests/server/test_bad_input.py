@@ -117,7 +117,7 @@ def test_an_object_that_is_not_there_is_said_at_once(
         ({"DiskContainers": [{"Format": "OVA"}]}, "MissingParameter"),
         ({"DiskContainers": [{"Url": "s3://a-b/c", "SnapshotId": "snap-1"}]}, "InvalidParameterCombination"),
         ({"DiskContainers": [in_s3("k", "ISO")]}, "InvalidParameter"),
-        ({"DiskContainers": [in_s3("k", "VHDX")]}, "UnsupportedOperation"),
+        ({"DiskContainers": [in_s3("k", "VDI")]}, "InvalidParameter"),
         ({"DiskContainers": [in_s3("k", DeviceName="sda")]}, "InvalidBlockDeviceMapping"),
         ({"DiskContainers": [in_s3("k", DeviceName="/dev/sdf")] * 2}, "InvalidBlockDeviceMapping"),
         ({"DiskContainers": [in_s3("k")] * 22}, "InvalidParameterValue"),

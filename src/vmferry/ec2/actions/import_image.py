@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from vmferry import appliances, formats
 from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ImportRequest
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
@@ -167,12 +166,6 @@ def _read_format(given: str | None) -> str | None:
             "InvalidParameter",
             "Parameter disk-image-size=0 has an invalid format"
             f" | {quote(given)} is not a disk-image format: use one of {listed}.",
-        )
-    readable = {kind.ec2_name for kind in formats.FORMATS.values()}
-    readable |= {kind.ec2_name for kind in appliances.PACKAGES.values()}
-    if name not in readable:
-        raise Ec2Error(
-            "UnsupportedOperation", f"vmferry does not read {name} yet: convert the disk to VMDK or raw first."
         )
     return name
 
