@@ -116,6 +116,7 @@ def machines(draw: st.DrawFn) -> Machine:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(machines(), OPTIONS)
 def test_every_machine_is_read_again_as_it_was_written(machine: Machine, options: OvaOptions) -> None:

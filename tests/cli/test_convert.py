@@ -48,6 +48,7 @@ def assert_fails(done: subprocess.CompletedProcess[str], code: int, *said: str) 
         assert words in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["out.raw", "out.qcow2"])
 @pytest.mark.parametrize("subformat", ["streamOptimized", "monolithicSparse"])
 def test_a_vmdk_becomes_what_qemu_img_finds_identical(raw: Path, subformat: str, target: str, tmp_path: Path) -> None:

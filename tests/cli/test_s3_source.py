@@ -52,6 +52,7 @@ def run_with_s3(s3: RunningS3, *words: str | Path, secret: str | None = None) ->
     return subprocess.run([VMFERRY, *map(str, words)], env=env, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["out.raw", "out.qcow2"])
 def test_a_vmdk_in_s3_becomes_what_it_holds(s3: RunningS3, target: str, tmp_path: Path) -> None:
     stream = make_stream(make_raw(tmp_path / "disk.raw"), tmp_path / "disk.vmdk")

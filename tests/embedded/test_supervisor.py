@@ -113,6 +113,7 @@ def test_children_start_in_order_and_stop_in_reverse(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_start_is_said_with_its_last_words(tmp_path: Path) -> None:
     service = Service(shell(tmp_path, "broken", "echo 'the disk is on fire' >&2; exit 3"), lambda: False)
     supervisor = Supervisor([service, Service(sleeper(tmp_path), lambda: True)], tmp_path / "run")
@@ -137,6 +138,7 @@ def test_a_child_that_is_never_ready_is_started_again(tmp_path: Path) -> None:
         assert (tmp_path / "started").read_text().count("sleeper") == status(supervisor, "sleeper").restarts + 1
 
 
+@pytest.mark.slow
 def test_children_that_will_not_stop_are_killed_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor_module, "STOP_SECONDS", 1.5)
     deaf = "trap '' TERM; echo $$ >> $HERE/pids; while :; do sleep 0.05; done"

@@ -72,6 +72,7 @@ def covered(disk: Disk) -> list[Extent]:
     return extents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compat", ["0.10", "1.1"])
 @pytest.mark.parametrize("cluster_size", [512, 4 * KIB, 64 * KIB, 2 * MIB])
 @pytest.mark.parametrize("compress", [False, True])

@@ -101,6 +101,7 @@ def check_extents(disk: Disk, expected: bytes) -> list[Extent]:
     return extents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_layout_reads_as_what_was_put_in(name: str) -> None:
     image, expected = sample(VARIANTS[name])
