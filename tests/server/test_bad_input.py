@@ -58,8 +58,8 @@ def test_an_ova_that_is_cut_short(server: Server, small_ova: Path, tmp_path: Pat
     assert re.search("cut short|truncated|missing", message), message
 
 
-def test_a_vmdk_with_a_damaged_grain(server: Server, small_disk: Path, tmp_path: Path) -> None:
-    stored = bytearray(small_disk.with_suffix(".vmdk").read_bytes())
+def test_a_vmdk_with_a_damaged_grain(server: Server, small_disk: Path, small_ova: Path, tmp_path: Path) -> None:
+    stored = bytearray(small_disk.with_suffix(".vmdk").read_bytes())  # the one in small_ova
     stored[len(stored) // 2 : len(stored) // 2 + 64] = bytes(64)
     path = tmp_path / "damaged.vmdk"
     path.write_bytes(stored)
