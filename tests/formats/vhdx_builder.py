@@ -89,6 +89,13 @@ def linkage(*names: tuple[str, str], data_write_id: bytes = DATA_WRITE_ID) -> li
     return [("parent_linkage", "{" + str(uuid.UUID(bytes_le=data_write_id)) + "}"), *names]
 
 
+def resummed(data: bytearray) -> bytes:
+    """``data`` with its checksum made right."""
+    data[4:8] = bytes(4)
+    data[4:8] = struct.pack("<I", google_crc32c.value(bytes(data)))
+    return bytes(data)
+
+
 def log_entry(
     sequence: int,
     tail: int,

@@ -17,7 +17,8 @@ from vmferry.extent import Extent, ExtentKind, clip, merge
 from vmferry.formats._pieces import Piece, read_pieces
 from vmferry.formats.vhdx.metadata import Metadata, Region
 from vmferry.formats.vhdx.structures import UNIT, chunk_ratio
-from vmferry.units import MIB
+from vmferry.limits import MAX_DISK_SIZE
+from vmferry.units import MIB, format_size
 
 _PART = 32 * 1024
 """Blocks whose entries are loaded together, or one chunk's where it has more."""
@@ -49,7 +50,15 @@ class BlockMap:
     """
 
     def __init__(self, blob: Blob, region: Region, metadata: Metadata, reserved: list[Region]) -> None:
-        """``reserved`` are the parts of the file where no block may lie. Raises ``CorruptDiskError``."""
+        """``reserved`` are the parts of the file where no block may lie.
+
+        Raises ``CorruptDiskError``, and ``UnsafeDiskError`` for a file of more than 128 TiB.
+        """
+        if blob.size > 2 * MAX_DISK_SIZE:
+            raise UnsafeDiskError(
+                f"vhdx: {quote(blob.name)} has {format_size(blob.size)}, far more than any disk needs; at most "
+                f"{format_size(2 * MAX_DISK_SIZE)} are read. Copy the disk into a new VHDX where it was made."
+            )
         self._blob = blob
         self._region = region
         self._metadata = metadata
@@ -122,7 +131,7 @@ class BlockMap:
         if self._metadata.parent is None:
             return np.zeros(len(entries), np.int64)
         places = np.where(present, entries >> np.uint64(20), 0).astype(np.int64)
-        if ((places + 1) * UNIT > self._blob.size).any():
+        if (places >= self._blob.size // UNIT).any():
             raise self._corrupt("a sector bitmap is said to lie past the end of the file; it may be cut short")
         return places
 
@@ -133,12 +142,12 @@ class BlockMap:
         if strange.any():
             block = number * self.part_blocks + int(np.argmax(strange))
             raise self._corrupt(f"block {block:,} has a state that no such disk has")
-        ends = places * UNIT + self.block_size
-        if (
-            number * self.part_blocks + len(places) == self.count
-        ):  # the disk's last block may be stored as far as it goes
-            ends[-1] -= self.count * self.block_size - self._metadata.size
-        outside = (kinds >= DATA) & ((places < 1) | (ends > self._blob.size))
+        # In MiB: an entry has 44 bits for them, and what is that many MiB does not fit into 64 bits as bytes.
+        outside = (kinds >= DATA) & ((places < 1) | (places > (self._blob.size - self.block_size) // UNIT))
+        if number * self.part_blocks + len(places) == self.count:
+            # The disk's last block may be stored only as far as the disk goes.
+            needed = self._metadata.size - (self.count - 1) * self.block_size
+            outside[-1] = kinds[-1] >= DATA and not 1 <= places[-1] <= (self._blob.size - needed) // UNIT
         if outside.any():
             index = int(np.argmax(outside))
             raise self._corrupt(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vmferry.blob import Blob, Buffer
 from vmferry.disk import Disk, DiskFacts
-from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
+from vmferry.errors import CorruptDiskError, UnknownFormatError, UnsupportedFeatureError, quote
 from vmferry.extent import Extent, ExtentKind, clip, merge
 from vmferry.folder import Companions
 from vmferry.formats import open_parent
@@ -21,10 +21,13 @@ from vmferry.formats.vhdx.blocks import PARTIAL, BlockLayer, BlockMap
 from vmferry.formats.vhdx.header import read_creator, read_header
 from vmferry.formats.vhdx.log import replay
 from vmferry.formats.vhdx.metadata import Metadata, Region, read_metadata, read_regions
-from vmferry.formats.vhdx.structures import UNIT
+from vmferry.formats.vhdx.structures import NO_ID, UNIT
 from vmferry.units import MIB, SECTOR
 
-_BITMAP_CACHE = 8 * MIB
+_BITMAP = MIB
+"""Bytes of a sector bitmap, which is for all blocks of a chunk and is read whole: 4 GiB of the disk or more at once."""
+_BITMAPS = 8
+"""Sector bitmaps that are held."""
 _KINDS = (ExtentKind.HOLE, ExtentKind.DATA)
 
 
@@ -40,7 +43,7 @@ class SectorLayer:
         self._whole = BlockLayer(blob, blocks, metadata.size)
         self._sector = metadata.sector_size
         self._sectors = blocks.block_size // metadata.sector_size
-        self._bitmap = lru_cache(max(_BITMAP_CACHE // (self._sectors // 8), 2))(self._read_bitmap)
+        self._bitmap = lru_cache(_BITMAPS)(self._read_bitmap)
 
     @property
     def size(self) -> int:
@@ -72,15 +75,22 @@ class SectorLayer:
             yield Extent(base + low * self._sector, (high - low) * self._sector, _KINDS[bits[low]])
 
     def _bits(self, block: int) -> NDArray[np.uint8]:
-        return np.unpackbits(np.frombuffer(self._bitmap(block), np.uint8), bitorder="little")
-
-    def _read_bitmap(self, block: int) -> bytes:
-        """The part of its chunk's bitmap that is for ``block``; all the parent's where the chunk has none."""
+        """1 for each sector of ``block`` that is the disk's own."""
+        chunk, index = divmod(block, self._blocks.ratio)
         length = self._sectors // 8
-        place = self._blocks.bitmap(block)
+        bitmap = np.frombuffer(self._bitmap(chunk), np.uint8, length, index * length)
+        return np.unpackbits(bitmap, bitorder="little")
+
+    def _read_bitmap(self, chunk: int) -> bytes:
+        """The bitmap of ``chunk``, some of whose blocks are partially present: only it knows what is whose."""
+        first = chunk * self._blocks.ratio
+        place = self._blocks.bitmap(first)
         if not place:
-            return bytes(length)
-        return self._blob.read_at(place + block % self._blocks.ratio * length, length)
+            raise CorruptDiskError(
+                f"vhdx: {quote(self._blob.name)} holds parts of blocks from number {first:,} on, but no sector bitmap "
+                "that tells which. Export or upload it again."
+            )
+        return self._blob.read_at(place, _BITMAP)
 
 
 class VhdxDisk:
@@ -148,7 +158,9 @@ def _open_parent(blob: Blob, locator: Mapping[str, str], companions: Companions)
             "give it with --parent, or merge the snapshot and export the disk again."
         )
     assert isinstance(parent, VhdxDisk)
-    if _as_id(linkage) != parent.data_write_id:
+    # There are two ids while a merge is under way; else Windows leaves the second one out, or all zeros.
+    ids = {_as_id(linkage), _as_id(locator.get("parent_linkage2", ""))} - {NO_ID}
+    if parent.data_write_id not in ids:
         raise UnknownFormatError(
             f"vhdx: {quote(companions.parents[0].name)} (data write id {UUID(bytes_le=parent.data_write_id)}) is not "
             f"the parent of {quote(blob.name)}, which is {wanted}, or was changed since. Give that one with --parent."

@@ -79,7 +79,7 @@ def _check(blob: Blob, data: bytes) -> VhdxHeader:
             f"vhdx: {quote(blob.name)} has version {version} of the format (log {log_version}); version 1 (log 0) is "
             "read. Convert it where it was made, to a dynamic VHDX."
         )
-    if length > MAX_VHDX_LOG:
+    if length > MAX_VHDX_LOG and log_id != NO_ID:  # a log without an id is never read
         raise UnsafeDiskError(
             f"vhdx: the log of {quote(blob.name)} is said to have {format_size(length)}; at most "
             f"{format_size(MAX_VHDX_LOG)} are read. The file is damaged or made to do harm: export it again."
