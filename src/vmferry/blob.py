@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -58,6 +58,18 @@ class SupportsDataRanges(Protocol):
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         """Ascending ranges inside ``[start, end)``; everything between them reads as zeros."""
+
+
+ReadInto = Callable[[int, memoryview], None]
+"""``(offset, out)``: as ``Blob.read_at``, of as many bytes as ``out`` has, which are put there."""
+
+
+@runtime_checkable
+class SupportsReadInto(Protocol):
+    """A blob whose bytes can be put where the caller has room for them: fresh memory costs as much as the reading."""
+
+    def reader_into(self) -> ReadInto | None:
+        """What reads into memory, from any thread; ``None`` where ``read_at`` is as good (a blob of a network)."""
 
 
 @runtime_checkable
@@ -145,6 +157,18 @@ class SliceBlob:
         check_range(self, offset, length)
         return self._blob.read_at(self._offset + offset, length)
 
+    def reader_into(self) -> ReadInto | None:
+        into = self._blob.reader_into() if isinstance(self._blob, SupportsReadInto) else None
+        if into is None:
+            return None
+        reader = into
+
+        def read_into(offset: int, out: memoryview) -> None:
+            check_range(self, offset, len(out))
+            reader(self._offset + offset, out)
+
+        return read_into
+
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         if not isinstance(self._blob, SupportsDataRanges):
             yield start, end
@@ -187,16 +211,34 @@ class FileBlob:
         check_range(self, offset, length)
         try:
             data = os.pread(self._fd, length, offset)
-            while len(data) < length:  # one pread gives at most 2 GiB, and less when a signal comes in between
-                more = os.pread(self._fd, length - len(data), offset + len(data))
-                if not more:
+        except OSError as error:
+            raise foreign_error(error, self._name) from error
+        if len(data) < length:  # one pread gives at most 2 GiB, and less when a signal comes in between
+            whole = bytearray(length)
+            whole[: len(data)] = data
+            self._fill(offset + len(data), memoryview(whole)[len(data) :])
+            return bytes(whole)
+        return data
+
+    def reader_into(self) -> ReadInto | None:
+        return self.read_into
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """Fill ``out`` from ``offset``; raises as ``read_at``."""
+        check_range(self, offset, len(out))
+        self._fill(offset, out)
+
+    def _fill(self, offset: int, out: memoryview) -> None:
+        try:
+            while out:
+                count = os.preadv(self._fd, [out], offset)
+                if not count:
                     raise CorruptDiskError(
                         f"{quote(self._name)} became shorter while it was read. Try again when it is whole."
                     )
-                data += more
+                out, offset = out[count:], offset + count
         except OSError as error:
             raise foreign_error(error, self._name) from error
-        return data
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         return file_data_ranges(self._fd, start, end)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vmferry.blob import Buffer
 from vmferry.extent import Extent
+from vmferry.ranges import StoredRanges
 from vmferry.units import SECTOR
 
 Placed = tuple[int, Buffer]
@@ -49,6 +50,17 @@ class SupportsStoredSize(Protocol):
 
     def stored_size(self) -> int:
         """Bytes of the file that hold guest data, compressed or not; metadata not counted."""
+
+
+@runtime_checkable
+class SupportsRanges(Protocol):
+    """A disk that can tell where guest bytes lie unencoded: they can be read straight to where they are needed."""
+
+    def ranges(self, offset: int, length: int) -> StoredRanges | None:
+        """Where ``[offset, offset + length)`` lies; what no range covers reads as zeros.
+
+        ``None`` where some of it is encoded, or not in one blob: then ``read_at`` is the way. Raises as ``read_at``.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmferry.blob import Buffer, ByteRange
 
@@ -59,6 +62,24 @@ def merge(extents: Iterable[Extent]) -> Iterator[Extent]:
         held = extent
     if held is not None:
         yield held
+
+
+def cut_range(size: int, start: int, end: int | None) -> ByteRange:
+    """``[start, end)``, as ``Disk.extents`` takes it, inside a disk of ``size``; empty where nothing of it is."""
+    low = max(0, start)
+    return low, max(low, size if end is None else min(end, size))
+
+
+def check_inside(size: int, offset: int, length: int) -> None:
+    """``ValueError`` unless ``length`` bytes from ``offset`` lie inside a disk of ``size``."""
+    if offset < 0 or length < 0 or offset + length > size:
+        raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {size} bytes")
+
+
+def equal_runs(values: NDArray[Any]) -> Iterator[ByteRange]:
+    """``[low, high)`` of each run of equal ``values``, ascending; nothing for none."""
+    if len(values):
+        yield from pairwise([0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(values)])
 
 
 def nonzero_runs(data: Buffer, granularity: int) -> Iterator[ByteRange]:

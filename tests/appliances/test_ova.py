@@ -303,21 +303,19 @@ def zipped(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("kind", "program", "content"),
+    ("kind", "content"),
     [
-        ("gzip", "gunzip", gzip.compress(make_ova(envelope()))),
-        ("xz", "unxz", lzma.compress(make_ova(envelope()))),
-        ("bzip2", "bunzip2", bz2.compress(make_ova(envelope()))),
-        ("zip", "unzip", zipped(make_ova(envelope()))),
-        ("zstd", "unzstd", b"\x28\xb5\x2f\xfd" + bytes(100)),
+        ("gzip", gzip.compress(make_ova(envelope()))),
+        ("xz", lzma.compress(make_ova(envelope()))),
+        ("bzip2", bz2.compress(make_ova(envelope()))),
+        ("zip", zipped(make_ova(envelope()))),
+        ("zstd", b"\x28\xb5\x2f\xfd" + bytes(100)),
     ],
 )
-def test_a_wrapped_ova_says_how_to_unpack_it(kind: str, program: str, content: bytes) -> None:
+def test_a_wrapped_ova_is_named_for_what_it_is(kind: str, content: bytes) -> None:
     blob = MemoryBlob(content, "vm.ova")
     assert detect(blob) is None
-    with pytest.raises(
-        UnknownFormatError, match=rf"vm\.ova is a {kind} file: unpack it first \({program}\) and import"
-    ):
+    with pytest.raises(UnknownFormatError, match=rf"vm\.ova is a {kind} file: unpack it first and import"):
         open_appliance(blob)
 
 

@@ -139,7 +139,7 @@ def test_neighbours_are_read_at_once(raw: Path, compressed: Path, tmp_path: Path
 def test_a_range_outside_the_disk_is_a_mistake_of_the_caller(compressed: Path) -> None:
     disk = FORMAT.open(FileBlob(compressed))
     for offset, length in ((-1, 1), (0, _SIZE + 1), (_SIZE, 1), (0, -1)):
-        with pytest.raises(ValueError, match="do not lie in a disk"):
+        with pytest.raises(ValueError, match="is not inside a disk"):
             disk.read_at(offset, length)
     disk.close()
     disk.close()

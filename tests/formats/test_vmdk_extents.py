@@ -312,11 +312,11 @@ def test_facts_tell_who_wrote_it_and_what_is_odd() -> None:
     image = build(128 * 600, {0: fill(1)}, replace(SPARSE, redundant=True, all_tables=True))
     image.patch_header(unclean=1)
     image.patch(image.redundant + 4, "I", 0)
-    odd = " ".join(FORMAT.open(MemoryBlob(bytes(image.data))).facts.warnings)  # type: ignore[attr-defined]
+    odd = " ".join(FORMAT.open(MemoryBlob(bytes(image.data))).facts.warnings)
     for word in ("4,096 sectors", "not closed properly", "redundant grain directory differs"):
         assert word in odd
     image.patch(image.directory, "I", 0xFFFFFFFF)
-    odd = " ".join(FORMAT.open(MemoryBlob(bytes(image.data))).facts.warnings)  # type: ignore[attr-defined]
+    odd = " ".join(FORMAT.open(MemoryBlob(bytes(image.data))).facts.warnings)
     assert "redundant one is read" in odd
 
 

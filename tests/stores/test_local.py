@@ -158,6 +158,8 @@ def test_a_blob_changed_in_place_is_not_read_on(store: LocalStore) -> None:
     os.utime(path, ns=(0, 0))  # file systems count time in ticks: two writes in one tick look alike
     with pytest.raises(BlobChangedError, match="changed meanwhile"):
         blob.read_at(0, 3)
+    with pytest.raises(BlobChangedError, match="changed meanwhile"):
+        blob.read_into(0, memoryview(bytearray(3)))
     blob.close()
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vmferry.appliances._digests import HashedBlob, verify
-from vmferry.appliances._ova_member import SupportsReadBack
-from vmferry.appliances._ova_targets import TARGETS, Controller, Manifest, Target
-from vmferry.appliances._ova_writer import OvaOptions, OvaWriter, PackedDisk
-from vmferry.appliances._package_names import disk_file_name, package_stem
+from vmferry import wrappers
 from vmferry.appliances._probing import Head
-from vmferry.appliances._xva_writer import XvaWriter
+from vmferry.appliances._tar import is_tar
 from vmferry.blob import Blob
 from vmferry.errors import UnknownFormatError, quote
 from vmferry.folder import Folder
-from vmferry.machine import Appliance
 from vmferry.registry import About, Registry
+
+if TYPE_CHECKING:
+    from vmferry.appliances._digests import HashedBlob, verify
+    from vmferry.appliances._ova_member import SupportsReadBack
+    from vmferry.appliances._ova_targets import TARGETS
+    from vmferry.appliances._ova_writer import OvaOptions, OvaWriter, PackedDisk
+    from vmferry.appliances._package_names import disk_file_name, package_stem
+    from vmferry.appliances._targets import Controller, Manifest, Target
+    from vmferry.appliances._xva_writer import XvaWriter
+    from vmferry.machine import Appliance
 
 __all__ = [
     "PACKAGES",
@@ -37,14 +43,23 @@ __all__ = [
     "verify",
 ]
 
-_WRAPPERS = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-    b"\xfd7zXZ\0": ("xz", "unxz"),
-    b"BZh": ("bzip2", "bunzip2"),
-    b"PK\3\4": ("zip", "unzip"),
+_HOMES = {
+    "_digests": ("HashedBlob", "verify"),
+    "_ova_member": ("SupportsReadBack",),
+    "_ova_targets": ("TARGETS",),
+    "_ova_writer": ("OvaOptions", "OvaWriter", "PackedDisk"),
+    "_package_names": ("disk_file_name", "package_stem"),
+    "_xva_writer": ("XvaWriter",),
+    "_targets": ("Controller", "Manifest", "Target"),
 }
-"""First bytes → what packed the file, and what unpacks it."""
+"""Module → what this one shows of it. Imported when it is asked for: a disk image needs none of it."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Package(Protocol):
@@ -73,11 +88,13 @@ class Package(Protocol):
         """
 
 
-PACKAGES: Registry[Package] = Registry(
-    "vmferry.appliances", "PACKAGE", ["xva", "ova", "ovf", "vmx", "vbox", "hyperv", "libvirt"]
-)
+_ARCHIVES = ("xva", "ova")
+"""The packages that are tars."""
+_DESCRIPTIONS = ("ovf", "vmx", "vbox", "hyperv", "libvirt")
+"""Those that are text, or nearly, beside the disks, and are called one of the following."""
+_SUFFIXES = (".ovf", ".vmx", ".vbox", ".vmcx", ".xml")
+PACKAGES: Registry[Package] = Registry("vmferry.appliances", "PACKAGE", [*_ARCHIVES, *_DESCRIPTIONS])
 """In probe order: an XVA is a tar as an OVA is, and known by its first member."""
-_DESCRIPTIONS = (".ovf", ".vmx", ".vbox", ".vmcx", ".xml")
 _SNAPSHOTS = "snapshots"
 """The folder in which Hyper-V keeps descriptions of a machine as it was."""
 
@@ -85,12 +102,8 @@ _SNAPSHOTS = "snapshots"
 def detect(blob: Blob) -> Package | None:
     """The kind of appliance that the bytes of ``blob`` show, or ``None`` where it is a disk image or anything else."""
     head = Head(blob)
-    return next((candidate for candidate in PACKAGES.values() if candidate.probe(head)), None)
-
-
-def _wrapper(blob: Blob) -> tuple[str, str] | None:
-    head = blob.read_at(0, min(blob.size, 8))
-    return next((wrapper for magic, wrapper in _WRAPPERS.items() if head.startswith(magic)), None)
+    names = _ARCHIVES if is_tar(head) else _DESCRIPTIONS if _may_describe(blob.name) else ()
+    return next((PACKAGES[name] for name in names if PACKAGES[name].probe(head)), None)
 
 
 def open_appliance(blob: Blob, folder: Folder | None = None) -> Appliance:
@@ -99,10 +112,10 @@ def open_appliance(blob: Blob, folder: Folder | None = None) -> Appliance:
     Raises ``UnknownFormatError`` where there is none, and as ``Package.open`` does; ``blob`` is left open then.
     """
     package = detect(blob)
-    if package is None and (wrapper := _wrapper(blob)) is not None:
-        kind, program = wrapper
+    if package is None and (wrapper := wrappers.detect(blob)) is not None:
         raise UnknownFormatError(
-            f"{quote(blob.name)} is a {kind} file: unpack it first ({program}) and import the OVA inside.", wrapper=kind
+            f"{quote(blob.name)} is a {wrapper.name} file: unpack it first and import the OVA inside.",
+            wrapper=wrapper.name,
         )
     if package is None:
         raise UnknownFormatError(
@@ -118,7 +131,7 @@ def find_description(folder: Folder) -> str:
     Hyper-V's descriptions of snapshots do not count. Raises ``UnknownFormatError`` when there is none, or when several
     are there and the caller must name one; ``StoreError``.
     """
-    found = [name for name in folder.names() if _may_describe(name) and _describes(folder, name)]
+    found = [name for name in folder.names() if _counts(name) and _describes(folder, name)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -127,14 +140,18 @@ def find_description(folder: Folder) -> str:
             f"{quote(folder.name)} holds {len(found)} descriptions of machines; name one: {listed}."
         )
     raise UnknownFormatError(
-        f"{quote(folder.name)} holds no description of a machine ({', '.join(_DESCRIPTIONS)}): "
+        f"{quote(folder.name)} holds no description of a machine ({', '.join(_SUFFIXES)}): "
         "name a folder that does, or a disk image in it."
     )
 
 
 def _may_describe(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES)
+
+
+def _counts(name: str) -> bool:
     *folders, last = name.lower().split("/")
-    return last.endswith(_DESCRIPTIONS) and not last.startswith("._") and _SNAPSHOTS not in folders
+    return _may_describe(last) and not last.startswith("._") and _SNAPSHOTS not in folders
 
 
 def _describes(folder: Folder, name: str) -> bool:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vmferry.appliances._ova_member import MemberWriter, SupportsReadBack
-from vmferry.appliances._ova_targets import APPEND_ONLY, Controller, Manifest, Target, format_uri
+from vmferry.appliances._ova_targets import APPEND_ONLY, format_uri
 from vmferry.appliances._ovf_text import FileSizes, render_ovf
 from vmferry.appliances._package_names import check_names, package_stem
 from vmferry.appliances._placement import fit
 from vmferry.appliances._tar_writer import BLOCK, MAX_USTAR_SIZE, tar_header, tar_size
+from vmferry.appliances._targets import Controller, Manifest, Target
 from vmferry.blob import BlobWriter
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.machine import Machine, MachineDisk

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape  # xml.sax.saxutils would bring half of the network modules
 
-from vmferry.appliances._ova_targets import TARGETS, Bus, Target
+from vmferry.appliances._ova_targets import TARGETS, Bus
 from vmferry.appliances._placement import Fitted, bus_of
+from vmferry.appliances._targets import Target
 from vmferry.machine import Firmware, Machine, NetworkInterface
 from vmferry.units import MIB
 

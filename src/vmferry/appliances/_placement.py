@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vmferry.appliances._guest_words import GuestKind, find_guest
-from vmferry.appliances._ova_targets import TARGETS, Bus, Controller, Target, TargetFacts
+from vmferry.appliances._ova_targets import TARGETS, Bus, TargetFacts
+from vmferry.appliances._targets import Controller, Target
 from vmferry.errors import UnsupportedFeatureError, quote
 from vmferry.machine import Firmware, Machine, MachineDisk, NetworkInterface
 from vmferry.units import MIB, round_up

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,7 +16,9 @@ from vmferry.cli._source import open_source
 from vmferry.errors import UnsafeDiskError, quote
 from vmferry.folder import ALONE, Companions, Folder, LocalFolder
 from vmferry.formats import Format
-from vmferry.machine import Appliance, Machine, MachineDisk
+
+if TYPE_CHECKING:
+    from vmferry.machine import Appliance, Machine, MachineDisk
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vmferry import formats
-from vmferry.appliances import HashedBlob
+from vmferry import appliances, formats
 from vmferry.blob import BlobWriter
 from vmferry.cli._container import Container
 from vmferry.cli._output import print_json, print_note, show_progress
@@ -20,6 +19,9 @@ from vmferry.errors import quote
 from vmferry.formats import Format, SupportsCreate, WriteOptions
 from vmferry.stores.local import create_file
 from vmferry.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from vmferry.appliances import HashedBlob
 
 Writer = DiskWriter | OrderedDiskWriter
 
@@ -79,7 +81,7 @@ def open_input(container: Container, index: int) -> InputDisk:
     file, name = container.file(index), container.names[index]
     appliance = container.appliance
     digest = None if appliance is None or name is None else appliance.digests.get(name)
-    hashed = None if digest is None else HashedBlob(file, digest)
+    hashed = None if digest is None else appliances.HashedBlob(file, digest)
     kind = container.kind(index)
     return InputDisk(kind, formats.open_disk(hashed or file, kind, container.needs(index)), hashed)
 

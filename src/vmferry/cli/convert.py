@@ -11,12 +11,10 @@ import typer
 from vmferry import formats
 from vmferry.appliances import Controller, Manifest, Target
 from vmferry.cli._container import Container, Said, open_container, source_format
-from vmferry.cli._packing import Packing, pack_appliance
 from vmferry.cli._source import check_local, reads_remotely
 from vmferry.cli._writing import Effort, InputDisk, Output, convert_file, open_input, tell_warnings
 from vmferry.errors import quote
 from vmferry.formats import Compression, SupportsCreate, WriteOptions
-from vmferry.guest import find_boot_facts, pick_root
 
 _SUFFIXES = {
     ".raw": "raw",
@@ -71,6 +69,8 @@ def convert_disk(
     if kind in _APPLIANCES:
         if subformat is not None:
             raise typer.BadParameter("--subformat is for disk images; the disks of an OVA are as --for asks.")
+        from vmferry.cli._packing import Packing, pack_appliance
+
         packing = Packing(kind, target_for, manifest, controller, name, compress, effort)
         pack_appliance(sources, said, packing, path, disk)
         return
@@ -120,5 +120,7 @@ def _pick(container: Container, number: int | None) -> InputDisk:
     """The disk with this number, else the first of those that boot most certainly."""
     if number is not None or len(container.names) == 1:
         return open_input(container, container.disk_index(number or 1))
+    from vmferry.guest import find_boot_facts, pick_root
+
     inputs = [open_input(container, index) for index in range(len(container.names))]
     return inputs[pick_root([find_boot_facts(found.disk) for found in inputs])]

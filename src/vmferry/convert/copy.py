@@ -12,13 +12,16 @@ from typing import Any, Protocol
 
 from vmferry.blob import Buffer
 from vmferry.convert.plan import cut, find_granules
-from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, Placed
+from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, Placed, SupportsRanges
 from vmferry.errors import TaskCancelledError
 from vmferry.units import MIB
 
 PIECE = 4 * MIB
 """Guest bytes that a thread reads and writes at once: large enough that a range request pays, small enough that all
 threads' pieces together stay far below the memory that a conversion may take."""
+
+LOCAL_PIECE = MIB
+"""The same where no request is to be paid: what was read is still in the processor's cache when it is written."""
 
 MAX_THREADS = 8
 
@@ -60,8 +63,10 @@ def copy(
     begun = time.monotonic()
     limit = disk.size if end is None else end
     count = min(workers or os.cpu_count() or 1, MAX_THREADS)
-    line = _Line(writer, count * _AHEAD) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer)
-    run = _Run(disk, line, _pieces(disk, writer.granularity, start, limit), progress, cancelled)
+    reader = _Reader(disk, writer.granularity)
+    pieces = cut(find_granules(disk.extents(start, limit), writer.granularity, limit), reader.piece)
+    way = _Line(writer, reader, count * _AHEAD) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer, reader)
+    run = _Run(reader, way, pieces, progress, cancelled)
     # Leaving the block waits for the threads. Thread.join alone would not do: one that Ctrl-C interrupts takes the
     # thread for ended (CPython 3.11), and the writer would be aborted below its hands.
     with ThreadPoolExecutor(count, "copy") as pool:
@@ -75,16 +80,54 @@ def copy(
     return CopyResult(run.data, time.monotonic() - begun)
 
 
-def _pieces(disk: Disk, granularity: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    length = max(PIECE // granularity * granularity, granularity)
-    return cut(find_granules(disk.extents(start, end), granularity, end), length)
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Guest bytes in hand; ``data`` is a part of ``buffer`` where there is one."""
+
+    number: int
+    offset: int
+    data: Buffer
+    buffer: memoryview | None
+
+
+class _Reader:
+    """Reads pieces, where it can into memory that was used before: fresh pages cost as much as the copying.
+
+    Safe from any thread.
+    """
+
+    def __init__(self, disk: Disk, granularity: int) -> None:
+        self._disk = disk
+        self._stored = disk if isinstance(disk, SupportsRanges) else None
+        self._free: list[memoryview] = []
+        found = None if self._stored is None else self._stored.ranges(0, 0)
+        length = PIECE if found is None or not found.in_place else LOCAL_PIECE
+        self.piece = max(length // granularity * granularity, granularity)
+        """Bytes of a piece: whole granules."""
+
+    def read(self, number: int, start: int, end: int) -> _Piece:
+        """Guest bytes ``[start, end)``, which are no more than a piece."""
+        found = None if self._stored is None else self._stored.ranges(start, end - start)
+        if found is None or not found.in_place:
+            return _Piece(number, start, self._disk.read_at(start, end - start), None)
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = memoryview(bytearray(self.piece))
+        found.read_into(buffer[: end - start])
+        return _Piece(number, start, buffer[: end - start], buffer)
+
+    def release(self, piece: _Piece) -> None:
+        """Nobody looks at what ``piece`` holds any more."""
+        if piece.buffer is not None:
+            self._free.append(piece.buffer)
 
 
 class _Way(Protocol):
     """How pieces reach a writer."""
 
-    def put(self, number: int, offset: int, data: Buffer) -> None:
-        """Write piece ``number``, which holds ``data`` from guest ``offset``; called by any thread."""
+    def put(self, piece: _Piece) -> None:
+        """Write ``piece``, then release it; called by any thread."""
 
     def stop(self) -> None:
         """A piece will never come: nobody waits for it any more."""
@@ -93,11 +136,13 @@ class _Way(Protocol):
 class _AnyOrder:
     """To a writer that has a place for everything."""
 
-    def __init__(self, writer: DiskWriter) -> None:
+    def __init__(self, writer: DiskWriter, reader: _Reader) -> None:
         self._writer = writer
+        self._reader = reader
 
-    def put(self, number: int, offset: int, data: Buffer) -> None:
-        self._writer.write_at(offset, data)
+    def put(self, piece: _Piece) -> None:
+        self._writer.write_at(piece.offset, piece.data)
+        self._reader.release(piece)
 
     def stop(self) -> None:
         pass
@@ -106,34 +151,40 @@ class _AnyOrder:
 class _Line:
     """To a writer that packs: pieces are encoded as they come, placed in their order, written by who placed them."""
 
-    def __init__(self, writer: OrderedDiskWriter, ahead: int) -> None:
+    def __init__(self, writer: OrderedDiskWriter, reader: _Reader, ahead: int) -> None:
         self._writer = writer
+        self._reader = reader
         self._ahead = ahead
-        self._waiting: dict[int, Any] = {}
+        self._waiting: dict[int, tuple[Any, _Piece]] = {}
         self._next = 0
         self._stopped = False
         self._moved = threading.Condition()
 
-    def put(self, number: int, offset: int, data: Buffer) -> None:
-        encoded = self._writer.encode(offset, data)
-        for placed in self._place(number, encoded):
+    def put(self, piece: _Piece) -> None:
+        encoded = self._writer.encode(piece.offset, piece.data)
+        for placed, held in self._place(piece, encoded):
             self._writer.write(placed)
+            self._reader.release(held)
 
     def stop(self) -> None:
         with self._moved:
             self._stopped = True
             self._moved.notify_all()
 
-    def _place(self, number: int, encoded: Any) -> list[Sequence[Placed]]:
-        """Place what has its turn now: nothing, this piece, or this one and those that waited for it."""
+    def _place(self, piece: _Piece, encoded: Any) -> list[tuple[Sequence[Placed], _Piece]]:
+        """Place what has its turn now: nothing, this piece, or this one and those that waited for it.
+
+        Each comes with the piece that it was encoded from, to which it may hold on.
+        """
         placed = []
         with self._moved:
-            self._moved.wait_for(lambda: self._stopped or number < self._next + self._ahead)
+            self._moved.wait_for(lambda: self._stopped or piece.number < self._next + self._ahead)
             if self._stopped:
                 return []
-            self._waiting[number] = encoded
+            self._waiting[piece.number] = encoded, piece
             while self._next in self._waiting:
-                placed.append(self._writer.place(self._waiting.pop(self._next)))
+                ready, held = self._waiting.pop(self._next)
+                placed.append((self._writer.place(ready), held))
                 self._next += 1
             self._moved.notify_all()
         return placed
@@ -144,13 +195,13 @@ class _Run:
 
     def __init__(
         self,
-        disk: Disk,
+        reader: _Reader,
         way: _Way,
         pieces: Iterator[tuple[int, int]],
         progress: Callable[[int], None] | None,
         cancelled: Cancelled | None,
     ) -> None:
-        self._disk = disk
+        self._reader = reader
         self._way = way
         self._pieces = enumerate(pieces)
         self._progress = progress
@@ -165,7 +216,7 @@ class _Run:
         try:
             while (piece := self._take()) is not None:
                 number, (start, end) = piece
-                self._way.put(number, start, self._disk.read_at(start, end - start))
+                self._way.put(self._reader.read(number, start, end))
                 self._tell(end - start)
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that called copy
             self.fail(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
@@ -68,6 +68,13 @@ class WriteOptions:
     subformat: str | None = None
     """One of the format's ``subformats``; ``None``: the first of them."""
     compression: Compression = Compression.BALANCED
+
+    def choose(self, name: str, subformats: Sequence[str]) -> str:
+        """Which of the ``subformats`` of our format ``name`` is meant; ``ValueError`` where it is none of them."""
+        chosen = self.subformat or subformats[0]
+        if chosen not in subformats:
+            raise ValueError(f"{name} has no subformat {chosen!r}; use one of {', '.join(subformats)}")
+        return chosen
 
 
 DEFAULTS = WriteOptions()

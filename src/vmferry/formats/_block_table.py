@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmferry.blob import Blob, Buffer
-from vmferry.extent import Extent, ExtentKind, clip, merge
-from vmferry.formats._pieces import Piece, read_pieces
+from vmferry.extent import Extent, ExtentKind, check_inside, clip, cut_range, equal_runs, merge
+from vmferry.ranges import StoredRange, StoredRanges, join_ranges
 
 UNALLOCATED = 0xFFFFFFFF
 """The entry of a block that is not in the file: the parent's, or zeros."""
@@ -43,23 +42,17 @@ class BlockTable:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``."""
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
+        start, end = cut_range(self.size, start, end)
         return clip(merge(self._runs(start // self.block_size, -(-end // self.block_size))), start, end)
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """As ``Disk.read_at``."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
-        pieces = self._pieces(offset, length)
-        stored = sum(piece.length for piece in pieces)
-        if not stored:
-            return bytes(length)
-        if len(pieces) == 1 and stored == length:
-            return self._blob.read_at(pieces[0].source, length)
-        # Memory that is about to be overwritten whole is not cleared first: that alone costs some percent.
-        out = (np.empty if stored == length else np.zeros)(length, np.uint8).data
-        read_pieces(self._blob.read_at, pieces, out)
-        return out
+        return self.ranges(offset, length).read(length)
+
+    def ranges(self, offset: int, length: int) -> StoredRanges:
+        """As ``SupportsRanges``."""
+        check_inside(self.size, offset, length)
+        return StoredRanges(self._blob, join_ranges(self._stored(offset, offset + length)))
 
     def stored_size(self) -> int:
         """Guest bytes of the blocks that are in the file."""
@@ -85,32 +78,18 @@ class BlockTable:
         for low in range(first, last, _CHUNK):
             entries = self._entries[low : min(low + _CHUNK, last)]
             kinds = np.where(entries < self._lowest_special, np.uint32(0), entries)
-            edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(kinds)]
-            for begin, end in pairwise(edges):
+            for begin, end in equal_runs(kinds):
                 yield Extent((low + begin) * size, (end - begin) * size, _kind(int(kinds[begin])))
 
-    def _pieces(self, offset: int, length: int) -> list[Piece]:
-        """Where the stored bytes of a range lie, in guest order; neighbours in guest and file are one piece."""
-        if not length:
-            return []
+    def _stored(self, start: int, end: int) -> Iterator[StoredRange]:
+        """Each block's part of ``[start, end)`` that is in the file."""
         size = self.block_size
-        first, last = offset // size, -(-(offset + length) // size)
-        pieces: list[Piece] = []
+        first, last = start // size, -(-end // size)
         for index, entry in enumerate(self._entries[first:last].tolist(), first):
-            if entry >= self._lowest_special:
-                continue
-            low, high = max(offset, index * size), min(offset + length, (index + 1) * size)
-            host, position = self._base + entry * self._unit + low - index * size, low - offset
-            before = pieces[-1] if pieces else None
-            if (
-                before is not None
-                and position == before.position + before.length
-                and host == before.source + before.length
-            ):
-                pieces[-1] = Piece(before.position, before.source, before.length + high - low)
-            else:
-                pieces.append(Piece(position, host, high - low))
-        return pieces
+            if entry < self._lowest_special:
+                low, high = max(start, index * size), min(end, (index + 1) * size)
+                host = self._base + entry * self._unit + low - index * size
+                yield StoredRange(low - start, host, high - low)
 
 
 def ascending(entries: Entries) -> Entries:

@@ -9,8 +9,8 @@ import numpy as np
 
 from vmferry.blob import Buffer
 from vmferry.disk import Disk
-from vmferry.extent import Extent, ExtentKind, merge
-from vmferry.formats._pieces import Piece, read_pieces
+from vmferry.extent import Extent, ExtentKind, check_inside, merge
+from vmferry.ranges import StoredRange, read_ranges
 
 
 class Layer(Protocol):
@@ -47,22 +47,21 @@ class Overlay:
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """As ``Disk.read_at``."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
-        own: list[Piece] = []
-        shown: list[Piece] = []
+        check_inside(self.size, offset, length)
+        own: list[StoredRange] = []
+        shown: list[StoredRange] = []
         for extent in self._layer.extents(offset, offset + length):
             low, high = extent.start, extent.end
             if extent.kind is ExtentKind.DATA:
-                own.append(Piece(low - offset, low, high - low))
+                own.append(StoredRange(low - offset, low, high - low))
             elif extent.kind is ExtentKind.HOLE and low < self._parent.size:
-                shown.append(Piece(low - offset, low, min(high, self._parent.size) - low))
-        for pieces, source in ((own, self._layer), (shown, self._parent)):
-            if pieces and pieces[0].length == length:
+                shown.append(StoredRange(low - offset, low, min(high, self._parent.size) - low))
+        for ranges, source in ((own, self._layer), (shown, self._parent)):
+            if ranges and ranges[0].length == length:
                 return source.read_at(offset, length)
         out = np.zeros(length, np.uint8).data
-        read_pieces(self._layer.read_at, own, out)
-        read_pieces(self._parent.read_at, shown, out)
+        read_ranges(self._layer.read_at, own, out)
+        read_ranges(self._parent.read_at, shown, out)
         return out
 
     def _runs(self, start: int, end: int | None) -> Iterator[Extent]:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from vmferry.blob import Blob, BlobWriter, Buffer, SupportsDataRanges
 from vmferry.disk import Disk, DiskWriter
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
-from vmferry.extent import Extent, ExtentKind
+from vmferry.extent import Extent, ExtentKind, check_inside
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
 from vmferry.formats._raw_writer import RawWriter
 from vmferry.limits import MAX_DISK_SIZE
+from vmferry.ranges import StoredRange, StoredRanges
 from vmferry.registry import About
 from vmferry.units import KIB, SECTOR, format_size, round_up
 
@@ -79,13 +80,13 @@ class RawDisk:
             yield Extent(position, end - position, ExtentKind.HOLE)
 
     def read_at(self, offset: int, length: int) -> Buffer:
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
-        missing = offset + length - self._blob.size
-        if missing <= 0:
-            return self._blob.read_at(offset, length)
-        stored = max(0, length - missing)
-        return (self._blob.read_at(offset, stored) if stored else b"").ljust(length, b"\0")
+        return self.ranges(offset, length).read(length)
+
+    def ranges(self, offset: int, length: int) -> StoredRanges:
+        """As ``SupportsRanges``."""
+        check_inside(self.size, offset, length)
+        stored = min(offset + length, self._blob.size) - offset
+        return StoredRanges(self._blob, [StoredRange(0, offset, stored)] if stored > 0 else [])
 
     def stored_size(self) -> int:
         """Bytes outside the file's holes, in whole pages."""

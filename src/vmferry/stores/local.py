@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -36,9 +35,17 @@ class LocalBlob(FileBlob):
 
     def read_at(self, offset: int, length: int) -> bytes:
         data = super().read_at(offset, length)
-        if self._look() != self._pin:  # behind the read: what changed before it shows, too
-            raise _changed(self.name)
+        self._check()
         return data
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        super().read_into(offset, out)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise ``BlobChangedError`` unless the file is still the one that was opened: what changed before shows."""
+        if self._look() != self._pin:
+            raise _changed(self.name)
 
     def _look(self) -> Pin:
         status = os.fstat(self._fd)
@@ -276,7 +283,7 @@ def create_file(path: Path, *, sync: bool = True) -> FileWriter:
 
 def _create(final: Path, *, top: Path, mode: int | None = None, sync: bool = True) -> FileWriter:
     """A writer of ``final`` that nobody shares; ``mode``'s permissions where it is given."""
-    partial = final.with_name(f".{final.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    partial = final.with_name(f".{final.name}.{os.urandom(4).hex()}{_PARTIAL}")
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -10,20 +10,22 @@ there; ``compressed_writer`` packs clusters as they come.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vmferry.blob import Blob, BlobWriter
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
-from vmferry.formats.qcow2.compressed_writer import CompressedQcow2Writer
-from vmferry.formats.qcow2.disk import Qcow2Disk
-from vmferry.formats.qcow2.header import MAGIC, VERSION_1, ZLIB, ZSTD
-from vmferry.formats.qcow2.layout import Layout
-from vmferry.formats.qcow2.opening import open_image
-from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.registry import About
 
-_COMPRESSION_TYPES = {"zlib": ZLIB, "zstd": ZSTD}
+if TYPE_CHECKING:
+    from vmferry.formats._image import ImageDisk
+    from vmferry.formats.qcow2.compressed_writer import CompressedQcow2Writer
+    from vmferry.formats.qcow2.writer import Qcow2Writer
+
+MAGIC = b"QFI\xfb"
+_VERSION_1 = b"\0\0\0\1"
+"""What follows the magic in qcow, the format before qcow2, which shares nothing else with it."""
 
 
 class Qcow2Format:
@@ -32,7 +34,7 @@ class Qcow2Format:
     name = "qcow2"
     ec2_name: str | None = None
     qemu_name = "qcow2"
-    subformats = ("plain", *_COMPRESSION_TYPES)
+    subformats = ("plain", "zlib", "zstd")
     about = About(
         title="qcow2 (QEMU, KVM)",
         reads="versions 2 and 3; zlib and zstd; extended L2; internal snapshots by name; "
@@ -43,20 +45,26 @@ class Qcow2Format:
     )
 
     def probe(self, blob: Blob) -> bool:
-        head = blob.read_at(0, min(blob.size, len(MAGIC) + len(VERSION_1)))
-        return head.startswith(MAGIC) and not head.startswith(MAGIC + VERSION_1)
+        head = blob.read_at(0, min(blob.size, len(MAGIC) + len(_VERSION_1)))
+        return head.startswith(MAGIC) and not head.startswith(MAGIC + _VERSION_1)
 
-    def open(self, blob: Blob, companions: Companions = ALONE) -> Qcow2Disk:
+    def open(self, blob: Blob, companions: Companions = ALONE) -> ImageDisk:
+        from vmferry.formats.qcow2.opening import open_image
+
         return open_image(blob, companions)
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> Qcow2Writer | CompressedQcow2Writer:
-        subformat = options.subformat or self.subformats[0]
-        if subformat not in self.subformats:
-            raise ValueError(f"qcow2 is written as one of {', '.join(self.subformats)}, not as {subformat}")
-        if subformat in _COMPRESSION_TYPES:
-            return CompressedQcow2Writer(target, size, _COMPRESSION_TYPES[subformat], options.compression)
+        subformat = options.choose(self.name, self.subformats)
+        if subformat != "plain":
+            from vmferry.formats.qcow2.compressed_writer import CompressedQcow2Writer
+            from vmferry.formats.qcow2.header import ZLIB, ZSTD
+
+            return CompressedQcow2Writer(target, size, ZLIB if subformat == "zlib" else ZSTD, options.compression)
+        from vmferry.formats.qcow2.layout import Layout
+        from vmferry.formats.qcow2.writer import Qcow2Writer
+
         return Qcow2Writer(target, Layout(size, extents))
 
 

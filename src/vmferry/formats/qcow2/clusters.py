@@ -1,12 +1,9 @@
-"""Stored clusters into guest bytes: few reads of the file, each cluster put straight to where it belongs."""
+"""Compressed clusters into guest bytes: few reads of the file, each cluster put straight to where it belongs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError
-from vmferry.formats._pieces import Piece, read_pieces
 from vmferry.formats.qcow2.compression import decompressor
 from vmferry.formats.qcow2.entries import EntryRules, Words
 from vmferry.formats.qcow2.header import Header, corrupt
@@ -19,25 +16,13 @@ _MAX_GAP = 64 * KIB
 
 
 class ClusterReader:
-    """Reads stored clusters. Holds blobs and the header only, so any number of threads may use it."""
+    """Reads compressed clusters. Holds blobs and the header only, so any number of threads may use it."""
 
-    def __init__(self, blob: Blob, header: Header, data: Blob) -> None:
-        """``data`` holds the standard clusters: ``blob`` itself, or the data file."""
+    def __init__(self, blob: Blob, header: Header) -> None:
         self._blob = blob
-        self._data = data
         self._rules = EntryRules(header)
         self._cluster_size = header.cluster_size
         self._decompress = decompressor(header.compression_type)
-
-    def read(self, host: int, length: int) -> bytes:
-        """Host bytes; what a file that was cut within its last cluster lacks are zeros."""
-        there = max(min(length, self._data.size - host), 0)
-        data = self._data.read_at(host, there) if there else b""
-        return data if there == length else data.ljust(length, b"\0")
-
-    def copy(self, pieces: Sequence[Piece], out: memoryview) -> None:
-        """Put what standard clusters hold into ``out``; a piece's source is a host offset."""
-        read_pieces(self.read, sorted(pieces, key=lambda piece: piece.source), out)
 
     def unpack(self, words: Words, skip: int, out: memoryview) -> None:
         """Fill ``out`` with what neighbouring compressed clusters hold, from byte ``skip`` of the first on."""

@@ -2,104 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from vmferry.blob import Blob, Buffer
-from vmferry.disk import DiskFacts
-from vmferry.extent import Extent, merge
-from vmferry.formats._overlay import Overlay
-from vmferry.formats._pieces import Piece
+from vmferry.extent import Extent, check_inside, cut_range, merge
 from vmferry.formats.qcow2.clusters import ClusterReader
 from vmferry.formats.qcow2.entries import PACKED, STANDARD, Words
 from vmferry.formats.qcow2.header import Header, Layer
 from vmferry.formats.qcow2.tables import L2Tables
+from vmferry.ranges import StoredRange, StoredRanges, read_ranges
 
 _Run = tuple[int, int, int, Words]
 """``(kind, host offset, length, words)`` of a run that is one piece of the file, or of one kind: the host offset counts
 for standard clusters only, ``words`` for compressed ones."""
 
 
-class Qcow2Disk:
-    """A qcow2 image of version 2 or 3: one layer, its parent showing through where it has one. Thread-safe."""
-
-    def __init__(self, blob: Blob, header: Header, layer: Layer, data: Blob, facts: DiskFacts) -> None:
-        """Reads the L1 table (at most 32 MiB). ``data`` is what standard clusters lie in, ``blob`` or a data file; the
-        parent is that of ``facts``.
-
-        Raises ``CorruptDiskError``, ``UnsafeDiskError``.
-        """
-        self._blobs = (blob, data)
-        self._facts = facts
-        self._layer = Qcow2Layer(blob, header, layer, data)
-        self._seen = self._layer if facts.parent is None else Overlay(self._layer, facts.parent)
-
-    @property
-    def size(self) -> int:
-        return self._layer.size
-
-    @property
-    def facts(self) -> DiskFacts:
-        return self._facts
-
-    def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
-        return self._seen.extents(start, end)
-
-    def read_at(self, offset: int, length: int) -> Buffer:
-        return self._seen.read_at(offset, length)
-
-    def stored_size(self) -> int:
-        """As ``SupportsStoredSize``, of this image alone. Reads every L2 table."""
-        return self._layer.stored_size()
-
-    def close(self) -> None:
-        for blob in self._blobs:
-            blob.close()
-        if self._facts.parent is not None:
-            self._facts.parent.close()
-
-
 class Qcow2Layer:
     """One layer by itself, the disk's present state or an internal snapshot. Thread-safe for any number of readers."""
 
     def __init__(self, blob: Blob, header: Header, layer: Layer, data: Blob) -> None:
+        """Reads the L1 table (at most 32 MiB). ``data`` is what standard clusters lie in, ``blob`` or a data file.
+
+        Raises ``CorruptDiskError``, ``UnsafeDiskError``.
+        """
         self._blob = blob
+        self._data = data
         self._header = header
         self._layer = layer
         self._tables = L2Tables(blob, header, layer, data)
-        self._clusters = ClusterReader(blob, header, data)
+        self._clusters = ClusterReader(blob, header)
 
     @property
     def size(self) -> int:
         return self._layer.size
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
-        start, end = max(start, 0), self.size if end is None else min(end, self.size)
-        if start >= end:
-            return iter(())
-        return merge(self._tables.extents(start, end))
+        start, end = cut_range(self.size, start, end)
+        return merge(self._tables.extents(start, end)) if start < end else iter(())
 
     def read_at(self, offset: int, length: int) -> Buffer:
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"{length} bytes at guest offset {offset} do not lie in a disk of {self.size} bytes")
-        runs = list(self._runs(offset, length)) if length else []
-        if len(runs) == 1 and runs[0][0] == STANDARD:
-            return self._clusters.read(runs[0][1], length)
+        runs = self._runs(offset, length)
+        stored = self._ranges(runs)
+        if all(kind != PACKED for kind, *_ in runs):
+            return stored.read(length)
         data = bytearray(length)
         out = memoryview(data)
-        pieces: list[Piece] = []
         position = 0
-        for kind, host, run_length, words in runs:
-            if kind == STANDARD:
-                pieces.append(Piece(position, host, run_length))
-            elif kind == PACKED:
+        for kind, _, run_length, words in runs:
+            if kind == PACKED:
                 skip = (offset + position) % self._header.cluster_size
                 self._clusters.unpack(words, skip, out[position : position + run_length])
             position += run_length
-        self._clusters.copy(pieces, out)
+        read_ranges(stored.blob.read_at, stored.ranges, out)
         return data
+
+    def ranges(self, offset: int, length: int) -> StoredRanges | None:
+        """As ``SupportsRanges``."""
+        runs = self._runs(offset, length)
+        return None if any(kind == PACKED for kind, *_ in runs) else self._ranges(runs)
 
     def stored_size(self) -> int:
         """Standard clusters whole, compressed ones up to the next one or in whole sectors. Reads every L2 table."""
@@ -114,8 +77,22 @@ class Qcow2Layer:
                 total += int((np.minimum(ends[order], limits) - starts[order]).sum())
         return total
 
-    def _runs(self, offset: int, length: int) -> Iterator[_Run]:
-        """The runs of ``length`` bytes, at least one, from ``offset``, clipped to them."""
+    def _ranges(self, runs: Sequence[_Run]) -> StoredRanges:
+        """What lies in standard clusters. A file that was cut within its last cluster lacks zeros."""
+        found, position = [], 0
+        for kind, host, length, _ in runs:
+            there = min(length, self._data.size - host)
+            if kind == STANDARD and there > 0:
+                found.append(StoredRange(position, host, there))
+            position += length
+        return StoredRanges(self._data, found)
+
+    def _runs(self, offset: int, length: int) -> list[_Run]:
+        """The runs of ``length`` bytes from ``offset``, clipped to them. ``ValueError`` for what is not in the disk."""
+        check_inside(self.size, offset, length)
+        return list(self._find_runs(offset, length)) if length else []
+
+    def _find_runs(self, offset: int, length: int) -> Iterator[_Run]:
         bits, rules = self._header.cluster_bits, self._tables.rules
         first = offset >> bits
         entries = self._tables.entries(first, ((offset + length - 1) >> bits) - first + 1)

@@ -8,13 +8,11 @@ from typing import NamedTuple
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
+from vmferry.formats.qcow2 import MAGIC
 from vmferry.formats.qcow2.extensions import Extensions, read_extensions
 from vmferry.limits import MAX_DISK_SIZE, MAX_QCOW2_HEADER, MAX_QCOW2_L1, MAX_QCOW2_SNAPSHOTS
 from vmferry.units import SECTOR, format_size, round_up
 
-MAGIC = b"QFI\xfb"
-VERSION_1 = b"\0\0\0\1"
-"""What follows the magic in qcow, the format before qcow2, which shares nothing else with it."""
 COPIED = 1 << 63
 """In an L1 or L2 entry: the refcount of what it points to is exactly one."""
 COMPRESSED = 1 << 62

@@ -12,7 +12,8 @@ from vmferry.disk import Disk, DiskFacts
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.folder import Companions
 from vmferry.formats import FORMATS, open_parent
-from vmferry.formats.qcow2.disk import Qcow2Disk
+from vmferry.formats._image import ImageDisk
+from vmferry.formats.qcow2.disk import Qcow2Layer
 from vmferry.formats.qcow2.header import Header, read_header
 from vmferry.formats.qcow2.snapshots import Snapshot, find_layer, read_snapshots
 
@@ -21,7 +22,7 @@ _OUR_NAMES = {"raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhd
 """By QEMU's names, which a backing format is stored as."""
 
 
-def open_image(blob: Blob, companions: Companions) -> Qcow2Disk:
+def open_image(blob: Blob, companions: Companions) -> ImageDisk:
     """The disk in ``blob``; reads its header, its table of snapshots and one L1 table.
 
     Raises ``FormatError`` and ``UnsafeDiskError``, then with all blobs left open.
@@ -40,7 +41,7 @@ def open_image(blob: Blob, companions: Companions) -> Qcow2Disk:
         count = f"{len(snapshots):,} internal snapshot" + ("s" if len(snapshots) > 1 else "")
         warnings.append(f"It has {count}; one state of the disk is carried over, the others are not.")
     facts = DiskFacts(subformat=header.subformat, parent=parent, snapshots=tuple(names), warnings=tuple(warnings))
-    return Qcow2Disk(blob, header, layer, data, facts)
+    return ImageDisk(Qcow2Layer(blob, header, layer, data), facts, [blob, data])
 
 
 def _list_snapshots(blob: Blob, header: Header, wanted: str | None, warnings: list[str]) -> list[Snapshot]:

@@ -8,18 +8,20 @@ Source: VirtualBox, ``include/VBox/vd.h`` and its description of the format, ver
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vmferry.blob import Blob, BlobWriter
-from vmferry.disk import Disk
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
-from vmferry.formats.vdi.disk import VdiDisk
-from vmferry.formats.vdi.header import DYNAMIC, FIXED, SIGNATURE, SIGNATURE_OFFSET
-from vmferry.formats.vdi.writer import VdiWriter
 from vmferry.registry import About
 
-_TYPES = {"dynamic": DYNAMIC, "fixed": FIXED}
+if TYPE_CHECKING:
+    from vmferry.formats._image import ImageDisk
+    from vmferry.formats.vdi.writer import VdiWriter
+
+SIGNATURE = b"\x7f\x10\xda\xbe"
+SIGNATURE_OFFSET = 64
 
 
 class VdiFormat:
@@ -28,7 +30,7 @@ class VdiFormat:
     name = "vdi"
     ec2_name: str | None = None
     qemu_name = "vdi"
-    subformats = tuple(_TYPES)
+    subformats = ("dynamic", "fixed")
     about = About(
         title="VDI (VirtualBox)",
         reads="dynamic, fixed, differencing with its parent",
@@ -41,18 +43,21 @@ class VdiFormat:
         end = SIGNATURE_OFFSET + len(SIGNATURE)
         return blob.size >= end and blob.read_at(SIGNATURE_OFFSET, len(SIGNATURE)) == SIGNATURE
 
-    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
+    def open(self, blob: Blob, companions: Companions = ALONE) -> ImageDisk:
         """The disk in ``blob``; reads the header and the block map."""
-        return VdiDisk(blob, companions)
+        from vmferry.formats.vdi.disk import open_image
+
+        return open_image(blob, companions)
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> VdiWriter:
         """A writer whose layout follows from what it is given; ``extents`` change nothing."""
-        subformat = options.subformat or self.subformats[0]
-        if subformat not in _TYPES:
-            raise ValueError(f"vdi has no subformat {subformat!r}; use one of {', '.join(_TYPES)}")
-        return VdiWriter(target, size, _TYPES[subformat])
+        from vmferry.formats.vdi.header import DYNAMIC, FIXED
+        from vmferry.formats.vdi.writer import VdiWriter
+
+        is_fixed = options.choose(self.name, self.subformats) == "fixed"
+        return VdiWriter(target, size, FIXED if is_fixed else DYNAMIC)
 
 
 FORMAT = VdiFormat()

@@ -13,11 +13,10 @@ import numpy as np
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.formats._block_table import ZERO_BLOCK, Entries, ascending
+from vmferry.formats.vdi import SIGNATURE, SIGNATURE_OFFSET
 from vmferry.limits import MAX_BLOCK_SIZE, MAX_BLOCK_TABLE, MAX_DISK_SIZE
 from vmferry.units import KIB, MIB, SECTOR, format_size, round_up
 
-SIGNATURE = struct.pack("<I", 0xBEDA107F)
-SIGNATURE_OFFSET = 64
 LENGTH = 472
 """Of the header of version 1.1, with all that stands in front of it."""
 BLOCK_SIZE = MIB

@@ -10,18 +10,20 @@ comments say so.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vmferry.blob import Blob, BlobWriter
-from vmferry.disk import Disk
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
-from vmferry.formats.vhd.disk import FixedVhdDisk, SparseVhdDisk
-from vmferry.formats.vhd.footer import COOKIE, DYNAMIC, FIXED, ends_in_footer, read_footer
-from vmferry.formats.vhd.writer import VhdWriter
 from vmferry.registry import About
 
-_TYPES = {"dynamic": DYNAMIC, "fixed": FIXED}
+if TYPE_CHECKING:
+    from vmferry.formats._image import ImageDisk
+    from vmferry.formats.vhd.writer import VhdWriter
+
+COOKIE = b"conectix"
+FOOTER_LENGTH = 512
 
 
 class VhdFormat:
@@ -30,7 +32,7 @@ class VhdFormat:
     name = "vhd"
     ec2_name = "VHD"
     qemu_name = "vpc"
-    subformats = tuple(_TYPES)
+    subformats = ("dynamic", "fixed")
     about = About(
         title="VHD (Hyper-V, Azure, Virtual PC, XenServer)",
         reads="fixed (also with a footer of 511 bytes), dynamic, differencing with its parent",
@@ -43,23 +45,30 @@ class VhdFormat:
         """Whether a footer's cookie stands at the start, or a sound footer at the end."""
         if blob.size < len(COOKIE):
             return False
-        return blob.read_at(0, len(COOKIE)) == COOKIE or ends_in_footer(blob)
+        if blob.read_at(0, len(COOKIE)) == COOKIE:
+            return True
+        length = min(blob.size, FOOTER_LENGTH)
+        if COOKIE not in blob.read_at(blob.size - length, length):
+            return False
+        from vmferry.formats.vhd.footer import ends_in_footer
 
-    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
+        return ends_in_footer(blob)
+
+    def open(self, blob: Blob, companions: Companions = ALONE) -> ImageDisk:
         """The disk in ``blob``; reads the footer and, where there is one, the block allocation table."""
-        found = read_footer(blob)
-        if found.footer.disk_type == FIXED:
-            return FixedVhdDisk(blob, found)
-        return SparseVhdDisk(blob, found, companions)
+        from vmferry.formats.vhd.disk import open_image
+
+        return open_image(blob, companions)
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> VhdWriter:
         """A writer whose layout follows from what it is given; ``extents`` change nothing."""
-        subformat = options.subformat or self.subformats[0]
-        if subformat not in _TYPES:
-            raise ValueError(f"vhd has no subformat {subformat!r}; use one of {', '.join(_TYPES)}")
-        return VhdWriter(target, size, _TYPES[subformat])
+        from vmferry.formats.vhd.footer import DYNAMIC, FIXED
+        from vmferry.formats.vhd.writer import VhdWriter
+
+        is_fixed = options.choose(self.name, self.subformats) == "fixed"
+        return VhdWriter(target, size, FIXED if is_fixed else DYNAMIC)
 
 
 FORMAT = VhdFormat()

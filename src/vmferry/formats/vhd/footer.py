@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
+from vmferry.formats.vhd import COOKIE, FOOTER_LENGTH
 from vmferry.limits import MAX_DISK_SIZE
 from vmferry.units import SECTOR, format_size, round_up
 
-COOKIE = b"conectix"
-LENGTH = 512
 OLD_LENGTH = 511
 """Of the footers that Virtual PC wrote before 2004; the last byte is one of the reserved ones."""
 VERSION = 0x0001_0000
@@ -78,7 +77,7 @@ class Footer:
         creator = (self.creator, self.creator_version, self.creator_host)
         disk = (self.original_size, self.current_size, self.cylinders, self.heads, self.sectors_per_track)
         fields = (*start, *creator, *disk, self.disk_type)
-        data = bytearray(_FORM.pack(*fields, 0, self.unique_id, self.saved_state).ljust(LENGTH, b"\0"))
+        data = bytearray(_FORM.pack(*fields, 0, self.unique_id, self.saved_state).ljust(FOOTER_LENGTH, b"\0"))
         struct.pack_into(">I", data, _CHECKSUM, checksum(data, _CHECKSUM))
         return bytes(data)
 
@@ -117,11 +116,11 @@ def geometry(size: int) -> tuple[int, int, int]:
 
 def find_tail(blob: Blob) -> tuple[bytes, int]:
     """The footer at the end, 512 bytes of it, and where it begins; ``(b"", blob.size)`` where there is no cookie."""
-    for length in (LENGTH, OLD_LENGTH):
+    for length in (FOOTER_LENGTH, OLD_LENGTH):
         if blob.size >= length:
             data = blob.read_at(blob.size - length, length)
             if data.startswith(COOKIE):
-                return data.ljust(LENGTH, b"\0"), blob.size - length
+                return data.ljust(FOOTER_LENGTH, b"\0"), blob.size - length
     return b"", blob.size
 
 
@@ -136,7 +135,7 @@ def read_footer(blob: Blob) -> FoundFooter:
 
     Raises ``CorruptDiskError`` where neither is sound, and as ``_check`` for what the footer says.
     """
-    head = blob.read_at(0, LENGTH) if blob.size >= LENGTH else b""
+    head = blob.read_at(0, FOOTER_LENGTH) if blob.size >= FOOTER_LENGTH else b""
     tail, start = find_tail(blob)
     tail_fault, head_fault = _fault(tail), _fault(head)
     if tail_fault is None:

@@ -15,7 +15,7 @@ import numpy as np
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
 from vmferry.formats._block_table import UNALLOCATED, Entries, ascending
-from vmferry.formats.vhd.footer import LENGTH as FOOTER_LENGTH
+from vmferry.formats.vhd import FOOTER_LENGTH
 from vmferry.formats.vhd.footer import NOWHERE, Footer, FoundFooter, checksum
 from vmferry.limits import MAX_BLOCK_SIZE, MAX_BLOCK_TABLE
 from vmferry.units import KIB, MIB, SECTOR, format_size, round_up

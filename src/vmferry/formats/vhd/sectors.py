@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmferry.blob import Blob, Buffer
-from vmferry.extent import Extent, ExtentKind, clip, merge
+from vmferry.extent import Extent, ExtentKind, clip, cut_range, equal_runs, merge
 from vmferry.formats._block_table import BlockTable
 from vmferry.formats.vhd.header import DynamicHeader
 from vmferry.units import MIB, SECTOR
@@ -41,12 +40,16 @@ class SectorLayer:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``; reads the bitmaps of the blocks that are in the file."""
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
+        start, end = cut_range(self.size, start, end)
         return clip(merge(self._runs(start, end)), start, end)
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """The bytes of the blocks that are in the file: those of DATA extents count, others may be anything."""
         return self._table.read_at(offset, length)
+
+    def stored_size(self) -> int:
+        """Whole blocks, whatever their bitmaps say."""
+        return self._table.stored_size()
 
     def _runs(self, start: int, end: int) -> Iterator[Extent]:
         size = self._table.block_size
@@ -60,8 +63,7 @@ class SectorLayer:
     def _block_runs(self, block: int) -> Iterator[Extent]:
         base = block * self._table.block_size
         bits = self._bits(block)
-        edges = [0, *(np.flatnonzero(bits[1:] != bits[:-1]) + 1).tolist(), len(bits)]
-        for low, high in pairwise(edges):
+        for low, high in equal_runs(bits):
             yield Extent(base + low * SECTOR, (high - low) * SECTOR, _KINDS[bits[low]])
 
     def _bits(self, block: int) -> NDArray[np.uint8]:

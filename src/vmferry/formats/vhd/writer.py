@@ -15,7 +15,8 @@ from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._block_table import UNALLOCATED
 from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
-from vmferry.formats.vhd.footer import DYNAMIC, FIXED, LENGTH, NOWHERE, Footer, geometry
+from vmferry.formats.vhd import FOOTER_LENGTH
+from vmferry.formats.vhd.footer import DYNAMIC, FIXED, NOWHERE, Footer, geometry
 from vmferry.formats.vhd.header import BLOCK_SIZE, DynamicHeader
 from vmferry.units import GIB, KIB, MIB, SECTOR, format_size, round_up
 
@@ -92,7 +93,7 @@ class VhdWriter:
             self._target.write_at(_HEADER_OFFSET, DynamicHeader(_BAT_OFFSET, len(self._bat), BLOCK_SIZE).pack())
             self._target.write_at(0, footer)
         self._target.write_at(self._end, footer)
-        self._target.set_size(self._end + LENGTH)
+        self._target.set_size(self._end + FOOTER_LENGTH)
         self._target.finish()
 
     def abort(self) -> None:

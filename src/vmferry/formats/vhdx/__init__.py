@@ -7,16 +7,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vmferry.blob import Blob, BlobWriter
-from vmferry.disk import Disk
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
-from vmferry.formats.vhdx.disk import VhdxDisk
-from vmferry.formats.vhdx.header import probe
-from vmferry.formats.vhdx.writer import VhdxWriter
 from vmferry.registry import About
+
+if TYPE_CHECKING:
+    from vmferry.formats._image import ImageDisk
+    from vmferry.formats.vhdx.writer import VhdxWriter
+
+MAGIC = b"vhdxfile"
 
 
 class VhdxFormat:
@@ -36,20 +39,21 @@ class VhdxFormat:
 
     def probe(self, blob: Blob) -> bool:
         """Whether the file identifier says so."""
-        return probe(blob)
+        return blob.size >= len(MAGIC) and blob.read_at(0, len(MAGIC)) == MAGIC
 
-    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
+    def open(self, blob: Blob, companions: Companions = ALONE) -> ImageDisk:
         """The disk in ``blob``; reads headers, log and metadata, and no entry of the block allocation table."""
-        return VhdxDisk(blob, companions)
+        from vmferry.formats.vhdx.disk import open_image
+
+        return open_image(blob, companions)
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> VhdxWriter:
         """A writer whose layout follows from what it is given; ``extents`` change nothing."""
-        subformat = options.subformat or self.subformats[0]
-        if subformat not in self.subformats:
-            raise ValueError(f"vhdx has no subformat {subformat!r}; use one of {', '.join(self.subformats)}")
-        return VhdxWriter(target, size, is_fixed=subformat == "fixed")
+        from vmferry.formats.vhdx.writer import VhdxWriter
+
+        return VhdxWriter(target, size, is_fixed=options.choose(self.name, self.subformats) == "fixed")
 
 
 FORMAT = VhdxFormat()

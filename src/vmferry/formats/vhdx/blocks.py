@@ -6,18 +6,17 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmferry.blob import Blob, Buffer
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, quote
-from vmferry.extent import Extent, ExtentKind, clip, merge
-from vmferry.formats._pieces import Piece, read_pieces
+from vmferry.extent import Extent, ExtentKind, check_inside, clip, cut_range, equal_runs, merge
 from vmferry.formats.vhdx.metadata import Metadata, Region
 from vmferry.formats.vhdx.structures import UNIT, chunk_ratio
 from vmferry.limits import MAX_DISK_SIZE
+from vmferry.ranges import StoredRange, StoredRanges, join_ranges
 from vmferry.units import MIB, format_size
 
 _PART = 32 * 1024
@@ -88,8 +87,7 @@ class BlockMap:
             base = number * self.part_blocks
             low, high = max(first - base, 0), min(last - base, self.part_blocks)
             kinds = self._part(number).kinds[low:high]
-            edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(kinds)]
-            for begin, end in pairwise(edges):
+            for begin, end in equal_runs(kinds):
                 yield base + low + begin, base + low + end, int(kinds[begin])
 
     def entry(self, block: int) -> tuple[int, int]:
@@ -195,9 +193,7 @@ class BlockLayer:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``."""
-        start, end = max(0, start), self._size if end is None else min(end, self._size)
-        if start >= end:
-            return iter(())
+        start, end = cut_range(self._size, start, end)
         block = self._blocks.block_size
         runs = self._blocks.runs(start // block, -(-end // block))
         pieces = (Extent(low * block, (high - low) * block, _EXTENT_KINDS[kind]) for low, high, kind in runs)
@@ -205,37 +201,22 @@ class BlockLayer:
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """As ``Disk.read_at``."""
-        if offset < 0 or length < 0 or offset + length > self._size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self._size} bytes")
-        pieces = self._pieces(offset, length)
-        stored = sum(piece.length for piece in pieces)
-        if not stored:
-            return bytes(length)
-        if len(pieces) == 1 and stored == length:
-            return self._blob.read_at(pieces[0].source, length)
-        out = (np.empty if stored == length else np.zeros)(length, np.uint8).data
-        read_pieces(self._blob.read_at, pieces, out)
-        return out
+        return self.ranges(offset, length).read(length)
 
-    def _pieces(self, offset: int, length: int) -> list[Piece]:
-        """Where the stored bytes of a range lie, in guest order; neighbours in guest and file are one piece."""
-        pieces: list[Piece] = []
+    def ranges(self, offset: int, length: int) -> StoredRanges:
+        """As ``SupportsRanges``."""
+        check_inside(self._size, offset, length)
+        return StoredRanges(self._blob, join_ranges(self._stored(offset, offset + length)))
+
+    def stored_size(self) -> int:
+        """Guest bytes of the blocks that are in the file. Loads the whole table."""
+        return self._blocks.stored_size()
+
+    def _stored(self, start: int, end: int) -> Iterator[StoredRange]:
+        """Each block's part of ``[start, end)`` that is in the file."""
         size = self._blocks.block_size
-        position, end = offset, offset + length
-        while position < end:
-            number, inside = divmod(position, size)
-            count = min(size - inside, end - position)
+        for number in range(start // size, -(-end // size)):
             kind, host = self._blocks.entry(number)
             if kind >= DATA:
-                before = pieces[-1] if pieces else None
-                place = position - offset
-                if (
-                    before is not None
-                    and place == before.position + before.length
-                    and host + inside == before.source + before.length
-                ):
-                    pieces[-1] = Piece(before.position, before.source, before.length + count)
-                else:
-                    pieces.append(Piece(place, host + inside, count))
-            position += count
-        return pieces
+                low, high = max(start, number * size), min(end, (number + 1) * size)
+                yield StoredRange(low - start, host + low - number * size, high - low)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import pairwise
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmferry.blob import Blob, Buffer
-from vmferry.disk import Disk, DiskFacts
-from vmferry.errors import CorruptDiskError, UnknownFormatError, UnsupportedFeatureError, quote
-from vmferry.extent import Extent, ExtentKind, clip, merge
+from vmferry.disk import DiskFacts
+from vmferry.errors import CorruptDiskError, UnknownFormatError, quote
+from vmferry.extent import Extent, ExtentKind, clip, cut_range, equal_runs, merge
 from vmferry.folder import Companions
-from vmferry.formats import open_parent
-from vmferry.formats._overlay import Layer, Overlay
+from vmferry.formats._image import ImageDisk, need_parent
 from vmferry.formats.vhdx.blocks import PARTIAL, BlockLayer, BlockMap
 from vmferry.formats.vhdx.header import read_creator, read_header
 from vmferry.formats.vhdx.log import replay
@@ -51,12 +49,16 @@ class SectorLayer:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``; reads the bitmaps of partially present blocks."""
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
-        return clip(merge(self._runs(start, end)), start, end) if start < end else iter(())
+        start, end = cut_range(self.size, start, end)
+        return clip(merge(self._runs(start, end)), start, end)
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """The bytes of the blocks that are in the file: those of DATA extents count, others may be anything."""
         return self._whole.read_at(offset, length)
+
+    def stored_size(self) -> int:
+        """Whole blocks, whatever their bitmaps say."""
+        return self._whole.stored_size()
 
     def _runs(self, start: int, end: int) -> Iterator[Extent]:
         size = self._blocks.block_size
@@ -70,8 +72,7 @@ class SectorLayer:
     def _block_runs(self, block: int) -> Iterator[Extent]:
         base = block * self._blocks.block_size
         bits = self._bits(block)
-        edges = [0, *(np.flatnonzero(bits[1:] != bits[:-1]) + 1).tolist(), len(bits)]
-        for low, high in pairwise(edges):
+        for low, high in equal_runs(bits):
             yield Extent(base + low * self._sector, (high - low) * self._sector, _KINDS[bits[low]])
 
     def _bits(self, block: int) -> NDArray[np.uint8]:
@@ -93,76 +94,45 @@ class SectorLayer:
         return self._blob.read_at(place, _BITMAP)
 
 
-class VhdxDisk:
-    """A ``Disk`` (and ``SupportsStoredSize``, ``SupportsFacts``); owns its blob and its parent.
+def open_image(blob: Blob, companions: Companions) -> ImageDisk:
+    """The disk in ``blob``; reads headers, log and metadata, no block allocation table. Its identity is its data write
+    id.
 
-    Any number of threads may read at once.
+    Raises ``FormatError``, ``UnsafeDiskError``.
     """
-
-    def __init__(self, blob: Blob, companions: Companions) -> None:
-        """Reads headers, log and metadata, no block allocation table. Raises ``FormatError``, ``UnsafeDiskError``."""
-        header, oddity = read_header(blob)
-        replayed = replay(blob, header)
-        bat, place, other_oddity = read_regions(replayed, header)
-        metadata = read_metadata(replayed, place)
-        reserved = [Region(0, UNIT), Region(header.log_offset, header.log_length), bat, place]
-        self._blocks = BlockMap(replayed, bat, metadata, reserved)
-        self._blob = blob
-        self._size = metadata.size
-        parent = None if metadata.parent is None else _open_parent(blob, metadata.parent, companions)
-        self._view: Layer = BlockLayer(replayed, self._blocks, metadata.size)
-        if parent is not None:
-            self._view = Overlay(SectorLayer(replayed, self._blocks, metadata), parent)
-        self._parent = parent
-        self.data_write_id = header.data_write_id
-        kind = "differencing" if parent is not None else "fixed" if metadata.is_fixed else "dynamic"
-        warnings = [text for text in (oddity, other_oddity) if text]
-        if replayed is not blob:
-            warnings.append("Its log was replayed in memory: the machine was not shut down cleanly, or still runs.")
-        if metadata.sector_size != SECTOR:
-            warnings.append(
-                f"Its sectors have {metadata.sector_size:,} bytes: partition tables made for them are not found on a "
-                f"disk with sectors of {SECTOR}."
-            )
-        self.facts = DiskFacts(kind, read_creator(blob), metadata.sector_size, parent=parent, warnings=tuple(warnings))
-
-    @property
-    def size(self) -> int:
-        return self._size
-
-    def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
-        return self._view.extents(start, end)
-
-    def read_at(self, offset: int, length: int) -> Buffer:
-        return self._view.read_at(offset, length)
-
-    def stored_size(self) -> int:
-        """Bytes of the blocks that are in this file; the parent's are not counted. Loads the whole table."""
-        return self._blocks.stored_size()
-
-    def close(self) -> None:
-        self._blob.close()
-        if self._parent is not None:
-            self._parent.close()
+    header, oddity = read_header(blob)
+    replayed = replay(blob, header)
+    bat, place, other_oddity = read_regions(replayed, header)
+    metadata = read_metadata(replayed, place)
+    reserved = [Region(0, UNIT), Region(header.log_offset, header.log_length), bat, place]
+    blocks = BlockMap(replayed, bat, metadata, reserved)
+    parent = None if metadata.parent is None else _open_parent(blob, metadata.parent, companions)
+    layer = BlockLayer(replayed, blocks, metadata.size) if parent is None else SectorLayer(replayed, blocks, metadata)
+    kind = "differencing" if parent is not None else "fixed" if metadata.is_fixed else "dynamic"
+    warnings = [text for text in (oddity, other_oddity) if text]
+    if replayed is not blob:
+        warnings.append("Its log was replayed in memory: the machine was not shut down cleanly, or still runs.")
+    if metadata.sector_size != SECTOR:
+        warnings.append(
+            f"Its sectors have {metadata.sector_size:,} bytes: partition tables made for them are not found on a "
+            f"disk with sectors of {SECTOR}."
+        )
+    facts = DiskFacts(kind, read_creator(blob), metadata.sector_size, parent=parent, warnings=tuple(warnings))
+    return ImageDisk(layer, facts, [blob], identity=header.data_write_id)
 
 
-def _open_parent(blob: Blob, locator: Mapping[str, str], companions: Companions) -> Disk:
+def _open_parent(blob: Blob, locator: Mapping[str, str], companions: Companions) -> ImageDisk:
     """The parent that was supplied, if its bytes are those that the child was made from."""
     linkage = locator.get("parent_linkage", "")
     names = [locator[key] for key in ("relative_path", "absolute_win32_path", "volume_path") if key in locator]
     wanted = f"{quote(names[0]) if names else 'without a name'} (data write id {quote(linkage)})"
-    parent = open_parent(companions, "vhdx")
-    if parent is None:
-        raise UnsupportedFeatureError(
-            f"vhdx: {quote(blob.name)} holds only what changed since a snapshot; the rest is in its parent, {wanted}: "
-            "give it with --parent, or merge the snapshot and export the disk again."
-        )
-    assert isinstance(parent, VhdxDisk)
+    parent = need_parent(blob, companions, "vhdx", wanted)
+    assert isinstance(parent.identity, bytes)
     # There are two ids while a merge is under way; else Windows leaves the second one out, or all zeros.
     ids = {_as_id(linkage), _as_id(locator.get("parent_linkage2", ""))} - {NO_ID}
-    if parent.data_write_id not in ids:
+    if parent.identity not in ids:
         raise UnknownFormatError(
-            f"vhdx: {quote(companions.parents[0].name)} (data write id {UUID(bytes_le=parent.data_write_id)}) is not "
+            f"vhdx: {quote(companions.parents[0].name)} (data write id {UUID(bytes_le=parent.identity)}) is not "
             f"the parent of {quote(blob.name)}, which is {wanted}, or was changed since. Give that one with --parent."
         )
     return parent

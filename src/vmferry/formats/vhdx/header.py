@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
-from vmferry.formats.vhdx.structures import CREATOR, HEADER_SIZE, HEADERS, MAGIC, NO_ID, UNIT, crc32c, has_checksum
+from vmferry.formats.vhdx.structures import CREATOR, HEADER_SIZE, HEADERS, NO_ID, UNIT, crc32c, has_checksum
 from vmferry.limits import MAX_VHDX_LOG
 from vmferry.units import format_size
 
@@ -65,11 +65,6 @@ def read_creator(blob: Blob) -> str | None:
     place, length = CREATOR
     text = blob.read_at(place, length).decode("utf-16-le", "replace").partition("\0")[0].strip()
     return text or None
-
-
-def probe(blob: Blob) -> bool:
-    """Whether the file identifier says so."""
-    return blob.size >= len(MAGIC) and blob.read_at(0, len(MAGIC)) == MAGIC
 
 
 def _check(blob: Blob, data: bytes) -> VhdxHeader:

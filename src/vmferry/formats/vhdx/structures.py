@@ -9,7 +9,6 @@ import google_crc32c
 from vmferry.blob import Buffer
 from vmferry.units import KIB, MIB
 
-MAGIC = b"vhdxfile"
 CREATOR = (8, 512)
 """Where the creator's name stands, and its bytes: UTF-16."""
 HEADERS = (64 * KIB, 128 * KIB)

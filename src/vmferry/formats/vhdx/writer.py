@@ -15,6 +15,7 @@ from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
+from vmferry.formats.vhdx import MAGIC
 from vmferry.formats.vhdx.header import VhdxHeader
 from vmferry.formats.vhdx.structures import (
     BAT_REGION,
@@ -24,7 +25,6 @@ from vmferry.formats.vhdx.structures import (
     FILE_PARAMETERS,
     HEADERS,
     LOGICAL_SECTOR,
-    MAGIC,
     METADATA_REGION,
     NO_ID,
     PHYSICAL_SECTOR,

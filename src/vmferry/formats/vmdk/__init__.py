@@ -10,16 +10,18 @@ Source: VMware, *Virtual Disk Format 5.0*; where the files in the field differ f
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from vmferry.blob import Blob, BlobWriter
-from vmferry.disk import Disk, OrderedDiskWriter
+from vmferry.disk import OrderedDiskWriter
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
-from vmferry.formats.vmdk.opening import find_kind, open_image
-from vmferry.formats.vmdk.sparse_writer import MonolithicSparseWriter
-from vmferry.formats.vmdk.stream_writer import StreamOptimizedWriter
+from vmferry.formats.vmdk.kinds import find_kind
 from vmferry.registry import About
+
+if TYPE_CHECKING:
+    from vmferry.formats._image import ImageDisk
 
 
 class VmdkFormat:
@@ -44,26 +46,28 @@ class VmdkFormat:
         """Whether ``blob`` is any kind of VMDK, those that ``open`` refuses included: none of them is a raw disk."""
         return find_kind(blob) is not None
 
-    def open(self, blob: Blob, companions: Companions = ALONE) -> Disk:
+    def open(self, blob: Blob, companions: Companions = ALONE) -> ImageDisk:
         """The disk in ``blob``; reads headers, descriptors and grain directories, no grain table.
 
         Extent files come from ``companions``: those supplied by their plain names, and beside the descriptor those
         that have its stem and ``-….vmdk``. Raises ``CorruptDiskError``, ``UnsupportedFeatureError``,
         ``UnsafeDiskError``, ``StoreError``.
         """
+        from vmferry.formats.vmdk.opening import open_image
+
         return open_image(blob, companions)
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> OrderedDiskWriter:
         """A writer whose layout follows from what it is given; ``extents`` change nothing."""
-        match options.subformat or self.subformats[0]:
-            case "streamOptimized":
-                return StreamOptimizedWriter(target, size, options.compression)
-            case "monolithicSparse":
-                return MonolithicSparseWriter(target, size)
-            case other:
-                raise ValueError(f"vmdk has no subformat {other!r}; use one of {', '.join(self.subformats)}")
+        if options.choose(self.name, self.subformats) == "streamOptimized":
+            from vmferry.formats.vmdk.stream_writer import StreamOptimizedWriter
+
+            return StreamOptimizedWriter(target, size, options.compression)
+        from vmferry.formats.vmdk.sparse_writer import MonolithicSparseWriter
+
+        return MonolithicSparseWriter(target, size)
 
 
 FORMAT = VmdkFormat()

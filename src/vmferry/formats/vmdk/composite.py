@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from vmferry.blob import Buffer
-from vmferry.extent import Extent, merge
+from vmferry.extent import Extent, check_inside, cut_range, merge
 
 _MAX_REMEMBERED = 4
 """Pieces that may keep tables in memory at once: each keeps as much as a disk that is one file."""
@@ -55,13 +55,12 @@ class Composite:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``."""
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
+        start, end = cut_range(self.size, start, end)
         return merge(self._runs(start, end)) if start < end else iter(())
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """As ``Disk.read_at``."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
+        check_inside(self.size, offset, length)
         spans = list(self._spans(offset, offset + length))
         if len(spans) == 1:
             index, low, high = spans[0]

@@ -14,8 +14,6 @@ from vmferry.errors import CorruptDiskError, UnsupportedFeatureError, quote
 from vmferry.formats.vmdk.delta import DeltaExtent, DeltaMap, Sectors, Words, count_tables
 from vmferry.units import SECTOR
 
-MAGIC = b"COWD"
-
 _HEADER = struct.Struct("<4s6I")
 _HEADER_SECTORS = 4
 _UNCLEAN = 1648
@@ -24,7 +22,7 @@ _ENTRY = np.dtype("<u4")
 
 
 def open_extent(blob: Blob) -> tuple[DeltaExtent, list[str]]:
-    """The extent in ``blob``, which begins with ``MAGIC``, and what is odd about it. Reads header and directory.
+    """The extent in ``blob``, which begins with ``kinds.COWD``, and what is odd about it. Reads header and directory.
 
     Raises ``CorruptDiskError``, ``UnsupportedFeatureError``.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from vmferry.blob import Blob, Buffer
 from vmferry.errors import CorruptDiskError, quote
-from vmferry.extent import Extent, ExtentKind, merge
+from vmferry.extent import Extent, ExtentKind, check_inside, cut_range, equal_runs, merge
 from vmferry.formats.vmdk.claims import GrainClaims
 from vmferry.formats.vmdk.grains import copy_grains
 from vmferry.units import KIB, MIB, SECTOR
@@ -92,13 +91,12 @@ class DeltaExtent:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``; HOLE is what the parent shows."""
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
+        start, end = cut_range(self.size, start, end)
         return merge(self._runs(start, end)) if start < end else iter(())
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """As ``Disk.read_at``; holes read as zeros."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
+        check_inside(self.size, offset, length)
         if not length:
             return b""
         first, last = offset // self._grain, -(-(offset + length) // self._grain)
@@ -130,8 +128,7 @@ class DeltaExtent:
             if low > position:  # groups without a table cost nothing
                 yield self._extent(start, end, position, low, HOLE)
             kinds = np.minimum(self._sectors(low, high), len(_KINDS) - 1)
-            edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), high - low]
-            for begin, stop in pairwise(edges):
+            for begin, stop in equal_runs(kinds):
                 yield self._extent(start, end, low + begin, low + stop, int(kinds[begin]))
             position = high
         if position < last:

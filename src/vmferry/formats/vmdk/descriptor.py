@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from vmferry.errors import UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.formats.vmdk.header import SparseHeader
+from vmferry.formats.vmdk.kinds import BOM
 
-_BOM = b"\xef\xbb\xbf"
-_SIGNATURE = re.compile(rb"^[ \t]*#[ \t]*disk[ \t]+descriptorfile[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _CREATED_BY = re.compile(r"#[ \t]*Description file created by[ \t]+(?P<name>\S.*)", re.IGNORECASE)
 _ENCODING = re.compile(
     rb"^[ \t]*encoding[ \t]*=[ \t]*\"?([A-Za-z0-9_-]{1,20})\"?[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
@@ -87,19 +85,13 @@ class Descriptor:
         return "VirtualBox" if "ddb.uuid.image" in self.values else self.created_by
 
 
-def looks_like_descriptor(head: bytes) -> bool:
-    """Whether the first KiB of a file is text with the line that marks a descriptor."""
-    text = head.removeprefix(_BOM)
-    return _SIGNATURE.search(text) is not None and _BINARY.search(text.rstrip(b"\0")) is None
-
-
 def parse_descriptor(data: bytes) -> Descriptor:
     """The descriptor in ``data``, up to the first NUL. Lines that are none of ours are passed over."""
     values: dict[str, str] = {}
     extent_lines: list[ExtentLine] = []
     unread: str | None = None
     created_by: str | None = None
-    for line in re.split(r"[\r\n]+", _decode(data.removeprefix(_BOM).partition(b"\0")[0])):
+    for line in re.split(r"[\r\n]+", _decode(data.removeprefix(BOM).partition(b"\0")[0])):
         entry = line.strip(" \t")
         if entry.startswith("#"):
             made = _CREATED_BY.fullmatch(entry)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vmferry.blob import Blob, Buffer, SliceBlob
-from vmferry.extent import Extent, ExtentKind
+from vmferry.extent import Extent, ExtentKind, check_inside, cut_range
 from vmferry.formats.raw import RawDisk
+from vmferry.ranges import StoredRanges
 
 
 class FlatExtent:
@@ -35,6 +36,10 @@ class FlatExtent:
         """As ``Disk.read_at``."""
         return self._data.read_at(offset, length)
 
+    def ranges(self, offset: int, length: int) -> StoredRanges:
+        """As ``SupportsRanges``."""
+        return self._data.ranges(offset, length)
+
     def stored_size(self) -> int:
         """As ``SupportsStoredSize``."""
         return self._data.stored_size()
@@ -51,14 +56,13 @@ class ZeroExtent:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``."""
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
+        start, end = cut_range(self.size, start, end)
         if start < end:
             yield Extent(start, end - start, ExtentKind.ZERO)
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """As ``Disk.read_at``."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
+        check_inside(self.size, offset, length)
         return bytes(length)
 
     def stored_size(self) -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
+from vmferry.formats.vmdk.kinds import HOSTED
 from vmferry.limits import MAX_DISK_SIZE
 from vmferry.units import KIB, MIB, SECTOR, format_size
 
-MAGIC = b"KDMV"
 TABLE_ENTRIES = 512
 """Entries in a grain table. The header has a field for it; every product writes 512."""
 
@@ -102,7 +102,7 @@ def pack_header(
     """A header's 512 bytes. ``descriptor`` is offset and size, ``directories`` the redundant one's and the first one's
     offset, all in sectors."""
     packed = _LAYOUT.pack(
-        MAGIC,
+        HOSTED,
         version,
         flags,
         capacity_sectors,
@@ -234,7 +234,7 @@ def _read_footer(blob: Blob, header: SparseHeader) -> SparseHeader:
     place = (len(tail) - 1) // SECTOR * SECTOR
     footer_end = start + place + SECTOR
     marker = tail[place - SECTOR : place] if place >= SECTOR else b""
-    if not marker or not tail.startswith(MAGIC, place) or _MARKER.unpack_from(marker)[1:] != (0, _MARKER_FOOTER):
+    if not marker or not tail.startswith(HOSTED, place) or _MARKER.unpack_from(marker)[1:] != (0, _MARKER_FOOTER):
         raise _cut_short(blob.name, "the stream has no footer at its end")
     if footer_end + SECTOR > end:
         raise _cut_short(blob.name, "the stream has no end marker behind its footer")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vmferry.blob import Blob, Buffer
-from vmferry.extent import Extent, merge
+from vmferry.extent import Extent, check_inside, cut_range, merge
 from vmferry.formats.vmdk.directory import TABLE_SIZE, GrainDirectory
 from vmferry.formats.vmdk.grains import GrainReader, copy_grains
 from vmferry.formats.vmdk.header import SparseHeader
@@ -31,13 +31,12 @@ class HostedExtent:
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
         """As ``Disk.extents``; HOLE is what the parent shows."""
-        start, end = max(0, start), self.size if end is None else min(end, self.size)
+        start, end = cut_range(self.size, start, end)
         return merge(self._runs(start, end)) if start < end else iter(())
 
     def read_at(self, offset: int, length: int) -> Buffer:
         """As ``Disk.read_at``; holes read as zeros."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise ValueError(f"[{offset}, {offset + length}) is not inside a disk of {self.size} bytes")
+        check_inside(self.size, offset, length)
         size = self._header.grain_size
         first, last = offset // size, -(-(offset + length) // size)
         entries = self._tables.entries(first, last) if length else np.zeros(0, np.uint32)

@@ -9,29 +9,26 @@ from vmferry.disk import DiskFacts
 from vmferry.errors import CorruptDiskError, UnsupportedFeatureError, quote
 from vmferry.folder import Companions
 from vmferry.formats import open_parent
+from vmferry.formats._image import ImageDisk
 from vmferry.formats.vmdk import cowd, sesparse
 from vmferry.formats.vmdk.composite import Composite, Piece
 from vmferry.formats.vmdk.descriptor import (
     Descriptor,
     ExtentLine,
     check_embedded,
-    looks_like_descriptor,
     parse_descriptor,
     same_content,
 )
 from vmferry.formats.vmdk.directory import compare_copies, read_directory
-from vmferry.formats.vmdk.disk import VmdkDisk
 from vmferry.formats.vmdk.extent_files import FLAT_KINDS, ExtentFiles, check_lines
 from vmferry.formats.vmdk.flat import FlatExtent, ZeroExtent
-from vmferry.formats.vmdk.header import MAGIC, SparseHeader, read_header
+from vmferry.formats.vmdk.header import SparseHeader, read_header
 from vmferry.formats.vmdk.hosted import HostedExtent
-from vmferry.limits import MAX_VMDK_DESCRIPTOR
+from vmferry.formats.vmdk.kinds import COWD, DESCRIPTOR, HOSTED, SESPARSE, find_kind
 from vmferry.units import SECTOR
 
-_PROBE_LENGTH = 1024
-_TEXT = b"#"
-_KINDS = {"SPARSE": MAGIC, "VMFSSPARSE": cowd.MAGIC, "SESPARSE": sesparse.MAGIC}
-_LONE = {cowd.MAGIC: "an ESX sparse extent (COWD)", sesparse.MAGIC: "a space-efficient sparse extent (seSparse)"}
+_KINDS = {"SPARSE": HOSTED, "VMFSSPARSE": COWD, "SESPARSE": SESPARSE}
+_LONE = {COWD: "an ESX sparse extent (COWD)", SESPARSE: "a space-efficient sparse extent (seSparse)"}
 _CREATE_TYPES = {
     name.lower(): name
     for name in (
@@ -41,23 +38,13 @@ _CREATE_TYPES = {
 } | {"2gbmaxextentsparse": "twoGbMaxExtentSparse", "2gbmaxextentflat": "twoGbMaxExtentFlat"}  # fmt: skip
 
 
-def find_kind(blob: Blob) -> bytes | None:
-    """The magic that ``blob`` begins with, ``b"#"`` for a descriptor in text, or ``None``."""
-    head = blob.read_at(0, min(_PROBE_LENGTH, blob.size))
-    for magic in (MAGIC, cowd.MAGIC, sesparse.MAGIC):
-        if head.startswith(magic):
-            return magic
-    # A disk that is larger than any descriptor and begins with such text is a raw disk on which somebody wrote it.
-    return _TEXT if blob.size <= MAX_VMDK_DESCRIPTOR and looks_like_descriptor(head) else None
-
-
-def open_image(blob: Blob, companions: Companions) -> VmdkDisk:
+def open_image(blob: Blob, companions: Companions) -> ImageDisk:
     """The disk in ``blob``. Raises ``FormatError``, ``UnsafeDiskError``, ``StoreError``; then with all that the caller
     supplied left open, and all that was opened beside it closed."""
     kind = find_kind(blob)
-    if kind == MAGIC:
+    if kind == HOSTED:
         return _open_single(blob, companions)
-    if kind == _TEXT:
+    if kind == DESCRIPTOR:
         return _open_described(blob, companions)
     if kind is not None:
         raise UnsupportedFeatureError(
@@ -68,7 +55,7 @@ def open_image(blob: Blob, companions: Companions) -> VmdkDisk:
     raise CorruptDiskError(f"vmdk: {quote(blob.name)} does not begin as any VMDK does. Name the format that it is.")
 
 
-def _open_single(blob: Blob, companions: Companions) -> VmdkDisk:
+def _open_single(blob: Blob, companions: Companions) -> ImageDisk:
     header = read_header(blob)
     descriptor = parse_descriptor(_embedded_descriptor(blob, header))
     check_embedded(descriptor, header, blob.name)
@@ -80,10 +67,10 @@ def _open_single(blob: Blob, companions: Companions) -> VmdkDisk:
     parent = _open_parent(blob, descriptor, companions)
     subformat = "streamOptimized" if header.compressed else "monolithicSparse"
     facts = DiskFacts(subformat, descriptor.creator, parent=parent, warnings=tuple(warnings))
-    return VmdkDisk(piece, [blob], facts, descriptor.content_id)
+    return ImageDisk(piece, facts, [blob], identity=descriptor.content_id)
 
 
-def _open_described(blob: Blob, companions: Companions) -> VmdkDisk:
+def _open_described(blob: Blob, companions: Companions) -> ImageDisk:
     descriptor = parse_descriptor(blob.read_at(0, blob.size))
     _check_described(blob, descriptor, companions)
     lines = descriptor.extent_lines
@@ -103,7 +90,7 @@ def _open_described(blob: Blob, companions: Companions) -> VmdkDisk:
     written = descriptor.create_type
     subformat = _CREATE_TYPES.get(written.lower(), written) or None
     facts = DiskFacts(subformat, descriptor.creator, parent=parent, warnings=tuple(warnings))
-    return VmdkDisk(layer, [blob, *files.supplied], facts, descriptor.content_id, files.opened)
+    return ImageDisk(layer, facts, [blob, *files.supplied], identity=descriptor.content_id, opened=files.opened)
 
 
 def _check_described(blob: Blob, descriptor: Descriptor, companions: Companions) -> None:
@@ -186,17 +173,18 @@ def _wanted(descriptor: Descriptor) -> str:
     return f"{quote(hint)} (CID {quote(descriptor.parent)})" if hint else f"CID {quote(descriptor.parent)}"
 
 
-def _open_parent(blob: Blob, descriptor: Descriptor, companions: Companions) -> VmdkDisk | None:
+def _open_parent(blob: Blob, descriptor: Descriptor, companions: Companions) -> ImageDisk | None:
     """The parent that was supplied, if it is the one whose content id the child repeats."""
     if descriptor.parent is None:
         return None
     parent = open_parent(companions, "vmdk")
-    assert isinstance(parent, VmdkDisk)
-    if parent.content_id is not None and same_content(parent.content_id, descriptor.parent):
+    assert isinstance(parent, ImageDisk)
+    assert isinstance(parent.identity, str | None)
+    if parent.identity is not None and same_content(parent.identity, descriptor.parent):
         return parent
     parent.abandon()
     raise CorruptDiskError(
-        f"vmdk: {quote(companions.parents[0].name)} (CID {quote(parent.content_id or 'none')}) is not the parent of "
+        f"vmdk: {quote(companions.parents[0].name)} (CID {quote(parent.identity or 'none')}) is not the parent of "
         f"{quote(blob.name)}, which is {_wanted(descriptor)}: it is another disk, or was changed since. "
         "Give the right one with --parent."
     )

@@ -17,8 +17,6 @@ from vmferry.formats.vmdk.delta import HOLE, ZERO, DeltaExtent, DeltaMap, Sector
 from vmferry.limits import MAX_DISK_SIZE
 from vmferry.units import SECTOR, format_size
 
-MAGIC = b"\xbe\xba\xfe\xca\x00\x00\x00\x00"
-
 _HEADER = struct.Struct("<26Q")
 _VOLATILE = struct.Struct("<4Q")
 _VOLATILE_MAGIC = 0xCAFECAFE
@@ -46,7 +44,7 @@ class _Header:
 
 
 def open_extent(blob: Blob) -> DeltaExtent:
-    """The extent in ``blob``, which begins with ``MAGIC``. Reads its headers and its directory.
+    """The extent in ``blob``, which begins with ``kinds.SESPARSE``. Reads its headers and its directory.
 
     Raises ``CorruptDiskError``, ``UnsupportedFeatureError``, ``UnsafeDiskError``.
     """

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, quote
-from vmferry.extent import ExtentKind
+from vmferry.extent import ExtentKind, equal_runs
 from vmferry.formats.vmdk.claims import GrainClaims
 from vmferry.formats.vmdk.directory import ENTRY, TABLE_SECTORS, TABLE_SIZE, Entries, GrainDirectory
 from vmferry.formats.vmdk.header import TABLE_ENTRIES, SparseHeader
@@ -113,9 +113,7 @@ class GrainTables:
         """``entries`` (of the directory or of tables) as runs of one kind, numbered from ``base``."""
         stored = entries >= self._header.lowest_pointer
         kinds = np.where(stored, np.uint8(2), (entries & 1).astype(np.uint8))
-        edges = np.flatnonzero(kinds[1:] != kinds[:-1]) + 1
-        starts = [0, *edges.tolist()]
-        for low, high in zip(starts, [*starts[1:], entries.size], strict=True):
+        for low, high in equal_runs(kinds):
             yield base + low, base + high, _KINDS[kinds[low]]
 
     def _region(self, number: int) -> _Region:
