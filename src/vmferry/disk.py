@@ -75,6 +75,8 @@ class DiskFacts:
     """Bytes of a logical sector as the guest saw it: 512 or 4096."""
     parent: Disk | None = None
     """The disk that shows through the holes, where the image is a snapshot's."""
+    extent_files: tuple[str, ...] = ()
+    """The files supplied beside the image that hold parts of the disk, by the names of their blobs."""
     snapshots: tuple[str, ...] = ()
     """Names of internal snapshots."""
     warnings: tuple[str, ...] = ()

@@ -13,7 +13,8 @@ import typer
 from vmferry import appliances, formats, wrappers
 from vmferry.blob import Blob, FileBlob
 from vmferry.cli._source import open_source
-from vmferry.errors import UnsafeDiskError, quote
+from vmferry.disk import Disk, DiskFacts, SupportsFacts
+from vmferry.errors import UnknownFormatError, UnsafeDiskError, quote
 from vmferry.folder import ALONE, Companions, Folder, LocalFolder
 from vmferry.formats import Format
 
@@ -85,6 +86,31 @@ class Container:
         described = self.described(index)
         fixed = None if described is None else formats.FORMATS.get(described.format_hint or "")
         return self.said.read_as or fixed or formats.detect(self.file(index))
+
+    def open_disk(self, index: int, file: Blob | None = None) -> Disk:
+        """A disk, through ``file`` where somebody looks on at what is read of it.
+
+        Raises ``FormatError``, also for a file that was given with ``--extent`` and belongs to no disk image here;
+        ``UnsafeDiskError``.
+        """
+        disk = formats.open_disk(file or self.file(index), self.kind(index), self.needs(index))
+        if self.appliance is None:
+            taken = set(_extent_files(disk))
+            idle = next((name for name in self.said.extents if name not in taken), None)
+            if idle is not None:
+                raise UnknownFormatError(
+                    f"{quote(idle)} was given with --extent, but {quote(self.blob.name)} takes nothing from it. "
+                    "Leave it out, or name the file that it belongs to."
+                )
+        return disk
+
+
+def _extent_files(disk: Disk | None) -> Iterator[str]:
+    """The files supplied for ``disk`` and all its parents."""
+    while disk is not None:
+        facts = disk.facts if isinstance(disk, SupportsFacts) else DiskFacts()
+        yield from facts.extent_files
+        disk = facts.parent
 
 
 def source_format(name: str | None) -> Format | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from vmferry import formats
 from vmferry.blob import Blob, ByteRange, SupportsDataRanges
 from vmferry.cli._container import Container, Said, open_container
 from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsStoredSize
@@ -150,7 +149,7 @@ def _look_at_disk(container: Container, index: int) -> FoundDisk:
     try:
         chosen = container.kind(index)
         found.format = chosen.name
-        disk = formats.open_disk(blob, chosen, container.needs(index))
+        disk = container.open_disk(index)
         found.virtual_size = disk.size
         if isinstance(disk, SupportsFacts):
             found.facts = disk.facts

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import typer
+
 from vmferry import formats
 from vmferry.appliances import (
     TARGETS,
@@ -37,7 +39,7 @@ from vmferry.cli._writing import (
     write_disk,
 )
 from vmferry.errors import quote
-from vmferry.formats import Compression, WriteOptions
+from vmferry.formats import Compression, SupportsCreate, WriteOptions
 from vmferry.guest import Bootability, find_boot_facts
 from vmferry.machine import Firmware, Machine, NetworkInterface
 from vmferry.stores.local import create_file
@@ -50,13 +52,25 @@ class Packing:
 
     kind: str
     """``ova`` or ``xva``."""
-    target: Target
-    manifest: Manifest
+    target: Target | None
+    manifest: Manifest | None
     controller: Controller | None
     name: str | None
     """Of the machine; ``None``: its own, else the file's."""
-    compression: Compression
+    compression: Compression | None
     effort: Effort
+
+    @property
+    def disk_format(self) -> str:
+        """Our name of the format that the disks of an OVA have."""
+        return TARGETS[self.target or Target.GENERIC].disk_format
+
+    @property
+    def maker(self) -> SupportsCreate:
+        """That format as something that is written."""
+        made = formats.FORMATS[self.disk_format]
+        assert isinstance(made, SupportsCreate)
+        return made
 
 
 def pack_appliance(sources: Sequence[str], said: Said, packing: Packing, path: Path, number: int | None) -> None:
@@ -64,6 +78,10 @@ def pack_appliance(sources: Sequence[str], said: Said, packing: Packing, path: P
 
     Raises ``FormatError``, ``UnsafeDiskError``, ``StoreError``.
     """
+    if packing.kind == "ova" and packing.compression is not None and not packing.maker.compressed:
+        raise typer.BadParameter(
+            f"--compress: the disks of such an .ova are {packing.disk_format}, which is not compressed; leave it out."
+        )
     with ExitStack() as opened:
         containers = [opened.enter_context(open_container(source, said)) for source in sources]
         disks = [open_input(one, index) for one in containers for index in _chosen(one, number)]
@@ -131,16 +149,18 @@ def _write_xva(package: XvaWriter, disks: Sequence[InputDisk], packing: Packing)
 def _begin_ova(
     target: BlobWriter, machine: Machine, disks: Sequence[InputDisk], packing: Packing, path: Path
 ) -> OvaWriter:
-    kind = TARGETS[packing.target].disk_format
+    kind = packing.disk_format
     packed = [
         PackedDisk(disk_file_name(package_stem(path.stem), index, kind), found.disk.size, kind)
         for index, found in enumerate(disks)
     ]
-    return OvaWriter(target, machine, packed, OvaOptions(packing.target, packing.manifest, packing.controller))
+    options = OvaOptions(packing.target or Target.GENERIC, packing.manifest or Manifest.SHA256, packing.controller)
+    return OvaWriter(target, machine, packed, options)
 
 
 def _write_ova(package: OvaWriter, disks: Sequence[InputDisk], packing: Packing) -> list[Made]:
-    output = Output(formats.FORMATS[TARGETS[packing.target].disk_format], WriteOptions(None, packing.compression))
+    compression = packing.compression or Compression.BALANCED
+    output = Output(formats.FORMATS[packing.disk_format], WriteOptions(None, compression))
     made = []
     for index, found in enumerate(disks):
         begin = partial(begin_image, found.disk, output, partial(package.member, index))

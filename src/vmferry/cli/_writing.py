@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmferry import appliances, formats
+from vmferry import appliances
 from vmferry.blob import BlobWriter
 from vmferry.cli._container import Container
 from vmferry.cli._output import print_json, print_note, show_progress
@@ -82,8 +82,7 @@ def open_input(container: Container, index: int) -> InputDisk:
     appliance = container.appliance
     digest = None if appliance is None or name is None else appliance.digests.get(name)
     hashed = None if digest is None else appliances.HashedBlob(file, digest)
-    kind = container.kind(index)
-    return InputDisk(kind, formats.open_disk(hashed or file, kind, container.needs(index)), hashed)
+    return InputDisk(container.kind(index), container.open_disk(index, hashed), hashed)
 
 
 def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort: Effort) -> Made:

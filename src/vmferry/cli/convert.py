@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -38,21 +38,35 @@ def convert_disk(
         help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key. Last the file "
         "to write, which appears when it is whole. Several sources go into one .ova or .xva.",
     ),
-    read_as: str | None = typer.Option(None, "--from", help="The format of SRC. [default: what it shows]"),
-    to: str | None = typer.Option(None, help="The format of DST. [default: what its suffix says]"),
-    subformat: str | None = typer.Option(None, help="The kind of DST: fixed or dynamic, streamOptimized, zlib …"),
-    compress: Compression = typer.Option(Compression.BALANCED, help="How hard to compress, where DST can."),
-    disk: int | None = typer.Option(None, help="Which disk of a machine, from 1. [default: the one that boots]"),
-    parent: list[str] = typer.Option([], help="The parent of a snapshot, then its own parent, down to the base."),
-    extent: list[str] = typer.Option([], help="A file that holds a part of SRC and lies elsewhere or is named oddly."),
-    snapshot: str | None = typer.Option(None, help="Read this internal snapshot of a qcow2."),
-    target_for: Target = typer.Option(Target.GENERIC, "--for", help="Whom an .ova is for."),
-    manifest: Manifest = typer.Option(Manifest.SHA256, help="The digests in an .ova's manifest."),
-    controller: Controller | None = typer.Option(
-        None, help="What an .ova's disks hang on. [default: what --for takes]"
+    read_as: str | None = typer.Option(
+        None, "--from", metavar="FORMAT", help="The format of SRC (default: what it shows)."
     ),
-    name: str | None = typer.Option(None, help="The machine's name in an .ova. [default: its own, else the file's]"),
-    workers: int | None = typer.Option(None, min=1, help="Threads. [default: one for each core]"),
+    to: str | None = typer.Option(None, metavar="FORMAT", help="The format of DST (default: what its suffix says)."),
+    subformat: str | None = typer.Option(
+        None, metavar="KIND", help="The kind of DST: fixed or dynamic, streamOptimized, zlib …"
+    ),
+    compress: Compression | None = typer.Option(
+        None, help="How hard to compress, where DST is compressed (default: balanced)."
+    ),
+    disk: int | None = typer.Option(
+        None, metavar="NUMBER", help="Which disk of a machine, from 1 (default: the one that boots)."
+    ),
+    parent: list[str] = typer.Option(
+        [], metavar="FILE", help="The parent of a snapshot, then its own parent, down to the base."
+    ),
+    extent: list[str] = typer.Option(
+        [], metavar="FILE", help="A file that holds a part of SRC and lies elsewhere or is named oddly."
+    ),
+    snapshot: str | None = typer.Option(None, metavar="NAME", help="Read this internal snapshot of a qcow2."),
+    target_for: Target | None = typer.Option(None, "--for", help="Whom an .ova is for (default: generic)."),
+    manifest: Manifest | None = typer.Option(None, help="The digests in an .ova's manifest (default: sha256)."),
+    controller: Controller | None = typer.Option(
+        None, help="What an .ova's disks hang on (default: what --for takes)."
+    ),
+    name: str | None = typer.Option(
+        None, metavar="TEXT", help="The machine's name in an .ova or .xva (default: its own, else the file's)."
+    ),
+    workers: int | None = typer.Option(None, metavar="NUMBER", min=1, help="Threads (default: one for each core)."),
     as_json: bool = typer.Option(False, "--json", help="The result as JSON; progress as JSON lines on stderr."),
 ) -> None:
     """Convert a disk. What it holds is checked on the way; DST is replaced only by a whole image."""
@@ -66,19 +80,22 @@ def convert_disk(
     if workers is None and any(reads_remotely(source) for source in sources):
         workers = _REMOTE_THREADS
     effort, kind = Effort(workers, as_json), _target_name(path, to)
+    machine_only = {"--for": target_for, "--manifest": manifest, "--controller": controller}
     if kind in _APPLIANCES:
-        if subformat is not None:
-            raise typer.BadParameter("--subformat is for disk images; the disks of an OVA are as --for asks.")
+        _refuse({"--subformat": subformat}, "is for disk images; the disks of an .ova are as --for asks")
+        if kind == "xva":
+            _refuse({**machine_only, "--compress": compress}, "is for an .ova; an .xva has no such choice")
         from vmferry.cli._packing import Packing, pack_appliance
 
         packing = Packing(kind, target_for, manifest, controller, name, compress, effort)
         pack_appliance(sources, said, packing, path, disk)
         return
+    _refuse({**machine_only, "--name": name}, f"is for machines; {quote(path.name)} is to be a disk image")
     if len(sources) > 1:
         raise typer.BadParameter(
             f"{len(sources)} sources go into an .ova or .xva only; {quote(path.name)} holds one disk."
         )
-    output = _output(kind, WriteOptions(subformat, compress))
+    output = _output(kind, subformat, compress)
     with open_container(sources[0], said) as container:
         found = _pick(container, disk)
         tell_warnings([found], as_json=as_json)
@@ -106,14 +123,24 @@ def _known() -> str:
     return ", ".join(dict.fromkeys(_SUFFIXES.values()))
 
 
-def _output(name: str, options: WriteOptions) -> Output:
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Raise ``typer.BadParameter`` for the first of ``options`` that was given: without effect it is a mistake."""
+    given = next((option for option, value in options.items() if value is not None), None)
+    if given is not None:
+        raise typer.BadParameter(f"{given} {why}. Leave it out.")
+
+
+def _output(name: str, subformat: str | None, compress: Compression | None) -> Output:
     made = formats.FORMATS.get(name)
     if made is None or not isinstance(made, SupportsCreate):
         raise typer.BadParameter(f"{quote(name)} is no format that is written; use one of {_known()}.")
-    if options.subformat is not None and options.subformat not in made.subformats:
+    if subformat is not None and subformat not in made.subformats:
         there = ", ".join(made.subformats) or "none"
-        raise typer.BadParameter(f"{name} has no subformat {quote(options.subformat)}; it has: {there}.")
-    return Output(made, options)
+        raise typer.BadParameter(f"{name} has no subformat {quote(subformat)}; it has: {there}.")
+    if compress is not None and (subformat or next(iter(made.subformats), None)) not in made.compressed:
+        instead = f"add --subformat {' or '.join(made.compressed)}, or " if made.compressed else ""
+        raise typer.BadParameter(f"--compress: such a {name} is not compressed; {instead}leave it out.")
+    return Output(made, WriteOptions(subformat, compress or Compression.BALANCED))
 
 
 def _pick(container: Container, number: int | None) -> InputDisk:

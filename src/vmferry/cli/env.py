@@ -15,7 +15,7 @@ from vmferry.errors import ConfigError, quote
 
 
 def print_environment(
-    data_dir: Path = typer.Option(None, help="The server's data directory."),
+    data_dir: Path = typer.Option(None, metavar="FOLDER", help="The server's data directory."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object instead of shell lines."),
 ) -> None:
     """Print export lines for the server that runs on the data directory: eval "$(vmferry env)"."""

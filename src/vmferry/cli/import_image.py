@@ -27,13 +27,18 @@ _AWS_LOOK_SECONDS = 5.0
 
 def import_machine(
     source: str = typer.Argument(metavar="SRC", help="An OVA or disk image: a file, or s3://bucket/key."),
-    bucket: str = typer.Option(None, help=f"Bucket to upload a file to. [default: {DEFAULT_BUCKET}]"),
-    key: str = typer.Option(None, help="Key to upload it to. [default: the file's name]"),
-    image_format: str = typer.Option(None, "--format", help="OVA, VMDK or RAW. [default: what the bytes show]"),
-    description: str = typer.Option(None, help="Description of the task and the AMI."),
-    boot_mode: str = typer.Option(None, help="legacy-bios or uefi. [default: what the disk shows]"),
+    bucket: str = typer.Option(None, metavar="NAME", help=f"Bucket to upload a file to (default: {DEFAULT_BUCKET})."),
+    key: str = typer.Option(None, metavar="PATH", help="Key to upload it to (default: the file's name)."),
+    image_format: str = typer.Option(
+        None,
+        "--format",
+        metavar="FORMAT",
+        help="OVA, VMDK, VHD, VHDX or RAW (default: what the bytes show).",
+    ),
+    description: str = typer.Option(None, metavar="TEXT", help="Description of the task and the AMI."),
+    boot_mode: str = typer.Option(None, metavar="MODE", help="legacy-bios or uefi (default: what the disk shows)."),
     wait: bool = typer.Option(True, help="Follow the import to its end."),
-    data_dir: Path = typer.Option(None, help="The data directory of the server to speak to."),
+    data_dir: Path = typer.Option(None, metavar="FOLDER", help="The data directory of the server to speak to."),
     aws: bool = typer.Option(False, "--aws", help="Speak to AWS itself."),
     as_json: bool = typer.Option(False, "--json", help="The task as JSON; progress as JSON lines on stderr."),
 ) -> None:

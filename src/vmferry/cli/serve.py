@@ -12,11 +12,15 @@ from vmferry.config import default_data_dir, load_config
 
 
 def serve_everything(
-    data_dir: Path = typer.Option(None, help="Where everything is kept; made when it is not there."),
-    port: int = typer.Option(
-        None, help="Port of the EC2 endpoint on 127.0.0.1; 0 for any that is free. [default: 8773]"
+    data_dir: Path = typer.Option(
+        None,
+        metavar="FOLDER",
+        help="Where everything is kept; made when it is not there (default: ~/.local/share/vmferry).",
     ),
-    workers: int = typer.Option(None, help="Worker processes. [default: one for each core]"),
+    port: int = typer.Option(
+        None, metavar="NUMBER", help="Port of the EC2 endpoint on 127.0.0.1; 0 for any that is free (default: 8773)."
+    ),
+    workers: int = typer.Option(None, metavar="NUMBER", help="Worker processes (default: one for each core)."),
 ) -> None:
     """Run the EC2 endpoint, the S3 server and the workers, until SIGTERM or Ctrl-C.
 

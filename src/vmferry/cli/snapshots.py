@@ -20,7 +20,7 @@ def _group() -> None:
 @COMMAND.command()
 def locate(
     snapshot_id: str = typer.Argument(metavar="SNAP", help="The snapshot's id: snap-…"),
-    data_dir: Path = typer.Option(None, help="The server's data directory."),
+    data_dir: Path = typer.Option(None, metavar="FOLDER", help="The server's data directory."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object instead of a line."),
 ) -> None:
     """Print the path of the disk image that holds a snapshot: a standalone qcow2, for any tool."""

@@ -12,7 +12,7 @@ from vmferry.config import default_data_dir
 
 
 def list_tasks(
-    data_dir: Path = typer.Option(None, help="The data directory of the server to speak to."),
+    data_dir: Path = typer.Option(None, metavar="FOLDER", help="The data directory of the server to speak to."),
     aws: bool = typer.Option(False, "--aws", help="Speak to AWS itself."),
     as_json: bool = typer.Option(False, "--json", help="The API's answer as JSON."),
 ) -> None:

@@ -88,6 +88,10 @@ class SupportsCreate(Protocol):
     def subformats(self) -> tuple[str, ...]:
         """What ``WriteOptions.subformat`` may say, the default first; empty where there is no choice."""
 
+    @property
+    def compressed(self) -> tuple[str, ...]:
+        """Those of ``subformats`` for which ``WriteOptions.compression`` counts."""
+
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
     ) -> DiskWriter | OrderedDiskWriter:

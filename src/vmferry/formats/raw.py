@@ -26,6 +26,7 @@ class RawFormat:
     ec2_name = "RAW"
     qemu_name = "raw"
     subformats: tuple[str, ...] = ()
+    compressed: tuple[str, ...] = ()
     about = About(
         title="raw",
         reads="any bytes; holes of a sparse file are kept; a last partial sector is filled with zeros",

@@ -35,6 +35,7 @@ class Qcow2Format:
     ec2_name: str | None = None
     qemu_name = "qcow2"
     subformats = ("plain", "zlib", "zstd")
+    compressed = ("zlib", "zstd")
     about = About(
         title="qcow2 (QEMU, KVM)",
         reads="versions 2 and 3; zlib and zstd; extended L2; internal snapshots by name; "

@@ -40,7 +40,13 @@ def open_image(blob: Blob, companions: Companions) -> ImageDisk:
     if names:
         count = f"{len(snapshots):,} internal snapshot" + ("s" if len(snapshots) > 1 else "")
         warnings.append(f"It has {count}; one state of the disk is carried over, the others are not.")
-    facts = DiskFacts(subformat=header.subformat, parent=parent, snapshots=tuple(names), warnings=tuple(warnings))
+    facts = DiskFacts(
+        header.subformat,
+        parent=parent,
+        extent_files=() if data is blob else (data.name,),
+        snapshots=tuple(names),
+        warnings=tuple(warnings),
+    )
     return ImageDisk(Qcow2Layer(blob, header, layer, data), facts, [blob, data])
 
 

@@ -31,6 +31,7 @@ class VdiFormat:
     ec2_name: str | None = None
     qemu_name = "vdi"
     subformats = ("dynamic", "fixed")
+    compressed: tuple[str, ...] = ()
     about = About(
         title="VDI (VirtualBox)",
         reads="dynamic, fixed, differencing with its parent",

@@ -33,6 +33,7 @@ class VhdFormat:
     ec2_name = "VHD"
     qemu_name = "vpc"
     subformats = ("dynamic", "fixed")
+    compressed: tuple[str, ...] = ()
     about = About(
         title="VHD (Hyper-V, Azure, Virtual PC, XenServer)",
         reads="fixed (also with a footer of 511 bytes), dynamic, differencing with its parent",

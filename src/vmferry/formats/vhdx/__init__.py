@@ -29,6 +29,7 @@ class VhdxFormat:
     ec2_name = "VHDX"
     qemu_name = "vhdx"
     subformats = ("dynamic", "fixed")
+    compressed: tuple[str, ...] = ()
     about = About(
         title="VHDX (Hyper-V)",
         reads="dynamic, fixed, differencing with its parent; sectors of 512 and 4096 bytes; the log replayed in memory",

@@ -31,6 +31,7 @@ class VmdkFormat:
     ec2_name = "VMDK"
     qemu_name = "vmdk"
     subformats = ("streamOptimized", "monolithicSparse")
+    compressed = ("streamOptimized",)
     about = About(
         title="VMDK (VMware, VirtualBox)",
         reads=(

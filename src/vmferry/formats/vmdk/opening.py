@@ -89,8 +89,15 @@ def _open_described(blob: Blob, companions: Companions) -> ImageDisk:
     layer = pieces[0] if len(pieces) == 1 else Composite(pieces)
     written = descriptor.create_type
     subformat = _CREATE_TYPES.get(written.lower(), written) or None
-    facts = DiskFacts(subformat, descriptor.creator, parent=parent, warnings=tuple(warnings))
-    return ImageDisk(layer, facts, [blob, *files.supplied], identity=descriptor.content_id, opened=files.opened)
+    supplied = files.supplied
+    facts = DiskFacts(
+        subformat,
+        descriptor.creator,
+        parent=parent,
+        extent_files=tuple(file.name for file in supplied),
+        warnings=tuple(warnings),
+    )
+    return ImageDisk(layer, facts, [blob, *supplied], identity=descriptor.content_id, opened=files.opened)
 
 
 def _check_described(blob: Blob, descriptor: Descriptor, companions: Companions) -> None:
