@@ -26,8 +26,8 @@ demo: setup  ## a real machine's way from OVA through S3 to an AMI that boots; K
 test: setup  ## every test; with CI=true a skipped test is a failed one
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
-unit: setup  ## the fast tests, under a minute
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not server and not slow" $(PYTEST)
+unit: setup  ## the fast tests, under a minute; property tests with a quarter of their examples
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not server and not slow" --example-share 0.25 $(PYTEST)
 
 check: setup  ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

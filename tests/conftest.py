@@ -19,26 +19,27 @@ _SETTINGS = "_hypothesis_internal_use_settings"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-examples", type=int, metavar="N", help="examples for every property test")
+    parser.addoption("--example-share", type=float, default=1.0, metavar="X", help="of the examples of property tests")
     parser.addoption(
         "--fuzz-seconds", type=float, metavar="N", help="run the property tests again for N seconds in all"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every property test the examples that ``--fuzz-examples`` asks for, and no less than it wants itself."""
+    """Give every property test the examples that ``--fuzz-examples`` asks for, and no less than it wants itself; or the
+    share of them that ``--example-share`` leaves it."""
     seconds = config.getoption("--fuzz-seconds")
     if seconds is not None:
         count = sum(1 for item in items if _is_property(item))
         workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
         config.stash[_SHARE] = seconds * workers / max(count, 1)
-    wanted = config.getoption("--fuzz-examples")
-    if wanted is None:
-        return
+    wanted, share = config.getoption("--fuzz-examples") or 0, config.getoption("--example-share")
     for item in items:
         function = _function(item)
         own = getattr(function, _SETTINGS, None)
         if isinstance(own, settings):
-            setattr(function, _SETTINGS, settings(own, max_examples=max(wanted, own.max_examples)))
+            count = max(wanted, round(own.max_examples * share), 1)
+            setattr(function, _SETTINGS, settings(own, max_examples=count))
 
 
 def _function(item: pytest.Item) -> object:

@@ -37,7 +37,7 @@ from vmferry.embedded.child import Command
 from vmferry.embedded.lock import DataDirectoryLock
 from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
-from vmferry.errors import ConfigError, quote
+from vmferry.errors import ConfigError, NotFoundError, quote
 from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.worker import run_worker
 from vmferry.stores import Store
@@ -314,16 +314,31 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def snapshot_path(config: Config, snapshot_id: str) -> Path:
-    """Where the disk image of a snapshot lies. Raises ``ConfigError``, ``BlobNotFoundError``."""
-    catalog_path = config.data_dir / "catalog.sqlite"
-    if not catalog_path.exists():
+def task_receipt(config: Config, task_id: str) -> str:
+    """The receipt of a completed import, in text. Raises ``ConfigError``, ``NotFoundError``."""
+    with _existing_catalog(config) as catalog:
+        receipt = catalog.import_tasks.receipt(task_id)
+    if receipt is None:
+        raise NotFoundError(f"{quote(task_id)} has no receipt: it is written when an import completes.")
+    return receipt
+
+
+@contextmanager
+def _existing_catalog(config: Config) -> Iterator[Catalog]:
+    """The catalog of a data directory that has one. Raises ``ConfigError``."""
+    if not (config.data_dir / "catalog.sqlite").exists():
         raise ConfigError(f"{quote(config.data_dir)} is not a vmferry data directory: it has no catalog.")
     catalog = open_catalog(config.catalog_url)
     try:
-        snapshot = catalog.snapshots.find(snapshot_id)
+        yield catalog
     finally:
         catalog.close()
+
+
+def snapshot_path(config: Config, snapshot_id: str) -> Path:
+    """Where the disk image of a snapshot lies. Raises ``ConfigError``, ``BlobNotFoundError``."""
+    with _existing_catalog(config) as catalog:
+        snapshot = catalog.snapshots.find(snapshot_id)
     if snapshot is None:
         raise ConfigError(f"There is no snapshot {quote(snapshot_id)} in {quote(config.data_dir)}.")
     return Path(LocalStore(config.images_dir).locate(snapshot.bucket, snapshot.key))

@@ -58,6 +58,11 @@ class Config:
         return self.data_dir / "credentials.json"
 
     @property
+    def receipt_key_path(self) -> Path:
+        """The key that receipts are signed with, mode 0600; made when the first is written."""
+        return self.data_dir / "receipts.key"
+
+    @property
     def endpoint_path(self) -> Path:
         """Where a running server says how to reach it."""
         return self.data_dir / "endpoint.json"

@@ -105,6 +105,12 @@ class OutOfSpaceError(StoreError):
     retryable = True
 
 
+class DifferentError(VmferryError):
+    """What should hold the same does not: two disks, or a disk and its digest."""
+
+    client_fault = True
+
+
 class NotFoundError(VmferryError):
     """The catalog holds nothing under that id."""
 

@@ -10,6 +10,11 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.server.harness import Server
+from vmferry.blob import FileBlob
+from vmferry.convert import digest_disk
+from vmferry.formats.raw import RawDisk
+
 MIB = 1 << 20
 
 
@@ -78,6 +83,17 @@ def make_ova(path: Path, vmdks: Sequence[Path], *, spoil_manifest: bool = False)
         for member in [descriptor, manifest, *vmdks]:
             tar.add(member, member.name)
     return path
+
+
+def holds(server: Server, snapshot_id: str, raw: Path) -> bool:
+    """Whether the snapshot's image is the guest of ``raw``, to ``qemu-img``'s eyes, and by the digest in its tags."""
+    (snapshot,) = server.client("ec2").describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
+    said = {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]}["vmferry:guest-digest"]
+    disk = RawDisk(FileBlob(raw))
+    try:
+        return same_guest(server.locate(snapshot_id), raw) and digest_disk(disk) == said
+    finally:
+        disk.close()
 
 
 def same_guest(image: Path, raw: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.harness import BIN, Server, running_server
-from tests.server.material import same_guest
+from tests.server.material import holds
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -35,9 +35,29 @@ def test_import_uploads_imports_and_answers_the_ami(server: Server, small_disk: 
     listed = json.loads(server.vmferry("images", "--json").stdout)["Images"]
     (image,) = [i for i in listed if i["ImageId"] == image_id]
     snapshot_id = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-    assert same_guest(server.locate(snapshot_id), small_disk)
+    assert holds(server, snapshot_id, small_disk)
     assert image_id in server.vmferry("images").stdout
     assert image_id in server.vmferry("tasks").stdout
+
+
+def test_the_receipt_of_an_import_is_checked_against_its_source(
+    server: Server, small_disk: Path, small_ova: Path, tmp_path: Path
+) -> None:
+    done = server.vmferry("import", str(small_ova), "--json")
+    task_id = json.loads(done.stdout)["ImportTaskId"]
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(server.vmferry("receipt", task_id, "--data-dir", str(server.data_dir)).stdout)
+    facts = json.loads(receipt.read_text())
+    assert facts["sources"][0]["key"] == small_ova.name
+    assert facts["sources"][0]["size"] == small_ova.stat().st_size
+    assert facts["disks"][0]["manifest_digest"].startswith("sha256:")
+    for held in (small_disk, small_ova, server.locate(facts["disks"][0]["snapshot"])):
+        done = server.vmferry("verify", str(receipt), str(held))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"{held} is disk 1 of {task_id}, byte for byte" in done.stdout
+    done = server.vmferry("receipt", "import-ami-0", "--data-dir", str(server.data_dir))
+    assert done.returncode == 1
+    assert "does not exist" in done.stderr
 
 
 def test_import_finds_the_server_by_its_data_directory(server: Server, small_ova: Path) -> None:

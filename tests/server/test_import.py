@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.server.harness import Server
-from tests.server.material import make_disk, make_ova, make_vmdk, same_guest
+from tests.server.material import holds, make_disk, make_ova, make_vmdk
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -55,7 +55,7 @@ def test_an_ova_becomes_an_ami_with_the_aws_cli_alone(server: Server, small_disk
     snapshot_id = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
     (snapshot,) = server.aws("ec2", "describe-snapshots", "--snapshot-ids", snapshot_id)["Snapshots"]
     assert (snapshot["State"], snapshot["Progress"], snapshot["VolumeId"]) == ("completed", "100%", "vol-ffffffff")
-    assert same_guest(server.locate(snapshot_id), small_disk)
+    assert holds(server, snapshot_id, small_disk)
 
 
 def test_stages_come_in_order_and_progress_never_falls(server: Server, large_disk: Path, large_ova: Path) -> None:
@@ -70,7 +70,7 @@ def test_stages_come_in_order_and_progress_never_falls(server: Server, large_dis
     assert len({p for p, m in zip(progress, messages, strict=True) if m == "converting"}) > 2
     (device,) = images_of(server, seen[-1])["BlockDeviceMappings"]
     assert device["Ebs"]["VolumeSize"] == 2
-    assert same_guest(server.locate(device["Ebs"]["SnapshotId"]), large_disk)
+    assert holds(server, device["Ebs"]["SnapshotId"], large_disk)
 
 
 def test_two_disks_give_two_mappings_and_two_right_snapshots(server: Server, tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_two_disks_give_two_mappings_and_two_right_snapshots(server: Server, tmp
     devices = {d["DeviceName"]: d["Ebs"] for d in image["BlockDeviceMappings"]}
     assert image["RootDeviceName"] == "/dev/sda1"
     assert list(devices) == ["/dev/sda1", "/dev/sdf"]
-    assert same_guest(server.locate(devices["/dev/sda1"]["SnapshotId"]), root)
-    assert same_guest(server.locate(devices["/dev/sdf"]["SnapshotId"]), data)
+    assert holds(server, devices["/dev/sda1"]["SnapshotId"], root)
+    assert holds(server, devices["/dev/sdf"]["SnapshotId"], data)
     details = task["SnapshotDetails"]
     assert [d["DeviceName"] for d in details] == ["/dev/sda1", "/dev/sdf"]
     assert [d["Status"] for d in details] == ["completed", "completed"]
@@ -106,8 +106,8 @@ def test_loose_disks_by_url_and_bucket_keep_the_device_names_asked_for(server: S
     assert task["SnapshotDetails"][1]["Url"] == "s3://imports/data.img"
     assert task["SnapshotDetails"][1]["UserBucket"] == {"S3Bucket": "imports", "S3Key": "data.img"}
     devices = {d["DeviceName"]: d["Ebs"]["SnapshotId"] for d in images_of(server, task)["BlockDeviceMappings"]}
-    assert same_guest(server.locate(devices["/dev/xvda"]), root)
-    assert same_guest(server.locate(devices["/dev/sdh"]), data)
+    assert holds(server, devices["/dev/xvda"], root)
+    assert holds(server, devices["/dev/sdh"], data)
 
 
 def test_a_presigned_url_of_the_configured_store_is_taken(server: Server, small_disk: Path) -> None:
@@ -163,7 +163,7 @@ def test_every_format_that_ec2_names_becomes_an_ami(
         del container["Format"]
     task = server.wait(server.import_image(container))
     assert task["Status"] == "completed", task
-    assert same_guest(server.locate(task["SnapshotDetails"][0]["SnapshotId"]), small_disk)
+    assert holds(server, task["SnapshotDetails"][0]["SnapshotId"], small_disk)
 
 
 @pytest.mark.parametrize(("declared", "said"), [("VHDX", "vhd"), ("VMDK", "vhd"), ("VHD", "vmdk")])
@@ -188,7 +188,7 @@ def test_an_appliance_that_vmferry_made_comes_back(
     subprocess.run([vmferry, "convert", small_disk, ova, "--for", target], check=True, capture_output=True, timeout=120)
     task = server.wait(server.import_image(in_s3(server.upload(ova, "imports"))))
     assert task["Status"] == "completed", task
-    assert same_guest(server.locate(task["SnapshotDetails"][0]["SnapshotId"]), small_disk)
+    assert holds(server, task["SnapshotDetails"][0]["SnapshotId"], small_disk)
 
 
 def test_the_same_token_makes_one_task(server: Server, small_ova: Path) -> None:

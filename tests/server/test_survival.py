@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.harness import BIN, STOP_SECONDS, Server, is_alive, running_server
-from tests.server.material import same_guest
+from tests.server.material import holds
 from tests.server.test_import import in_s3
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -22,7 +22,7 @@ def check_result(server: Server, task_id: str, disk: Path, seconds: float = 120)
     task = server.wait(task_id, seconds)
     assert task["Status"] == "completed", task
     (image,) = server.client("ec2").describe_images(ImageIds=[task["ImageId"]])["Images"]
-    assert same_guest(server.locate(image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]), disk)
+    assert holds(server, image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"], disk)
     assert [path.name for path in server.leftovers() if path.name.endswith(".partial")] == []
 
 

@@ -82,6 +82,7 @@ class SnapshotRow(Base):
     bucket: Mapped[str] = mapped_column(String(255))
     key: Mapped[str] = mapped_column(String(1024))
     task_id: Mapped[str | None] = mapped_column(String(48), index=True)
+    digest: Mapped[str | None] = mapped_column(String(96))
 
     __table_args__ = (Index("snapshot_place", "region", "account_id"),)
 
@@ -102,6 +103,7 @@ class ImportImageTaskRow(Base):
     request: Mapped[dict[str, Any]]
     facts: Mapped[dict[str, Any]]
     image_id: Mapped[str | None] = mapped_column(String(32))
+    receipt: Mapped[str | None] = mapped_column(Text)
     dispatched: Mapped[bool]
     cancel_sent: Mapped[bool]
     slices: Mapped[list[SliceRow]] = relationship(cascade="all, delete-orphan", lazy="raise")
@@ -119,6 +121,7 @@ class SliceRow(Base):
     end: Mapped[int]
     data: Mapped[int]
     done: Mapped[int]
+    digest: Mapped[bytes | None]
 
 
 class ClientTokenRow(Base):

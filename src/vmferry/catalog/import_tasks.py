@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ClientTokenRow, ImportImageTaskRow, SliceRow, SnapshotRow
+from vmferry.catalog._schema import ClientTokenRow, ImportImageTaskRow, SliceRow
 from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.places import Place
-from vmferry.catalog.snapshots import COMPLETED as SNAPSHOT_COMPLETED
+from vmferry.catalog.snapshots import complete_snapshot
 from vmferry.catalog.tags import put_tags
 from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError, quote
 
@@ -77,6 +77,10 @@ class ImportedDisk:
     snapshot_id: str
     status: str | None = None
     """``active`` while it is converted, then ``completed``."""
+    digest: str | None = None
+    """The guest digest of its bytes, once all are converted."""
+    manifest_digest: str | None = None
+    """What the appliance's manifest says of its file, and what was checked: algorithm, colon, value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,16 +266,41 @@ class ImportTasks:
             finished, planned = session.execute(sums).one()
             return int(finished), int(planned)
 
-    def mark_disk(self, task_id: str, disk: int, status: str) -> None:
-        """Set the status of one disk of the task. Raises ``TaskCancelledError`` when the task is no longer active."""
+    def keep_digest(self, task_id: str, disk: int, number: int, nodes: bytes) -> None:
+        """Keep what a slice, now converted, adds to the digest of its disk."""
+        with self._database.write() as session:
+            session.get_one(SliceRow, (task_id, disk, number)).digest = nodes
+
+    def digests(self, task_id: str, disk: int) -> list[bytes | None]:
+        """What ``keep_digest`` kept of each slice of a disk; ``None`` for a slice of which nothing was kept."""
+        query = select(SliceRow.digest).where(SliceRow.task_id == task_id, SliceRow.disk == disk)
+        with self._database.read() as session:
+            return list(session.scalars(query.order_by(SliceRow.number)))
+
+    def complete_disk(self, task_id: str, disk: int, digest: str | None) -> None:
+        """A disk of the task is whole, with this guest digest; its slices' are let go of.
+
+        Raises ``TaskCancelledError`` when the task is no longer active.
+        """
         with self._database.write() as session:
             row = _get_active(session, task_id)
             facts = _facts_from_json(row.facts)
-            disks = tuple(replace(d, status=status) if i == disk else d for i, d in enumerate(facts.disks))
-            row.facts = _facts_to_json(replace(facts, disks=disks))
+            known = facts.disks[disk].digest or digest
+            whole = replace(facts.disks[disk], status="completed", digest=known)
+            row.facts = _facts_to_json(replace(facts, disks=(*facts.disks[:disk], whole, *facts.disks[disk + 1 :])))
+            session.execute(
+                update(SliceRow).where(SliceRow.task_id == task_id, SliceRow.disk == disk).values(digest=None)
+            )
 
-    def complete(self, task_id: str, image: Image) -> str:
-        """Register ``image``, complete its snapshots and the task: all of it or nothing. Answers the AMI's id.
+    def receipt(self, task_id: str) -> str | None:
+        """The receipt of a completed task, in text; ``None`` where there is none. Raises ``NotFoundError``."""
+        with self._database.read() as session:
+            return _get(session, task_id).receipt
+
+    def complete(self, task_id: str, image: Image, receipt: str | None = None) -> str:
+        """Register ``image``, complete its snapshots and the task, keep its receipt: all of it or nothing.
+
+        Answers the AMI's id.
 
         A task that is complete already answers the id it has. Raises ``TaskCancelledError`` when it was cancelled.
         """
@@ -280,11 +309,12 @@ class ImportTasks:
             if row.status == COMPLETED and row.image_id is not None:
                 return row.image_id
             _check_active(row)
+            digests = {found.snapshot_id: found.digest for found in _facts_from_json(row.facts).disks}
             for device in image.block_devices:
-                session.get_one(SnapshotRow, device.snapshot_id).state = SNAPSHOT_COMPLETED
+                complete_snapshot(session, device.snapshot_id, digests.get(device.snapshot_id))
             session.flush()
             add_image(session, image)
-            row.status, row.image_id, row.progress = COMPLETED, image.id, 100
+            row.status, row.image_id, row.progress, row.receipt = COMPLETED, image.id, 100, receipt
             row.waiting_for = row.waiting_since = None
             return image.id
 

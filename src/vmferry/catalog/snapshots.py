@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow
 from vmferry.catalog.places import Place
-from vmferry.catalog.tags import drop_tags
+from vmferry.catalog.tags import drop_tags, put_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
 from vmferry.units import to_gib
 
 PENDING, COMPLETED, ERROR = "pending", "completed", "error"
+DIGEST_TAG = "vmferry:guest-digest"
+"""The tag of a snapshot that holds its guest digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Snapshot:
     key: str
     task_id: str | None
     """The task that made it."""
+    digest: str | None = None
+    """The guest digest of its bytes, once it is known."""
 
     @property
     def volume_size_gib(self) -> int:
@@ -62,16 +66,14 @@ class Snapshots:
                         bucket=snapshot.bucket,
                         key=snapshot.key,
                         task_id=snapshot.task_id,
+                        digest=snapshot.digest,
                     )
                 )
 
-    def complete(self, snapshot_id: str) -> None:
-        """The image is whole: the snapshot may be used."""
+    def complete(self, snapshot_id: str, digest: str | None = None) -> None:
+        """The image is whole, and holds what ``digest`` says: the snapshot may be used. Raises ``NotFoundError``."""
         with self._database.write() as session:
-            row = session.get(SnapshotRow, snapshot_id)
-            if row is None:
-                raise NotFoundError(f"The snapshot {quote(snapshot_id)} does not exist.", resource_id=snapshot_id)
-            row.state = COMPLETED
+            complete_snapshot(session, snapshot_id, digest)
 
     def describe(self, place: Place, ids: Collection[str] | None = None) -> list[Snapshot]:
         """Snapshots of ``place``, oldest first; with ``ids`` only those, and ``NotFoundError`` when one is missing."""
@@ -121,6 +123,16 @@ class Snapshots:
                 remove_snapshot(session, row)
 
 
+def complete_snapshot(session: Session, snapshot_id: str, digest: str | None) -> None:
+    """As ``Snapshots.complete``, inside a transaction. The digest is shown as a tag, too."""
+    row = session.get(SnapshotRow, snapshot_id)
+    if row is None:
+        raise NotFoundError(f"The snapshot {quote(snapshot_id)} does not exist.", resource_id=snapshot_id)
+    row.state, row.digest = COMPLETED, digest
+    if digest is not None:
+        put_tags(session, Place(row.region, row.account_id), snapshot_id, "snapshot", {DIGEST_TAG: digest})
+
+
 def remove_snapshot(session: Session, row: SnapshotRow) -> Snapshot:
     """Forget ``row`` inside a transaction. Raises ``ConflictError`` while an AMI uses it."""
     user = session.scalars(select(BlockDeviceRow.image_id).where(BlockDeviceRow.snapshot_id == row.id)).first()
@@ -145,4 +157,5 @@ def _fact(row: SnapshotRow) -> Snapshot:
         bucket=row.bucket,
         key=row.key,
         task_id=row.task_id,
+        digest=row.digest,
     )

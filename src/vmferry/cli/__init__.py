@@ -22,18 +22,23 @@ from vmferry.errors import ConfigError, VmferryError
 COMMANDS = {
     "convert": "convert",
     "inspect": "inspect",
+    "verify": "verify",
     "serve": "serve",
     "env": "env",
     "import": "import_image",
     "tasks": "tasks",
     "images": "images",
     "snapshots": "snapshots",
+    "receipt": "receipt",
     "worker": "worker",
 }
 """Name on the command line → module in this folder, which exports ``COMMAND``: a function, or a Typer application."""
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
 """Every kind of wrong usage. Typer carries its own copy of Click, whose other errors have no public name."""
+
+_EXTRAS = {"boto3": "client", "botocore": "client", "cryptography": "certificates"}
+"""Package → the extra that brings it; all others come with the server."""
 
 _HIDDEN = frozenset({"worker"})
 
@@ -118,7 +123,7 @@ def _usage(error: Any) -> str:
 
 def missing_extra(error: ImportError) -> ConfigError:
     """What to say when a package is missing that only an extra brings."""
-    extra = "client" if (error.name or "").partition(".")[0] in ("boto3", "botocore") else "server"
+    extra = _EXTRAS.get((error.name or "").partition(".")[0], "server")
     return ConfigError(f"This command needs the package {error.name}: pip install 'vmferry[{extra}]'.")
 
 

@@ -171,7 +171,10 @@ def _write_ova(package: OvaWriter, disks: Sequence[InputDisk], packing: Packing)
 
 def _report(machine: Machine, made: Sequence[Made], packing: Packing, path: Path, notes: Sequence[str]) -> None:
     if packing.effort.as_json:
-        disks = [{"virtual_size": one.size, "data": one.data, "seconds": round(one.seconds, 3)} for one in made]
+        disks = [
+            {"virtual_size": one.size, "data": one.data, "seconds": round(one.seconds, 3), "digest": one.digest}
+            for one in made
+        ]
         facts = {
             "target": os.fspath(path),
             "format": packing.kind,
@@ -186,3 +189,5 @@ def _report(machine: Machine, made: Sequence[Made], packing: Packing, path: Path
     print(f"{quote(path)}: {packing.kind} of {quote(machine.name)}, {disks_text}, {format_size(path.stat().st_size)}")
     for number, one in enumerate(made, 1):
         print(f"  disk {number}: {format_size(one.size)} virtual; {describe_speed(one)}")
+        if one.digest is not None:
+            print(f"    guest digest {one.digest}")

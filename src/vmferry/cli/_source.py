@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from vmferry.blob import Blob, FileBlob
 from vmferry.errors import ConfigError, quote
 
 _SCHEME = "s3://"
+_REMOTE_THREADS = 8
+"""Most of them wait for the store's answers."""
 
 
 def open_source(source: str) -> Blob:
@@ -40,6 +43,6 @@ def check_local(target: str) -> Path:
     return Path(target)
 
 
-def reads_remotely(source: str) -> bool:
-    """Whether every read of ``source`` waits for a network."""
-    return source.startswith(_SCHEME)
+def default_threads(sources: Sequence[str]) -> int | None:
+    """As many threads as reading ``sources`` needs where the user says nothing; ``None``: one for each core."""
+    return _REMOTE_THREADS if any(source.startswith(_SCHEME) for source in sources) else None

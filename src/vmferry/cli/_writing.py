@@ -13,7 +13,8 @@ from vmferry import appliances
 from vmferry.blob import BlobWriter
 from vmferry.cli._container import Container
 from vmferry.cli._output import print_json, print_note, show_progress
-from vmferry.convert import copy, find_granules
+from vmferry.convert import copy, find_granules, find_unit
+from vmferry.digest import DigestTree
 from vmferry.disk import Disk, DiskFacts, DiskWriter, OrderedDiskWriter, SupportsFacts, SupportsRounding
 from vmferry.errors import quote
 from vmferry.formats import Format, SupportsCreate, WriteOptions
@@ -51,6 +52,8 @@ class Made:
     data: int
     """Guest bytes that were copied."""
     seconds: float
+    digest: str | None
+    """The guest digest of the source, where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Effort:
 
     workers: int | None
     as_json: bool
+    digests: bool = False
+    """Whether the guest digest is taken on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,16 @@ def open_input(container: Container, index: int) -> InputDisk:
     return InputDisk(container.kind(index), container.open_disk(index, hashed), hashed)
 
 
+def pick_disk(container: Container, number: int | None) -> InputDisk:
+    """Disk ``number`` of ``container``, from 1; ``None``: the first of those that boot most certainly."""
+    if number is not None or len(container.names) == 1:
+        return open_input(container, container.disk_index(number or 1))
+    from vmferry.guest import find_boot_facts, pick_root
+
+    inputs = [open_input(container, index) for index in range(len(container.names))]
+    return inputs[pick_root([find_boot_facts(found.disk) for found in inputs])]
+
+
 def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort: Effort) -> Made:
     """Copy ``found`` into the image whose writer ``begin`` answers, whole or not at all.
 
@@ -93,9 +108,10 @@ def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort
     disk, writer = found.disk, None
     try:  # from the first moment on: Ctrl-C may come as soon as there is a file
         writer = begin()
-        granules = find_granules(disk.extents(), writer.granularity, disk.size)
+        tree = DigestTree(disk.size) if effort.digests else None
+        granules = find_granules(disk.extents(), find_unit(writer, tree), disk.size)
         with show_progress(title, sum(end - start for start, end in granules), as_json=effort.as_json) as progress:
-            result = copy(disk, writer, workers=effort.workers, progress=progress)
+            result = copy(disk, writer, workers=effort.workers, digest=tree, progress=progress)
         if found.file is not None:
             found.file.finish()
         writer.finish()
@@ -103,7 +119,8 @@ def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort
         if writer is not None:
             writer.abort()
         raise
-    return Made(found, writer.size if isinstance(writer, SupportsRounding) else disk.size, result.data, result.seconds)
+    size = writer.size if isinstance(writer, SupportsRounding) else disk.size
+    return Made(found, size, result.data, result.seconds, None if tree is None else tree.finish())
 
 
 def begin_image(disk: Disk, output: Output, begin: Callable[[], BlobWriter]) -> Writer:
@@ -146,6 +163,7 @@ def _report(made: Made, output: Output, path: Path, effort: Effort) -> None:
                 "allocated": allocated,
                 "seconds": round(made.seconds, 3),
                 "manifest_verified": found.file is not None,
+                "digest": made.digest,
                 "warnings": list(found.facts.warnings),
             }
         )
@@ -154,6 +172,8 @@ def _report(made: Made, output: Output, path: Path, effort: Effort) -> None:
     kind = output.format.name + (f" ({output.options.subformat})" if output.options.subformat else "")
     size, stored = format_size(made.size), format_size(allocated)
     print(f"{quote(path)}: {kind}, {size} virtual, {stored} allocated; {describe_speed(made)}{checked}")
+    if made.digest is not None:
+        print(f"guest digest {made.digest}")
 
 
 def describe_speed(made: Made) -> str:

@@ -10,9 +10,9 @@ import typer
 
 from vmferry import formats
 from vmferry.appliances import Controller, Manifest, Target
-from vmferry.cli._container import Container, Said, open_container, source_format
-from vmferry.cli._source import check_local, reads_remotely
-from vmferry.cli._writing import Effort, InputDisk, Output, convert_file, open_input, tell_warnings
+from vmferry.cli._container import Said, open_container, source_format
+from vmferry.cli._source import check_local, default_threads
+from vmferry.cli._writing import Effort, Output, convert_file, pick_disk, tell_warnings
 from vmferry.errors import quote
 from vmferry.formats import Compression, SupportsCreate, WriteOptions
 
@@ -28,8 +28,6 @@ _SUFFIXES = {
     ".xva": "xva",
 }
 _APPLIANCES = ("ova", "xva")
-_REMOTE_THREADS = 8
-"""Threads when the source is in S3: most of them wait for its answers."""
 
 
 def convert_disk(
@@ -66,6 +64,9 @@ def convert_disk(
     name: str | None = typer.Option(
         None, metavar="TEXT", help="The machine's name in an .ova or .xva (default: its own, else the file's)."
     ),
+    digest: bool = typer.Option(
+        False, "--digest", help="Take the digest of what the guest sees, to compare with `vmferry verify`."
+    ),
     workers: int | None = typer.Option(None, metavar="NUMBER", min=1, help="Threads (default: one for each core)."),
     as_json: bool = typer.Option(False, "--json", help="The result as JSON; progress as JSON lines on stderr."),
 ) -> None:
@@ -77,9 +78,7 @@ def convert_disk(
     path = check_local(target)
     _check_sources(sources, path)
     said = Said(source_format(read_as), parent, extent, snapshot)
-    if workers is None and any(reads_remotely(source) for source in sources):
-        workers = _REMOTE_THREADS
-    effort, kind = Effort(workers, as_json), _target_name(path, to)
+    effort, kind = Effort(workers or default_threads(sources), as_json, digest), _target_name(path, to)
     machine_only = {"--for": target_for, "--manifest": manifest, "--controller": controller}
     if kind in _APPLIANCES:
         _refuse({"--subformat": subformat}, "is for disk images; the disks of an .ova are as --for asks")
@@ -97,7 +96,7 @@ def convert_disk(
         )
     output = _output(kind, subformat, compress)
     with open_container(sources[0], said) as container:
-        found = _pick(container, disk)
+        found = pick_disk(container, disk)
         tell_warnings([found], as_json=as_json)
         convert_file(found, output, path, effort)
 
@@ -141,13 +140,3 @@ def _output(name: str, subformat: str | None, compress: Compression | None) -> O
         instead = f"add --subformat {' or '.join(made.compressed)}, or " if made.compressed else ""
         raise typer.BadParameter(f"--compress: such a {name} is not compressed; {instead}leave it out.")
     return Output(made, WriteOptions(subformat, compress or Compression.BALANCED))
-
-
-def _pick(container: Container, number: int | None) -> InputDisk:
-    """The disk with this number, else the first of those that boot most certainly."""
-    if number is not None or len(container.names) == 1:
-        return open_input(container, container.disk_index(number or 1))
-    from vmferry.guest import find_boot_facts, pick_root
-
-    inputs = [open_input(container, index) for index in range(len(container.names))]
-    return inputs[pick_root([find_boot_facts(found.disk) for found in inputs])]

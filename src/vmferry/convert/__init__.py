@@ -1,8 +1,19 @@
-"""Disk → DiskWriter: ``plan`` says what there is to do, ``copy`` does it."""
+"""Disk → DiskWriter: ``plan`` says what there is to do, ``copy`` does it, ``verify`` looks at what came of it."""
 
 from __future__ import annotations
 
-from vmferry.convert.copy import CopyResult, copy
+from vmferry.convert.copy import CopyResult, copy, find_unit
 from vmferry.convert.plan import Slice, find_granules, plan_slices
+from vmferry.convert.verify import compare_disks, count_data, digest_disk
 
-__all__ = ["CopyResult", "Slice", "copy", "find_granules", "plan_slices"]
+__all__ = [
+    "CopyResult",
+    "Slice",
+    "compare_disks",
+    "copy",
+    "count_data",
+    "digest_disk",
+    "find_granules",
+    "find_unit",
+    "plan_slices",
+]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from vmferry.blob import Buffer
 from vmferry.convert.plan import cut, find_granules
+from vmferry.digest import LEAF, DigestTree
 from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, Placed, SupportsRanges
 from vmferry.errors import TaskCancelledError
 from vmferry.units import MIB
@@ -24,6 +25,9 @@ LOCAL_PIECE = MIB
 """The same where no request is to be paid: what was read is still in the processor's cache when it is written."""
 
 MAX_THREADS = 8
+
+_COLLAPSE_AFTER = 256
+"""Pieces, after which the digest lets go of what it need not know any more."""
 
 _AHEAD = 2
 """Pieces for each thread that may be encoded and wait for their turn."""
@@ -50,23 +54,26 @@ def copy(
     end: int | None = None,
     *,
     workers: int | None = None,
+    digest: DigestTree | None = None,
     progress: Callable[[int], None] | None = None,
     cancelled: Cancelled | None = None,
 ) -> CopyResult:
-    """Copy the data of guest bytes ``[start, end)``, which are whole granules of ``writer``, the disk's end excepted.
+    """Copy the data of guest bytes ``[start, end)``: whole granules (``find_unit``), the disk's end excepted.
 
     ``workers`` threads (as many as there are cores when ``None``) take pieces in ascending order; an
-    ``OrderedDiskWriter`` gets them placed in that order, too, and copies the whole disk. ``progress`` is told
-    of guest bytes copied, by one thread at a time. The first error of any thread stops all and is raised, as is what
-    ``progress`` raises; ``cancelled`` set stops with ``TaskCancelledError``. Neither finishes nor aborts the writer.
+    ``OrderedDiskWriter`` gets them placed in that order, too, and copies the whole disk. ``digest`` is given what is
+    read. ``progress`` is told of guest bytes copied, by one thread at a time. The first error of any thread stops all
+    and is raised, as is what ``progress`` raises; ``cancelled`` set stops with ``TaskCancelledError``. Neither finishes
+    nor aborts the writer.
     """
     begun = time.monotonic()
     limit = disk.size if end is None else end
     count = min(workers or os.cpu_count() or 1, MAX_THREADS)
-    reader = _Reader(disk, writer.granularity)
-    pieces = cut(find_granules(disk.extents(start, limit), writer.granularity, limit), reader.piece)
+    unit = find_unit(writer, digest)
+    reader = _Reader(disk, unit)
+    pieces = cut(find_granules(disk.extents(start, limit), unit, limit), reader.piece)
     way = _Line(writer, reader, count * _AHEAD) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer, reader)
-    run = _Run(reader, way, pieces, progress, cancelled)
+    run = _Run(reader, way, pieces, None if digest is None else _Digesting(digest, start), progress, cancelled)
     # Leaving the block waits for the threads. Thread.join alone would not do: one that Ctrl-C interrupts takes the
     # thread for ended (CPython 3.11), and the writer would be aborted below its hands.
     with ThreadPoolExecutor(count, "copy") as pool:
@@ -77,7 +84,14 @@ def copy(
             raise
     if run.error is not None:
         raise run.error
+    if digest is not None:
+        digest.collapse(start, limit)
     return CopyResult(run.data, time.monotonic() - begun)
+
+
+def find_unit(writer: DiskWriter | OrderedDiskWriter, digest: DigestTree | None = None) -> int:
+    """The granules of a copy, in bytes: those of ``writer``, but whole leaves where a digest is taken."""
+    return writer.granularity if digest is None else max(writer.granularity, LEAF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,35 @@ class _Reader:
         """Nobody looks at what ``piece`` holds any more."""
         if piece.buffer is not None:
             self._free.append(piece.buffer)
+
+
+class _Digesting:
+    """A copy's digest. Behind the first piece that is still in hand it forgets details: memory does not grow.
+
+    ``add`` may be called by any thread.
+    """
+
+    def __init__(self, tree: DigestTree, start: int) -> None:
+        self._tree = tree
+        self._start = start
+        self._taken_to = start
+        self._in_hand: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self, number: int, start: int, end: int) -> None:
+        """Somebody has piece ``number`` in hand, ``[start, end)``. Told in ascending order."""
+        with self._lock:
+            self._in_hand[number] = start
+            self._taken_to = end
+
+    def add(self, piece: _Piece) -> None:
+        """Count ``piece`` in."""
+        self._tree.add(piece.offset, piece.data)
+        with self._lock:
+            del self._in_hand[piece.number]
+            complete = min(self._in_hand.values(), default=self._taken_to)
+        if piece.number % _COLLAPSE_AFTER == 0:
+            self._tree.collapse(self._start, complete)
 
 
 class _Way(Protocol):
@@ -198,12 +241,14 @@ class _Run:
         reader: _Reader,
         way: _Way,
         pieces: Iterator[tuple[int, int]],
+        digesting: _Digesting | None,
         progress: Callable[[int], None] | None,
         cancelled: Cancelled | None,
     ) -> None:
         self._reader = reader
         self._way = way
         self._pieces = enumerate(pieces)
+        self._digesting = digesting
         self._progress = progress
         self._cancelled = cancelled
         self._taking = threading.Lock()
@@ -216,7 +261,10 @@ class _Run:
         try:
             while (piece := self._take()) is not None:
                 number, (start, end) = piece
-                self._way.put(self._reader.read(number, start, end))
+                read = self._reader.read(number, start, end)
+                if self._digesting is not None:
+                    self._digesting.add(read)
+                self._way.put(read)
                 self._tell(end - start)
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that called copy
             self.fail(error)
@@ -233,7 +281,10 @@ class _Run:
                 return None
             if self._cancelled is not None and self._cancelled.is_set():
                 raise TaskCancelledError("The copy was cancelled.")
-            return next(self._pieces, None)
+            taken = next(self._pieces, None)
+            if taken is not None and self._digesting is not None:
+                self._digesting.take(taken[0], *taken[1])
+            return taken
 
     def _tell(self, copied: int) -> None:
         with self._telling:

@@ -91,17 +91,6 @@ class FileWriter:
         except OSError as error:
             raise foreign_error(error, str(self._final)) from error
 
-    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        self._flush()  # some file systems tell of a hole where bytes still wait to be placed
-        yield from file_data_ranges(self._fd, start, end)
-
-    def detach(self) -> None:
-        if self._fd < 0:
-            return
-        self._flush()
-        self._sync_directories()
-        self._close()
-
     def finish(self) -> None:
         try:
             if self._sync:
@@ -134,14 +123,6 @@ class FileWriter:
         except FileNotFoundError:
             return False
 
-    def _flush(self) -> None:
-        if not self._sync:
-            return
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            raise foreign_error(error, str(self._final)) from error
-
     def _sync_directories(self) -> None:
         directory = self._final.parent
         while self._sync:
@@ -153,6 +134,27 @@ class FileWriter:
     def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
+
+
+class SharedFileWriter(FileWriter):
+    """A file that several processes make together under one hidden name."""
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        self._flush()  # some file systems tell of a hole where bytes still wait to be placed
+        yield from file_data_ranges(self._fd, start, end)
+
+    def detach(self) -> None:
+        if self._fd < 0:
+            return
+        self._flush()
+        self._sync_directories()
+        self._close()
+
+    def _flush(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
 
 
 class FinishedWriter:
@@ -205,7 +207,7 @@ class LocalStore:
             fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise foreign_error(error, str(final)) from error
-        writer = FileWriter(fd, partial, final, top=self._root)
+        writer = SharedFileWriter(fd, partial, final, top=self._root)
         # Only now, holding the partial file: whoever finishes from here on renames the very file that is held.
         if not _is_blob(final):
             return writer

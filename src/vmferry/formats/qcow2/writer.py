@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from itertools import islice, pairwise
 
@@ -30,6 +31,9 @@ class Qcow2Writer:
     def __init__(self, target: BlobWriter, layout: Layout) -> None:
         self._target = target
         self._layout = layout
+        self._shared = target if isinstance(target, SupportsDataRanges) else None
+        self._written = np.zeros(0 if self._shared else -(-layout.data_clusters // 8), dtype=np.uint8)
+        self._marking = threading.Lock()
 
     def write_at(self, offset: int, data: Buffer) -> None:
         """As ``DiskWriter``. Clusters of zeros are not written. ``ValueError`` for data where the layout has none."""
@@ -44,6 +48,10 @@ class Qcow2Writer:
             if host is None:
                 raise ValueError(f"data between {offset + low} and {offset + high}, where the extents have none")
             self._target.write_at(host << CLUSTER_BITS, view[low:high])
+            if self._shared is None:
+                first = host - self._layout.data_start
+                with self._marking:
+                    set_bits(self._written, first, first + -(-(high - low) // CLUSTER_SIZE))
 
     def finish(self) -> None:
         present = self._present()
@@ -69,17 +77,17 @@ class Qcow2Writer:
         self._target.abort()
 
     def _present(self) -> Bits:
-        """Which data clusters, in host order, are in the image: all, or those that are no hole of the target.
+        """Which data clusters, in host order, are in the image: what was written here, or by all who share the target.
 
-        Asked once for all tables: some file systems see data beside the place where some is written.
+        Of a shared target that is what is no hole, asked once for all tables: some file systems see data beside the
+        place where some is written.
         """
+        if self._shared is None:
+            return self._written
         layout = self._layout
         bits = np.zeros(-(-layout.data_clusters // 8), dtype=np.uint8)
-        if not isinstance(self._target, SupportsDataRanges):
-            set_bits(bits, 0, layout.data_clusters)
-            return bits
         base = layout.data_start << CLUSTER_BITS
-        for start, end in self._target.data_ranges(base, base + (layout.data_clusters << CLUSTER_BITS)):
+        for start, end in self._shared.data_ranges(base, base + (layout.data_clusters << CLUSTER_BITS)):
             set_bits(bits, (start - base) >> CLUSTER_BITS, -(-(end - base) // CLUSTER_SIZE))
         return bits
 

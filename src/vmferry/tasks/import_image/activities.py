@@ -15,13 +15,22 @@ from vmferry import appliances
 from vmferry.catalog.import_tasks import COMPLETED, ImportImageTask
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.convert import copy
+from vmferry.digest import DigestTree
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
+from vmferry.receipt import load_key, sign
 from vmferry.stores import ResumableBlobWriter
 from vmferry.tasks import Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
-from vmferry.tasks.import_image.facts import find_facts, find_slices, new_image, pending_snapshots, source_disk
+from vmferry.tasks.import_image.facts import (
+    find_facts,
+    find_slices,
+    new_image,
+    pending_snapshots,
+    receipt_facts,
+    source_disk,
+)
 from vmferry.tasks.import_image.source import OpenSources
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
@@ -77,13 +86,23 @@ class ImportImageActivities:
                 opened = source_disk(source, task.facts.disks[step.disk])
                 writer = Qcow2Writer(target, source.layout(opened))
                 record = _Recorder(self._services, step, pulse)
-                span = (step.start, step.end)
+                tree = DigestTree(opened.disk.size)
                 try:
-                    copy(opened.disk, writer, *span, workers=_COPY_THREADS, progress=record, cancelled=pulse.stop)
+                    copy(
+                        opened.disk,
+                        writer,
+                        step.start,
+                        step.end,
+                        workers=_COPY_THREADS,
+                        digest=tree,
+                        progress=record,
+                        cancelled=pulse.stop,
+                    )
                 except TaskCancelledError:
                     _raise_if_stopped(pulse)
                     raise
                 target.detach()
+                self._tasks.keep_digest(task.id, step.disk, step.number, tree.pack())
                 record.finish()
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -115,7 +134,7 @@ class ImportImageActivities:
                 for index, found in enumerate(task.facts.disks):
                     with self._unfinished_image(task, index) as target:
                         Qcow2Writer(target, source.layout(source_disk(source, found))).finish()
-                    self._tasks.mark_disk(task_id, index, "completed")
+                    self._tasks.complete_disk(task_id, index, self._digest(task, index))
                     pulse.moved()
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
 
@@ -126,7 +145,9 @@ class ImportImageActivities:
             task = self._tasks.get(task_id)
             if task.status != COMPLETED:
                 self._tasks.advance(task_id, Stage.PREPARING_AMI.message, Stage.PREPARING_AMI.first)
-            image_id = self._tasks.complete(task_id, new_image(task))
+            image = new_image(task)
+            receipt = sign(receipt_facts(task, image), load_key(self._services.config.receipt_key_path))
+            image_id = self._tasks.complete(task_id, image, receipt)
             self._sources.forget(task_id)
             return image_id
 
@@ -141,6 +162,15 @@ class ImportImageActivities:
                 self._services.images.delete(snapshot.bucket, snapshot.key)
                 self._services.catalog.snapshots.discard(snapshot.id)
             self._tasks.mark_deleted(step.task_id)
+
+    def _digest(self, task: ImportImageTask, disk: int) -> str | None:
+        """The guest digest of a disk, put together from its slices'; ``None`` where one is not known any more."""
+        tree = DigestTree(task.facts.disks[disk].size)
+        for nodes in self._tasks.digests(task.id, disk):
+            if nodes is None:
+                return None
+            tree.merge(nodes)
+        return tree.finish()
 
     def _pulse(self, task_id: str, awaited: str = "the object store") -> Pulse:
         """Signs of life of a step; where it does not move, the task says that it waits for ``awaited``."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
-from vmferry import guest
+from vmferry import __version__, guest
 from vmferry.catalog.images import AVAILABLE, BlockDevice, Image
 from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportImageTask, Slice
 from vmferry.catalog.snapshots import PENDING, Snapshot
@@ -103,6 +106,38 @@ def new_image(task: ImportImageTask) -> Image:
     )
 
 
+def receipt_facts(task: ImportImageTask, image: Image) -> dict[str, Any]:
+    """What the receipt of a task says that ends in ``image``: what was read, what was made, what was changed."""
+    facts = task.facts
+    return {
+        "task": task.id,
+        "image": image.id,
+        "account": task.place.account_id,
+        "region": task.place.region,
+        "requested_at": task.created_at.astimezone(UTC).isoformat(),
+        "completed_at": image.created_at.isoformat(),
+        "sources": [
+            {"bucket": container.bucket, "key": container.key, **asdict(pin)}
+            for container, pin in zip(task.request.containers, facts.pins, strict=True)
+        ],
+        "disks": [
+            {
+                "source": found.container,
+                "file": found.name,
+                "format": found.format,
+                "manifest_digest": found.manifest_digest,
+                "snapshot": found.snapshot_id,
+                "device": found.device_name,
+                "virtual_size": found.size,
+                "guest_digest": found.digest,
+            }
+            for found in facts.disks
+        ],
+        "changes": [],
+        "versions": {"vmferry": __version__, "python": platform.python_version()},
+    }
+
+
 def _check_sizes(source: Source, most: int) -> None:
     if not source.disks:
         raise UnsafeDiskError("The machine has no disk with contents: export it again with its disks.")
@@ -124,6 +159,7 @@ def _imported(opened: SourceDisk, device_name: str, snapshot_id: str) -> Importe
         device_name=device_name,
         snapshot_id=snapshot_id,
         status="active",
+        manifest_digest=None if opened.digest is None else f"{opened.digest.algorithm}:{opened.digest.value.hex()}",
     )
 
 
