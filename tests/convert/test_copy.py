@@ -150,8 +150,11 @@ def test_cancelling_ends_the_copy_after_the_pieces_in_hand() -> None:
 
 def test_ctrl_c_ends_every_thread_before_it_goes_on() -> None:
     class SlowDisk(MappedDisk):
+        interrupted = False
+
         def read_at(self, offset: int, length: int) -> Buffer:
-            if len(self.reads) == 4:
+            if len(self.reads) >= 4 and not self.interrupted:
+                self.interrupted = True
                 os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
             return super().read_at(offset, length)
