@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmferry.blob import Blob, FileBlob
 from vmferry.errors import ConfigError, quote
+
+if TYPE_CHECKING:
+    from vmferry.stores.s3 import S3Blob
 
 _SCHEME = "s3://"
 _REMOTE_THREADS = 8
@@ -18,6 +22,10 @@ def open_source(source: str) -> Blob:
     """The blob at a path or at ``s3://bucket/key``. Raises ``StoreError``, ``ConfigError``."""
     if not source.startswith(_SCHEME):
         return FileBlob(Path(source))
+    return _open_object(source)
+
+
+def _open_object(source: str) -> S3Blob:
     from vmferry.stores.s3 import S3Options, S3Store, parse_location
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -41,6 +49,15 @@ def check_local(target: str) -> Path:
             f"{quote(target)}: conversions are written to local files; copy the result up with `aws s3 cp`."
         )
     return Path(target)
+
+
+def identify(source: str) -> list[str]:
+    """What tells the file at ``source`` from any other, and from itself once it was changed. Raises ``StoreError``."""
+    if source.startswith(_SCHEME):
+        blob = _open_object(source)
+        return [source, str(blob.size), str(blob.pin.etag), str(blob.pin.version)]
+    status = Path(source).stat()
+    return [os.path.realpath(source), *map(str, (status.st_size, status.st_ino, status.st_mtime_ns))]
 
 
 def default_threads(sources: Sequence[str]) -> int | None:

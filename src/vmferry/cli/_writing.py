@@ -31,6 +31,8 @@ Writer = DiskWriter | OrderedDiskWriter
 class InputDisk:
     """A disk to convert."""
 
+    name: str
+    """Its file's: a path, a URL, or ``appliance.ova:disk1.vmdk``."""
     format: Format
     disk: Disk
     file: HashedBlob | None
@@ -54,6 +56,8 @@ class Made:
     seconds: float
     digest: str | None
     """The guest digest of the source, where it was asked for."""
+    resumed_at: int | None = None
+    """The guest offset from which on it was gone on with; ``None`` where it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def open_input(container: Container, index: int) -> InputDisk:
     appliance = container.appliance
     digest = None if appliance is None or name is None else appliance.digests.get(name)
     hashed = None if digest is None else appliances.HashedBlob(file, digest)
-    return InputDisk(container.kind(index), container.open_disk(index, hashed), hashed)
+    return InputDisk(file.name, container.kind(index), container.open_disk(index, hashed), hashed)
 
 
 def pick_disk(container: Container, number: int | None) -> InputDisk:
@@ -138,7 +142,7 @@ def begin_image(disk: Disk, output: Output, begin: Callable[[], BlobWriter]) -> 
 def convert_file(found: InputDisk, output: Output, path: Path, effort: Effort) -> None:
     """Make the file ``path``, which appears when it is whole, and say what was made."""
     begin = partial(begin_image, found.disk, output, partial(create_file, path, sync=False))
-    _report(write_disk(found, begin, path.name, effort), output, path, effort)
+    report_file(write_disk(found, begin, path.name, effort), output, path, effort)
 
 
 def tell_warnings(disks: Sequence[InputDisk], *, as_json: bool) -> None:
@@ -149,7 +153,8 @@ def tell_warnings(disks: Sequence[InputDisk], *, as_json: bool) -> None:
                 print_note(warning)
 
 
-def _report(made: Made, output: Output, path: Path, effort: Effort) -> None:
+def report_file(made: Made, output: Output, path: Path, effort: Effort) -> None:
+    """Say what was made, and that it is whole."""
     found, allocated = made.source, path.stat().st_blocks * 512
     if effort.as_json:
         print_json(
@@ -164,11 +169,14 @@ def _report(made: Made, output: Output, path: Path, effort: Effort) -> None:
                 "seconds": round(made.seconds, 3),
                 "manifest_verified": found.file is not None,
                 "digest": made.digest,
+                "resumed_at": made.resumed_at,
                 "warnings": list(found.facts.warnings),
             }
         )
         return
     checked = ", manifest verified" if found.file is not None else ""
+    if made.resumed_at:
+        checked += f"; the rest of it, from {format_size(made.resumed_at)} on"
     kind = output.format.name + (f" ({output.options.subformat})" if output.options.subformat else "")
     size, stored = format_size(made.size), format_size(allocated)
     print(f"{quote(path)}: {kind}, {size} virtual, {stored} allocated; {describe_speed(made)}{checked}")

@@ -67,6 +67,9 @@ def convert_disk(
     digest: bool = typer.Option(
         False, "--digest", help="Take the digest of what the guest sees, to compare with `vmferry verify`."
     ),
+    resume: bool = typer.Option(
+        False, "--resume", help="Keep what is done when it ends early, and go on from what an earlier call kept."
+    ),
     workers: int | None = typer.Option(None, metavar="NUMBER", min=1, help="Threads (default: one for each core)."),
     as_json: bool = typer.Option(False, "--json", help="The result as JSON; progress as JSON lines on stderr."),
 ) -> None:
@@ -81,6 +84,7 @@ def convert_disk(
     effort, kind = Effort(workers or default_threads(sources), as_json, digest), _target_name(path, to)
     machine_only = {"--for": target_for, "--manifest": manifest, "--controller": controller}
     if kind in _APPLIANCES:
+        _refuse({"--resume": resume or None}, "is for disk images; a machine is packed in one go")
         _refuse({"--subformat": subformat}, "is for disk images; the disks of an .ova are as --for asks")
         if kind == "xva":
             _refuse({**machine_only, "--compress": compress}, "is for an .ova; an .xva has no such choice")
@@ -98,7 +102,13 @@ def convert_disk(
     with open_container(sources[0], said) as container:
         found = pick_disk(container, disk)
         tell_warnings([found], as_json=as_json)
-        convert_file(found, output, path, effort)
+        if resume:
+            from vmferry.cli._resuming import describe_conversion, resume_conversion
+
+            facts = describe_conversion(sources[0], said, found, output)
+            resume_conversion(found, output, path, effort, facts)
+        else:
+            convert_file(found, output, path, effort)
 
 
 COMMAND = convert_disk

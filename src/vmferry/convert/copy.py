@@ -56,15 +56,16 @@ def copy(
     workers: int | None = None,
     digest: DigestTree | None = None,
     progress: Callable[[int], None] | None = None,
+    checkpoint: Callable[[int], None] | None = None,
     cancelled: Cancelled | None = None,
 ) -> CopyResult:
     """Copy the data of guest bytes ``[start, end)``: whole granules (``find_unit``), the disk's end excepted.
 
     ``workers`` threads (as many as there are cores when ``None``) take pieces in ascending order; an
     ``OrderedDiskWriter`` gets them placed in that order, too, and copies the whole disk. ``digest`` is given what is
-    read. ``progress`` is told of guest bytes copied, by one thread at a time. The first error of any thread stops all
-    and is raised, as is what ``progress`` raises; ``cancelled`` set stops with ``TaskCancelledError``. Neither finishes
-    nor aborts the writer.
+    read. By one thread at a time, ``progress`` is told of guest bytes copied, and ``checkpoint`` of a guest offset
+    before which a ``DiskWriter`` has everything. The first error of any thread stops all and is raised, as is what
+    those two raise; ``cancelled`` set stops with ``TaskCancelledError``. Neither finishes nor aborts the writer.
     """
     begun = time.monotonic()
     limit = disk.size if end is None else end
@@ -73,7 +74,7 @@ def copy(
     reader = _Reader(disk, unit)
     pieces = cut(find_granules(disk.extents(start, limit), unit, limit), reader.piece)
     way = _Line(writer, reader, count * _AHEAD) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer, reader)
-    run = _Run(reader, way, pieces, None if digest is None else _Digesting(digest, start), progress, cancelled)
+    run = _Run(reader, way, pieces, start, digest, progress, checkpoint, cancelled)
     # Leaving the block waits for the threads. Thread.join alone would not do: one that Ctrl-C interrupts takes the
     # thread for ended (CPython 3.11), and the writer would be aborted below its hands.
     with ThreadPoolExecutor(count, "copy") as pool:
@@ -137,15 +138,10 @@ class _Reader:
             self._free.append(piece.buffer)
 
 
-class _Digesting:
-    """A copy's digest. Behind the first piece that is still in hand it forgets details: memory does not grow.
+class _Frontier:
+    """Up to which guest offset a copy is complete. Safe from any thread."""
 
-    ``add`` may be called by any thread.
-    """
-
-    def __init__(self, tree: DigestTree, start: int) -> None:
-        self._tree = tree
-        self._start = start
+    def __init__(self, start: int) -> None:
         self._taken_to = start
         self._in_hand: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -156,14 +152,11 @@ class _Digesting:
             self._in_hand[number] = start
             self._taken_to = end
 
-    def add(self, piece: _Piece) -> None:
-        """Count ``piece`` in."""
-        self._tree.add(piece.offset, piece.data)
+    def done(self, number: int) -> int:
+        """Piece ``number`` is done; answers the offset before which every piece is."""
         with self._lock:
-            del self._in_hand[piece.number]
-            complete = min(self._in_hand.values(), default=self._taken_to)
-        if piece.number % _COLLAPSE_AFTER == 0:
-            self._tree.collapse(self._start, complete)
+            del self._in_hand[number]
+            return min(self._in_hand.values(), default=self._taken_to)
 
 
 class _Way(Protocol):
@@ -241,15 +234,20 @@ class _Run:
         reader: _Reader,
         way: _Way,
         pieces: Iterator[tuple[int, int]],
-        digesting: _Digesting | None,
+        start: int,
+        digest: DigestTree | None,
         progress: Callable[[int], None] | None,
+        checkpoint: Callable[[int], None] | None,
         cancelled: Cancelled | None,
     ) -> None:
         self._reader = reader
         self._way = way
         self._pieces = enumerate(pieces)
-        self._digesting = digesting
+        self._start = start
+        self._frontier = _Frontier(start)
+        self._digest = digest
         self._progress = progress
+        self._checkpoint = checkpoint
         self._cancelled = cancelled
         self._taking = threading.Lock()
         self._telling = threading.Lock()
@@ -262,10 +260,10 @@ class _Run:
             while (piece := self._take()) is not None:
                 number, (start, end) = piece
                 read = self._reader.read(number, start, end)
-                if self._digesting is not None:
-                    self._digesting.add(read)
+                if self._digest is not None:
+                    self._digest.add(start, read.data)
                 self._way.put(read)
-                self._tell(end - start)
+                self._tell(number, end - start)
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that called copy
             self.fail(error)
 
@@ -282,12 +280,17 @@ class _Run:
             if self._cancelled is not None and self._cancelled.is_set():
                 raise TaskCancelledError("The copy was cancelled.")
             taken = next(self._pieces, None)
-            if taken is not None and self._digesting is not None:
-                self._digesting.take(taken[0], *taken[1])
+            if taken is not None:
+                self._frontier.take(taken[0], *taken[1])
             return taken
 
-    def _tell(self, copied: int) -> None:
+    def _tell(self, number: int, copied: int) -> None:
+        complete = self._frontier.done(number)
+        if self._digest is not None and number % _COLLAPSE_AFTER == 0:  # else its memory would grow with the disk
+            self._digest.collapse(self._start, complete)
         with self._telling:
             self.data += copied
             if self._progress is not None:
                 self._progress(copied)
+            if self._checkpoint is not None:
+                self._checkpoint(complete)

@@ -7,6 +7,7 @@ where several processes make it together, and is renamed at ``finish``. So a fil
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -140,17 +141,18 @@ class SharedFileWriter(FileWriter):
     """A file that several processes make together under one hidden name."""
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        self._flush()  # some file systems tell of a hole where bytes still wait to be placed
+        self.flush()  # some file systems tell of a hole where bytes still wait to be placed
         yield from file_data_ranges(self._fd, start, end)
 
     def detach(self) -> None:
         if self._fd < 0:
             return
-        self._flush()
+        self.flush()
         self._sync_directories()
         self._close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Make what was written so far durable."""
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -264,12 +266,42 @@ class LocalStore:
         )
 
 
+def resume_file(path: Path) -> SharedFileWriter:
+    """A writer that goes on with the unfinished file for ``path``, or begins one; it is this process' alone.
+
+    It stands beside ``path`` as ``.<name>.partial``, after ``detach`` and whatever else ends the process, too.
+
+    Raises ``StoreError`` as ``create_file`` does, and where another process writes it just now.
+    """
+    final, mode = _check_target(path)
+    partial = final.with_name(f".{final.name}{_PARTIAL}")
+    try:
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if mode is not None:
+            os.fchmod(fd, stat.S_IMODE(mode))
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise StoreError(
+            f"Another process writes {quote(path)} just now. Wait for it, or name another file."
+        ) from error
+    except OSError as error:
+        raise foreign_error(error, str(final)) from error
+    return SharedFileWriter(fd, partial, final, top=final.parent)
+
+
 def create_file(path: Path, *, sync: bool = True) -> FileWriter:
     """A writer of the file at ``path``, which appears, or takes the place of the old one, at ``finish``.
 
     Symbolic links are followed. A file that is replaced hands on its mode. Raises ``StoreError`` where ``path`` is
     anything else than a regular file; ``sync`` is ``FileWriter``'s.
     """
+    final, mode = _check_target(path)
+    return _create(final, top=final.parent, mode=mode, sync=sync)
+
+
+def _check_target(path: Path) -> tuple[Path, int | None]:
+    """Where the file at ``path`` really lies, and the mode of the one that is there."""
     try:
         final = Path(os.path.realpath(path))
         mode = final.stat().st_mode if final.exists() else None
@@ -280,7 +312,7 @@ def create_file(path: Path, *, sync: bool = True) -> FileWriter:
         raise StoreError(f"{quote(path)} is {what} and is not overwritten. Name a file.")
     if not final.parent.is_dir():
         raise BlobNotFoundError(f"The directory {quote(final.parent)} does not exist. Make it first.")
-    return _create(final, top=final.parent, mode=mode, sync=sync)
+    return final, mode
 
 
 def _create(final: Path, *, top: Path, mode: int | None = None, sync: bool = True) -> FileWriter:

@@ -1,0 +1,84 @@
+"""How far a conversion got, kept beside the unfinished file, so that ``convert --resume`` goes on from there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vmferry.digest import DigestTree
+from vmferry.errors import ConflictError, quote
+from vmferry.stores.local import SharedFileWriter
+
+_STEP = 100
+"""A hundredth of the data is the most that is done again, whenever the process is killed."""
+_SYNC_SECONDS = 10.0
+"""How often what was written is also made durable, for the day the power goes."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Journal:
+    """The notes of one conversion into ``path``; ``checkpoint`` is called by one thread at a time."""
+
+    def __init__(self, path: Path, facts: Mapping[str, Any], target: SharedFileWriter, tree: DigestTree | None) -> None:
+        """``facts`` say what is converted into what: notes of anything else are none of ours.
+
+        Raises ``ConflictError`` where there are such notes.
+        """
+        self._path = path.with_name(f".{path.name}.resume")
+        self._facts = dict(facts)
+        self._target = target
+        self._tree = tree
+        self._boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+        self._synced_at = time.monotonic()
+        self._noted, self._step = 0, 0
+        self._durable: dict[str, Any] = {"offset": 0, "digest": ""}
+        self.offset = 0
+        """The guest offset before which all is there."""
+        self._load(path)
+        if not self.offset:
+            target.set_size(0)  # nothing of an older conversion may show through where this one writes no zeros
+
+    def plan(self, data: int) -> None:
+        """Say how many guest bytes of data there are in all."""
+        self._step = data // _STEP
+
+    def checkpoint(self, offset: int, copied: int) -> None:
+        """All before guest ``offset`` was written, in this process ``copied`` bytes of data."""
+        if offset <= self.offset or copied - self._noted < self._step:
+            return
+        self.offset, self._noted = offset, copied
+        note = {"offset": offset, "digest": "" if self._tree is None else base64.b64encode(self._tree.pack()).decode()}
+        if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+            self._target.flush()
+            self._durable, self._synced_at = note, time.monotonic()
+        self._write({"facts": self._facts, "boot_id": self._boot_id, "written": note, "durable": self._durable})
+
+    def remove(self) -> None:
+        """The conversion is at its end."""
+        self._path.unlink(missing_ok=True)
+
+    def _load(self, path: Path) -> None:
+        try:
+            notes = json.loads(self._path.read_text())
+            # What was written but not made durable is there as long as the machine was not started again.
+            note = notes["written" if notes["boot_id"] == self._boot_id else "durable"]
+            offset, nodes = int(note["offset"]), base64.b64decode(note["digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # none, or cut short by the power: begin at the beginning
+        if notes["facts"] != self._facts:
+            raise ConflictError(
+                f"There is an unfinished conversion into {quote(path)}, but of another source or into another format. "
+                f"Call it again as it was called then; or remove {quote(self._path)} to begin anew."
+            )
+        if self._tree is not None:
+            self._tree.merge(nodes)
+        self.offset, self._durable = offset, notes["durable"]
+
+    def _write(self, notes: Mapping[str, Any]) -> None:
+        partial = self._path.with_name(self._path.name + ".new")
+        partial.write_text(json.dumps(notes))
+        partial.replace(self._path)

@@ -1,0 +1,147 @@
+"""``convert --resume``: killed at any moment, it goes on where it was, and what comes of it is what was wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.material import VMFERRY, call_vmferry, left_over, make_raw, make_stream, qemu_img
+from vmferry.units import MIB
+
+pytestmark = pytest.mark.slow
+
+SIZE = 640 * MIB
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A disk with half of its MiB full of what deflates and inflates slowly enough to be killed over."""
+    path = tmp_path_factory.mktemp("resume") / "disk.raw"
+    words = [random.Random(seed).randbytes(40) for seed in range(400)]
+    chance = random.Random(1)
+    with path.open("wb") as disk:
+        disk.truncate(SIZE)
+        for place in range(0, SIZE, 2 * MIB):
+            disk.seek(place)
+            disk.write(b"".join(chance.choices(words, k=MIB // 40)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def stream(raw: Path) -> Path:
+    return make_stream(raw, raw.with_suffix(".vmdk"))
+
+
+def kill_at(share: float, *words: str | Path, number: signal.Signals = signal.SIGKILL) -> tuple[int, int, str]:
+    """Begin a conversion and end it when ``share`` of it is done; answers what it said was done, and of how much."""
+    command = [str(VMFERRY), "convert", *map(str, words), "--workers", "1", "--json"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    done, total, rest = 0, 1, ""
+    for line in process.stderr:
+        if not line.startswith("{"):
+            rest += line
+            continue
+        facts = json.loads(line)
+        done, total = facts["done"], facts["total"]
+        if done >= share * total:
+            process.send_signal(number)
+            number = signal.SIGKILL
+            rest += process.stderr.read()
+            break
+    process.wait(timeout=60)
+    process.stderr.close()
+    assert process.returncode != 0, "it was done before it was killed"
+    return done, total, rest
+
+
+@pytest.mark.parametrize("target", ["out.qcow2", "out.raw"])
+def test_killed_again_and_again_it_reads_little_twice(stream: Path, raw: Path, target: str, tmp_path: Path) -> None:
+    out = tmp_path / target
+    done = total = 0
+    for share in (0.2, 0.5, 0.8):
+        done, total, _ = kill_at(share, stream, out, "--resume", "--digest")
+        assert not out.exists()
+        assert left_over(tmp_path) == {f".{target}.partial", f".{target}.resume"}
+    last = json.loads(call_vmferry("convert", stream, out, "--resume", "--digest", "--json").stdout)
+    assert last["resumed_at"] > 0
+    assert last["data"] <= total - done + 0.02 * total + 8 * MIB
+    assert left_over(tmp_path) == {target}
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", out.suffix[1:], raw, out)
+    assert last["digest"] == call_vmferry("verify", raw).stdout.strip()
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_so(stream: Path, raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.qcow2"
+    _, _, said = kill_at(0.3, stream, out, "--resume", number=signal.SIGINT)
+    assert "the same command goes on from there" in said
+    done = call_vmferry("convert", stream, out, "--resume")
+    assert done.returncode == 0
+    assert "the rest of it, from " in done.stdout
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", raw, out)
+
+
+def test_what_was_begun_with_something_else_is_not_gone_on_with(stream: Path, raw: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out.raw", tmp_path / "other.vmdk"
+    other.write_bytes(stream.read_bytes())
+    kill_at(0.3, other, out, "--resume")
+    before = left_over(tmp_path)
+    for words in ((raw, out), (stream, out), (other, out, "--digest"), (other, out, "--to", "qcow2")):
+        done = call_vmferry("convert", *words, "--resume")
+        assert done.returncode == 1
+        assert "unfinished conversion into" in done.stderr
+        assert left_over(tmp_path) == before
+    os.utime(other, ns=(0, 0))
+    assert "unfinished conversion into" in call_vmferry("convert", other, out, "--resume").stderr
+    assert call_vmferry("convert", other, out).returncode == 0  # without --resume it is another matter
+    (tmp_path / ".out.raw.resume").unlink()
+    assert json.loads(call_vmferry("convert", raw, out, "--resume", "--json").stdout)["resumed_at"] is None
+    assert left_over(tmp_path) == {"out.raw", "other.vmdk"}
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", "raw", raw, out)
+
+
+def test_what_an_older_conversion_left_never_shows_through(tmp_path: Path) -> None:
+    empty, out = tmp_path / "empty.raw", tmp_path / "out.raw"
+    with empty.open("wb") as file:
+        file.truncate(MIB)
+    (tmp_path / ".out.raw.partial").write_bytes(b"old" * MIB)
+    (tmp_path / ".out.raw.resume").write_text('{"facts": ')
+    assert call_vmferry("convert", empty, out, "--resume").returncode == 0
+    assert out.read_bytes() == bytes(MIB)
+
+
+def test_two_at_once_do_not_write_one_file(tmp_path: Path) -> None:
+    source = make_raw(tmp_path / "in.raw", 32 * MIB, 2)
+    holder = subprocess.Popen(["flock", "--no-fork", "--exclusive", str(tmp_path / ".out.raw.partial"), "sleep", "30"])
+    try:
+        time.sleep(0.3)
+        done = call_vmferry("convert", source, tmp_path / "out.raw", "--resume")
+        assert done.returncode == 1
+        assert "Another process writes" in done.stderr
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.parametrize("target", ["out.vmdk", "out.vhdx", "out.vhd", "out.vdi"])
+def test_what_is_packed_cannot_be_gone_on_with(target: str, tmp_path: Path) -> None:
+    source = make_raw(tmp_path / "in.raw", 8 * MIB, 2)
+    done = call_vmferry("convert", source, tmp_path / target, "--resume")
+    assert done.returncode == 2
+    assert "convert to raw or plain qcow2" in done.stderr
+    assert left_over(tmp_path) == {"in.raw"}
+
+
+def test_a_damaged_source_leaves_nothing_to_go_on_with(stream: Path, tmp_path: Path) -> None:
+    bad, whole = tmp_path / "bad.vmdk", stream.read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2] + bytes(4096) + whole[len(whole) // 2 + 4096 :])
+    done = call_vmferry("convert", bad, tmp_path / "out.qcow2", "--resume")
+    assert done.returncode == 1
+    assert left_over(tmp_path) == {"bad.vmdk"}
