@@ -32,6 +32,7 @@ from vmferry.errors import VmferryError, quote
 from vmferry.units import GIB, KIB, MIB, TIB, format_size
 
 _VMFERRY = Path(sys.executable).with_name("vmferry")
+_LIMIT = Path(__file__).with_name("bench_limit.py")
 _DEFAULT_SIZE_MIB = 1800
 _QUICK_SIZE_MIB = 200
 _MAX_MEMORY = 256 * MIB
@@ -68,7 +69,8 @@ class Comparison:
     @property
     def held(self) -> bool:
         """Whether the bars were kept, vmferry's memory included."""
-        ours = [run for name, run in ((self.left, self.left_run), (self.right, self.right_run)) if name != "qemu-img"]
+        others = ("qemu-img", "the limit")
+        ours = [run for name, run in ((self.left, self.left_run), (self.right, self.right_run)) if name not in others]
         dense = not self.no_larger or self.sizes[0] <= self.sizes[1]
         fast = self.at_least <= self.ratio <= self.at_most
         return fast and dense and all(run.peak_memory <= _MAX_MEMORY for run in ours)
@@ -211,7 +213,10 @@ def measure(folder: Path, size: int, rounds: int, only: str) -> tuple[list[Compa
     for source, group in groupby(cases, key=lambda case: case.source):
         say(f"making the {source} disk (qemu-img, once)")
         disk = make_source(folder, raw, source)
-        comparisons += [compare(folder, disk, case, min(rounds, case.rounds)) for case in group]
+        for case in group:
+            comparisons.append(compare(folder, disk, case, min(rounds, case.rounds)))
+            if case == CASES[0]:
+                comparisons.append(compare_limit(folder, disk, rounds))
         if disk != raw:
             disk.unlink()
     if only:
@@ -249,6 +254,16 @@ def compare(folder: Path, source: Path, case: Case, rounds: int) -> Comparison:
     return Comparison(
         case.what, "vmferry", left, "qemu-img", right, case.at_least, sizes=sizes, no_larger=case.no_larger
     )
+
+
+def compare_limit(folder: Path, source: Path, rounds: int) -> Comparison:
+    """``vmferry convert`` of a streamOptimized VMDK against a program that only inflates and writes its grains."""
+    say(f"the limit: {rounds} rounds of both")
+    out = folder / "out.raw"
+    ours = [str(_VMFERRY), "convert", str(source), str(out)]
+    left, right = take_turns([sys.executable, str(_LIMIT), str(source), str(out)], ours, out, rounds)
+    out.unlink()
+    return Comparison("vmdk → raw, nothing checked", "the limit", left, "vmferry", right, at_most=1.2)
 
 
 def compare_sizes(folder: Path, large: Path, small: Path, rounds: int) -> Comparison:

@@ -117,6 +117,22 @@ def test_what_an_older_conversion_left_never_shows_through(tmp_path: Path) -> No
     assert out.read_bytes() == bytes(MIB)
 
 
+@pytest.mark.parametrize("way", ["moved", "removed", "cut"])
+def test_notes_of_a_file_that_is_gone_are_not_believed(way: str, stream: Path, raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.raw"
+    kill_at(0.3, stream, out, "--resume")
+    partial = tmp_path / ".out.raw.partial"
+    match way:
+        case "moved":
+            partial.rename(tmp_path / "moved")
+        case "removed":
+            partial.unlink()  # the next file may well get its inode
+        case _:
+            os.truncate(partial, 1000)
+    assert json.loads(call_vmferry("convert", stream, out, "--resume", "--json").stdout)["resumed_at"] is None
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", "raw", raw, out)
+
+
 def test_two_at_once_do_not_write_one_file(tmp_path: Path) -> None:
     source = make_raw(tmp_path / "in.raw", 32 * MIB, 2)
     holder = subprocess.Popen(["flock", "--no-fork", "--exclusive", str(tmp_path / ".out.raw.partial"), "sleep", "30"])

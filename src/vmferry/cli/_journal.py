@@ -55,7 +55,9 @@ class Journal:
         if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
             self._target.flush()
             self._durable, self._synced_at = note, time.monotonic()
-        self._write({"facts": self._facts, "boot_id": self._boot_id, "written": note, "durable": self._durable})
+        inode, size = self._target.identity
+        about = {"facts": self._facts, "inode": inode, "size": size, "boot_id": self._boot_id}
+        self._write({**about, "written": note, "durable": self._durable})
 
     def remove(self) -> None:
         """The conversion is at its end."""
@@ -67,8 +69,12 @@ class Journal:
             # What was written but not made durable is there as long as the machine was not started again.
             note = notes["written" if notes["boot_id"] == self._boot_id else "durable"]
             offset, nodes = int(note["offset"]), base64.b64decode(note["digest"])
+            inode, size = self._target.identity
+            is_same_file = notes["inode"] == inode and notes["size"] <= size
         except (OSError, ValueError, KeyError, TypeError):
             return  # none, or cut short by the power: begin at the beginning
+        if not is_same_file:
+            return  # what was done was removed, or became the whole file
         if notes["facts"] != self._facts:
             raise ConflictError(
                 f"There is an unfinished conversion into {quote(path)}, but of another source or into another format. "

@@ -102,13 +102,12 @@ def convert_disk(
     with open_container(sources[0], said) as container:
         found = pick_disk(container, disk)
         tell_warnings([found], as_json=as_json)
-        if resume:
-            from vmferry.cli._resuming import describe_conversion, resume_conversion
-
-            facts = describe_conversion(sources[0], said, found, output)
-            resume_conversion(found, output, path, effort, facts)
-        else:
+        if not resume:
             convert_file(found, output, path, effort)
+            return
+        from vmferry.cli._resuming import describe_conversion, resume_conversion
+
+        resume_conversion(found, output, path, effort, describe_conversion(sources[0], said, found, output))
 
 
 COMMAND = convert_disk

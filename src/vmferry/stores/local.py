@@ -138,7 +138,13 @@ class FileWriter:
 
 
 class SharedFileWriter(FileWriter):
-    """A file that several processes make together under one hidden name."""
+    """A file that several processes make together, or one after another, under one hidden name."""
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Inode and size: by both a file is told from one that took its place, which is shorter at first."""
+        status = os.fstat(self._fd)
+        return status.st_ino, status.st_size
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         self.flush()  # some file systems tell of a hole where bytes still wait to be placed
