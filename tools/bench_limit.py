@@ -15,13 +15,16 @@ from itertools import pairwise
 import deflate
 
 GRAIN = 64 * 1024
+_AT_END = (1 << 64) - 1
 
 
 def main(source: str, target: str) -> None:
     fd, out = os.open(source, os.O_RDONLY), os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     size = os.fstat(fd).st_size
-    footer = os.pread(fd, 512, size - 1024)
-    capacity, directory = struct.unpack_from("<Q", footer, 12)[0], struct.unpack_from("<Q", footer, 56)[0]
+    header = os.pread(fd, 512, 0)
+    capacity, directory = struct.unpack_from("<Q", header, 12)[0], struct.unpack_from("<Q", header, 56)[0]
+    if directory == _AT_END:
+        (directory,) = struct.unpack_from("<Q", os.pread(fd, 512, size - 1024), 56)
     os.ftruncate(out, capacity * 512)
     count = -(-capacity * 512 // (512 * GRAIN))
     tables = iter(struct.unpack(f"<{count}I", os.pread(fd, 4 * count, directory * 512)))
