@@ -69,7 +69,7 @@ class Comparison:
     @property
     def held(self) -> bool:
         """Whether the bars were kept, vmferry's memory included."""
-        others = ("qemu-img", "the limit")
+        others = ("the limit", "qemu-img")
         ours = [run for name, run in ((self.left, self.left_run), (self.right, self.right_run)) if name not in others]
         dense = not self.no_larger or self.sizes[0] <= self.sizes[1]
         fast = self.at_least <= self.ratio <= self.at_most
