@@ -129,6 +129,14 @@ def test_a_missing_program_is_said(tmp_path: Path) -> None:
         Supervisor([Service(command, lambda: True)], tmp_path / "run").start()
 
 
+def test_a_program_that_may_not_be_run_is_said(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.touch(mode=0o600)
+    command = Command("locked", (str(program),), tmp_path, tmp_path / "log" / "locked.log")
+    with pytest.raises(ConfigError, match=r"program: Permission denied"):
+        Supervisor([Service(command, lambda: True)], tmp_path / "run").start()
+
+
 @pytest.mark.slow
 def test_a_child_that_is_never_ready_is_started_again(tmp_path: Path) -> None:
     ready_from = time.monotonic() + 1.5

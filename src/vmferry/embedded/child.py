@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -61,6 +62,7 @@ class Child:
     def __init__(self, command: Command) -> None:
         """Start it. Raises ``ConfigError`` when it cannot be, ``StoreError`` when its log cannot be written."""
         self.command = command
+        _check_program(command.argv[0])
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
         with _open_log(command.log) as log:
             try:
@@ -205,6 +207,14 @@ def _end(pid: int, started: int, grace: float) -> bool:
 
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _check_program(program: str) -> None:
+    """Raises ``ConfigError`` for a program that is not there: the launcher would find out only after it runs, when a
+    probe may have taken it for ready."""
+    if shutil.which(program) is None:
+        why = os.strerror(errno.EACCES if os.path.lexists(program) else errno.ENOENT)
+        raise ConfigError(f"{quote(program)}: {why}.")
 
 
 def _open_log(path: Path) -> BinaryIO:
