@@ -20,8 +20,19 @@ if TYPE_CHECKING:  # else imported where it is needed: `vmferry verify` of disks
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _ALGORITHM = "ed25519"
-_MAX_RECEIPT = 4 * 1024 * 1024
 KIND = "vmferry receipt 1"
+MAX_SIZE = 4 * 1024 * 1024
+"""Bytes that a receipt has at most."""
+
+_MEMBERS: Mapping[str, Any] = {
+    "task": str,
+    "image": str,
+    "completed_at": str,
+    "sources": [{"bucket": str, "key": str, "size": int, "etag": str}],
+    "disks": [{"snapshot": str, "device": str, "virtual_size": int, "guest_digest": str | None}],
+    "changes": [str],
+}
+"""What a receipt says at least: a list has any number of what it shows one of."""
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:
@@ -56,13 +67,14 @@ def sign(facts: Mapping[str, Any], key: Ed25519PrivateKey) -> str:
 def read(text: bytes, name: str) -> dict[str, Any]:
     """The receipt ``text``, from the file ``name``, whose signature is right.
 
-    Raises ``CorruptDiskError`` where it is not: anything in it may have been changed since.
+    Raises ``CorruptDiskError`` where it is not, as anything in it may have been changed since, and where the members
+    are missing that every receipt has.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        found = json.loads(text[:_MAX_RECEIPT])
+        found = json.loads(text)
         signature = found.pop("signature")
         public = Ed25519PublicKey.from_public_bytes(base64.b64decode(signature["public_key"], validate=True))
         if found["kind"] != KIND:
@@ -74,12 +86,23 @@ def read(text: bytes, name: str) -> dict[str, Any]:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptDiskError(f"{quote(name)} is no receipt of vmferry, or a damaged one: {error!r}.") from error
+    if not _fits(found, _MEMBERS):
+        raise CorruptDiskError(f"{quote(name)} is signed, and is no receipt of vmferry: members of it are missing.")
     return {**found, "signed_by": fingerprint(public)}
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
     """What to compare keys by: ``SHA256:`` and the digest of the key's 32 bytes, as OpenSSH writes it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.public_bytes_raw()).digest()).decode().rstrip("=")
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    """Whether ``value`` is built as ``wanted``, which is like ``_MEMBERS``."""
+    if isinstance(wanted, Mapping):
+        return isinstance(value, dict) and all(key in value and _fits(value[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(_fits(item, wanted[0]) for item in value)
+    return isinstance(value, wanted)
 
 
 def _make_key(path: Path) -> None:

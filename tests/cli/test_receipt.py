@@ -91,6 +91,21 @@ def test_a_changed_receipt_is_not_trusted(change: str, facts: dict[str, Any], tm
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("member", "value"), [("disks", None), ("disks", [{}]), ("sources", {}), ("changes", [1]), ("task", 5)]
+)
+def test_a_receipt_that_says_too_little_is_none(
+    member: str, value: object, facts: dict[str, Any], tmp_path: Path
+) -> None:
+    """Anybody can make a key and sign: that the signature is right says nothing of what was signed."""
+    path = tmp_path / "receipt.json"
+    path.write_text(sign({**facts, member: value}, load_key(tmp_path / "key")))
+    done = call_vmferry("verify", path)
+    assert done.returncode == 1
+    assert "members of it are missing" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "key"
     found: list[str] = []

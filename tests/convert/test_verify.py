@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.convert.fakes import KeptWriter, MappedDisk, PackedWriter, lay_out
-from vmferry.blob import Buffer, MemoryBlob
+from vmferry.blob import MemoryBlob
 from vmferry.convert import compare_disks, copy, count_data, digest_disk
+from vmferry.convert.verify import NullWriter
 from vmferry.digest import LEAF, DigestTree, check_guest_digest
 from vmferry.errors import ConfigError
 from vmferry.extent import Extent, ExtentKind
@@ -33,21 +34,6 @@ def by_definition(content: bytes) -> str:
         nodes = [blake3(group).digest() if any(group) else bytes(32) for group in groups]
     top = nodes[0] if nodes else bytes(32)
     return "guest1:" + blake3(f"vmferry guest digest 1\n{len(content)}\n".encode() + top).hexdigest()
-
-
-class Sink:
-    """A writer that keeps nothing."""
-
-    granularity = LEAF
-
-    def write_at(self, offset: int, data: Buffer) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        pass
 
 
 LAYOUTS = st.lists(
@@ -122,7 +108,7 @@ def test_memory_does_not_grow_with_the_disk() -> None:
         nonlocal held
         held = max(held, len(tree.pack()))
 
-    copy(disk, Sink(), workers=1, digest=tree, progress=look)
+    copy(disk, NullWriter(), workers=1, digest=tree, progress=look)
     assert held < 41 * 20_000  # of 49,152 leaves
 
 

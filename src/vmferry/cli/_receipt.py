@@ -11,13 +11,11 @@ from vmferry.cli._output import print_facts, print_json
 from vmferry.errors import DifferentError, quote
 from vmferry.units import format_size
 
-_MOST = 4 * 1024 * 1024
-
 
 def is_receipt(name: str) -> bool:
     """Whether ``name`` is a local file that is called JSON, or says of itself that it is a receipt."""
     path = Path(name)
-    if name.startswith("s3://") or not path.is_file() or path.stat().st_size > _MOST:
+    if name.startswith("s3://") or not path.is_file() or path.stat().st_size > receipt.MAX_SIZE:
         return False
     if path.suffix.lower() == ".json":
         return True
@@ -39,7 +37,7 @@ def open_receipt(name: str, signer: str | None) -> Mapping[str, Any]:
 
 def find_disk(found: Mapping[str, Any], digest: str, name: str) -> int:
     """The index of the disk of a receipt that has the guest digest ``digest``. Raises ``DifferentError``."""
-    digests: Sequence[str | None] = [disk.get("guest_digest") for disk in found["disks"]]
+    digests: Sequence[str | None] = [disk["guest_digest"] for disk in found["disks"]]
     if digest not in digests:
         raise DifferentError(
             f"{quote(name)} has the digest {digest}, which is that of none of the receipt's disks: it holds something "

@@ -11,6 +11,7 @@ import typer
 from vmferry import formats
 from vmferry.appliances import Controller, Manifest, Target
 from vmferry.cli._container import Said, open_container, source_format
+from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, READ_AS, SNAPSHOT, WORKERS
 from vmferry.cli._source import check_local, default_threads
 from vmferry.cli._writing import Effort, Output, convert_file, pick_disk, tell_warnings
 from vmferry.errors import quote
@@ -36,9 +37,7 @@ def convert_disk(
         help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key. Last the file "
         "to write, which appears when it is whole. Several sources go into one .ova or .xva.",
     ),
-    read_as: str | None = typer.Option(
-        None, "--from", metavar="FORMAT", help="The format of SRC (default: what it shows)."
-    ),
+    read_as: str | None = READ_AS,
     to: str | None = typer.Option(None, metavar="FORMAT", help="The format of DST (default: what its suffix says)."),
     subformat: str | None = typer.Option(
         None, metavar="KIND", help="The kind of DST: fixed or dynamic, streamOptimized, zlib …"
@@ -46,16 +45,10 @@ def convert_disk(
     compress: Compression | None = typer.Option(
         None, help="How hard to compress, where DST is compressed (default: balanced)."
     ),
-    disk: int | None = typer.Option(
-        None, metavar="NUMBER", help="Which disk of a machine, from 1 (default: the one that boots)."
-    ),
-    parent: list[str] = typer.Option(
-        [], metavar="FILE", help="The parent of a snapshot, then its own parent, down to the base."
-    ),
-    extent: list[str] = typer.Option(
-        [], metavar="FILE", help="A file that holds a part of SRC and lies elsewhere or is named oddly."
-    ),
-    snapshot: str | None = typer.Option(None, metavar="NAME", help="Read this internal snapshot of a qcow2."),
+    disk: int | None = DISK,
+    parent: list[str] = PARENT,
+    extent: list[str] = EXTENT,
+    snapshot: str | None = SNAPSHOT,
     target_for: Target | None = typer.Option(None, "--for", help="Whom an .ova is for (default: generic)."),
     manifest: Manifest | None = typer.Option(None, help="The digests in an .ova's manifest (default: sha256)."),
     controller: Controller | None = typer.Option(
@@ -70,8 +63,8 @@ def convert_disk(
     resume: bool = typer.Option(
         False, "--resume", help="Keep what is done when it ends early, and go on from what an earlier call kept."
     ),
-    workers: int | None = typer.Option(None, metavar="NUMBER", min=1, help="Threads (default: one for each core)."),
-    as_json: bool = typer.Option(False, "--json", help="The result as JSON; progress as JSON lines on stderr."),
+    workers: int | None = WORKERS,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Convert a disk. What it holds is checked on the way; DST is replaced only by a whole image."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with nothing left behind

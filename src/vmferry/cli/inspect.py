@@ -12,6 +12,7 @@ from vmferry.blob import Blob
 from vmferry.cli._container import Said, source_format
 from vmferry.cli._ec2_verdict import ec2_refusals
 from vmferry.cli._inspection import CountedBlob, Found, FoundDisk, look
+from vmferry.cli._options import EXTENT, PARENT, READ_AS
 from vmferry.cli._output import print_facts, print_json
 from vmferry.errors import quote
 from vmferry.guest import Bootability, BootFacts, Partition
@@ -51,15 +52,9 @@ def inspect_file(
     source: str = typer.Argument(
         metavar="SRC", help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key."
     ),
-    read_as: str | None = typer.Option(
-        None, "--from", metavar="FORMAT", help="The format of SRC (default: what it shows)."
-    ),
-    parent: list[str] = typer.Option(
-        [], metavar="FILE", help="The parent of a snapshot, then its own parent, down to the base."
-    ),
-    extent: list[str] = typer.Option(
-        [], metavar="FILE", help="A file that holds a part of SRC and lies elsewhere or is named oddly."
-    ),
+    read_as: str | None = READ_AS,
+    parent: list[str] = PARENT,
+    extent: list[str] = EXTENT,
     as_json: bool = typer.Option(False, "--json", help="One JSON document."),
 ) -> None:
     """Say what a file is, what is in it, and whether it can be imported; if not, why and what to do (exit code 1)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import typer
 
 from vmferry.cli._container import Said, open_container, source_format
+from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, SNAPSHOT, WORKERS
 from vmferry.cli._output import print_json, show_progress
 from vmferry.cli._receipt import find_disk, is_receipt, open_receipt, show_receipt
 from vmferry.cli._source import default_threads
@@ -23,7 +25,7 @@ def verify_disk(
         metavar="A",
         help="A disk image, an appliance, a folder that holds a machine, or s3://bucket/key; or an import's receipt.",
     ),
-    second: str = typer.Argument(
+    second: str | None = typer.Argument(
         None, metavar="B", help="What A should hold: another of these, or a digest, guest1:… (default: A's is printed)."
     ),
     read_as: str | None = typer.Option(
@@ -32,25 +34,26 @@ def verify_disk(
     other_as: str | None = typer.Option(
         None, "--to", metavar="FORMAT", help="The format of B (default: what it shows)."
     ),
-    disk: int | None = typer.Option(
-        None, metavar="NUMBER", help="Which disk of a machine, from 1 (default: the one that boots)."
-    ),
-    parent: list[str] = typer.Option(
-        [], metavar="FILE", help="The parent of a snapshot A, then its own parent, down to the base."
-    ),
-    extent: list[str] = typer.Option(
-        [], metavar="FILE", help="A file that holds a part of A and lies elsewhere or is named oddly."
-    ),
-    snapshot: str | None = typer.Option(None, metavar="NAME", help="Read this internal snapshot of A, a qcow2."),
+    disk: int | None = DISK,
+    parent: list[str] = PARENT,
+    extent: list[str] = EXTENT,
+    snapshot: str | None = SNAPSHOT,
     signer: str | None = typer.Option(
         None, metavar="FINGERPRINT", help="Who must have signed the receipt A: SHA256:… (default: anybody)."
     ),
-    workers: int | None = typer.Option(None, metavar="NUMBER", min=1, help="Threads (default: one for each core)."),
-    as_json: bool = typer.Option(False, "--json", help="The result as JSON; progress as JSON lines on stderr."),
+    workers: int | None = WORKERS,
+    as_json: bool = AS_JSON,
 ) -> None:
-    """Compare what two disks hold, or a disk with a digest or a receipt. Exit code 1 when they differ."""
+    """Compare what two disks hold, or a disk with a digest or a receipt. Exit code 1 when they differ.
+
+    --from, --parent, --extent and --snapshot are about A.
+    """
     if is_receipt(first):
-        _check_receipt(first, second, signer, other_as, disk, workers, as_json=as_json)
+        found = open_receipt(first, signer)
+        if second is None:
+            show_receipt(found, as_json=as_json)
+        else:
+            _find_in_receipt(found, second, Said(source_format(other_as)), disk, workers, as_json=as_json)
         return
     if signer is not None:
         raise typer.BadParameter("--signer is for receipts. Leave it out.")
@@ -77,30 +80,19 @@ def verify_disk(
 COMMAND = verify_disk
 
 
-def _check_receipt(
-    name: str,
-    second: str | None,
-    signer: str | None,
-    declared: str | None,
-    number: int | None,
-    workers: int | None,
-    *,
-    as_json: bool,
+def _find_in_receipt(
+    found: Mapping[str, Any], name: str, said: Said, number: int | None, workers: int | None, *, as_json: bool
 ) -> None:
-    found = open_receipt(name, signer)
-    if second is None:
-        show_receipt(found, as_json=as_json)
-        return
-    with open_container(second, Said(source_format(declared))) as container:
+    with open_container(name, said) as container:
         disk = pick_disk(container, number).disk
         with show_progress("reading", count_data(disk), as_json=as_json) as progress:
-            digest = digest_disk(disk, workers=workers or default_threads([second]), progress=progress)
-    index = find_disk(found, digest, second)
+            digest = digest_disk(disk, workers=workers or default_threads([name]), progress=progress)
+    index = find_disk(found, digest, name)
     if as_json:
         print_json({"disk": index + 1, "snapshot": found["disks"][index]["snapshot"], "digest": digest})
     else:
         signer = found["signed_by"]
-        print(f"{quote(second)} is disk {index + 1} of {quote(found['task'])}, byte for byte; signed by {signer}.")
+        print(f"{quote(name)} is disk {index + 1} of {quote(found['task'])}, byte for byte; signed by {signer}.")
 
 
 def _compare(inputs: Sequence[InputDisk], names: Sequence[str], threads: int | None, *, as_json: bool) -> None:

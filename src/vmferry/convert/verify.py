@@ -19,10 +19,25 @@ from vmferry.extent import Extent, ExtentKind
 Progress = Callable[[int], None]
 
 
+class NullWriter:
+    """A ``DiskWriter`` that keeps nothing, for who only wants to read."""
+
+    granularity = LEAF
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
 def digest_disk(disk: Disk, *, workers: int | None = None, progress: Progress | None = None) -> str:
     """The guest digest of ``disk``, in text. ``workers`` and ``progress`` as for ``copy``; raises as it does."""
     tree = DigestTree(disk.size)
-    copy(disk, _Nothing(), workers=workers, digest=tree, progress=progress)
+    copy(disk, NullWriter(), workers=workers, digest=tree, progress=progress)
     return tree.finish()
 
 
@@ -53,22 +68,7 @@ def _find_difference(disk: Disk, other: Disk, end: int, workers: int | None, pro
     return comparison.difference
 
 
-class _Nothing:
-    """A ``DiskWriter`` for who only wants to read."""
-
-    granularity = LEAF
-
-    def write_at(self, offset: int, data: Buffer) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        pass
-
-
-class _Comparison(_Nothing):
+class _Comparison(NullWriter):
     """Compares what it is given with another disk; behind the other's end with zeros."""
 
     def __init__(self, other: Disk) -> None:
