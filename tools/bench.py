@@ -15,11 +15,8 @@ import json
 import math
 import os
 import platform
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -27,72 +24,22 @@ from pathlib import Path
 from typing import Any
 
 from bench_disks import make_file_system, make_source, make_sparse_disk
-from programs import environment, run
-from vmferry.errors import VmferryError, quote
-from vmferry.units import GIB, KIB, MIB, TIB, format_size
+from bench_runs import Comparison, Figure, installed, median, say, take_turns, timed
+from bench_service import measure_service
+from programs import run
+from vmferry.errors import VmferryError
+from vmferry.units import GIB, MIB, TIB, format_size
 
 _VMFERRY = Path(sys.executable).with_name("vmferry")
 _LIMIT = Path(__file__).with_name("bench_limit.py")
 _DEFAULT_SIZE_MIB = 1800
 _QUICK_SIZE_MIB = 200
-_MAX_MEMORY = 256 * MIB
 _MAX_INSPECT = 16 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One process, or the median of several."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_memory: int
-    """Bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two commands that do the same, or one command on two disks."""
-
-    what: str
-    left: str
-    left_run: Run
-    right: str
-    right_run: Run
-    at_least: float = 0.0
-    """Bars for ``ratio``."""
-    at_most: float = math.inf
-    sizes: tuple[int, int] = (0, 0)
-    """Bytes that the two files take on their disk."""
-    no_larger: bool = False
-    """Whether the left file must not be larger."""
-
-    @property
-    def held(self) -> bool:
-        """Whether the bars were kept, vmferry's memory included."""
-        others = ("the limit", "qemu-img")
-        ours = [run for name, run in ((self.left, self.left_run), (self.right, self.right_run)) if name not in others]
-        dense = not self.no_larger or self.sizes[0] <= self.sizes[1]
-        fast = self.at_least <= self.ratio <= self.at_most
-        return fast and dense and all(run.peak_memory <= _MAX_MEMORY for run in ours)
-
-    @property
-    def bar(self) -> str:
-        """The bar for ``ratio``, in words."""
-        bar = f"≥ {self.at_least:g}" if self.at_least else f"≤ {self.at_most:g}"
-        return bar + (", no larger" if self.no_larger else "")
-
-    @property
-    def ratio(self) -> float:
-        """How many times as long the right one took."""
-        return self.right_run.seconds / self.left_run.seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What ``vmferry inspect`` took."""
-
-    seconds: float
-    bytes_read: int
+_SERVICE = "service"
+"""The word for ``--only`` that asks for what goes through a server."""
+_SERVICE_ROUNDS = 3
+_MAX_START = 0.25
+"""Seconds that `vmferry --help` may take."""
 
 
 def main() -> int:
@@ -111,7 +58,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vmferry-bench-", dir=base) as folder:
         try:
             machine = describe_machine()
-            comparisons, inspected = measure(Path(folder), size * MIB, rounds, options.only)
+            comparisons, figures = measure(Path(folder), size * MIB, rounds, options.only)
         except VmferryError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
@@ -120,19 +67,19 @@ def main() -> int:
             {
                 **asdict(found),
                 "at_most": None if found.at_least else found.at_most,
+                "size_at_most": None if math.isinf(found.size_at_most) else found.size_at_most,
                 "ratio": round(found.ratio, 2),
                 "held": found.held,
             }
             for found in comparisons
         ]
-        print(
-            json.dumps({"machine": machine, "comparisons": facts, "inspect": inspected and asdict(inspected)}, indent=2)
-        )
+        singles = [{**asdict(figure), "held": figure.held} for figure in figures]
+        print(json.dumps({"machine": machine, "comparisons": facts, "figures": singles}, indent=2))
     else:
-        print_report(machine, comparisons, inspected)
+        print_report(machine, comparisons, figures)
         if options.quick:
             print("So small a disk shows that everything works, and no speed: starting takes most of the time.")
-    held = all(found.held for found in comparisons) and (inspected is None or inspected.bytes_read < _MAX_INSPECT)
+    held = all(found.held for found in comparisons) and all(figure.held for figure in figures)
     return 0 if held or options.quick else 1
 
 
@@ -204,8 +151,8 @@ CASES = (
 _QEMU_NAMES = {"vhd": "vpc"}
 
 
-def measure(folder: Path, size: int, rounds: int, only: str) -> tuple[list[Comparison], Inspected | None]:
-    """Every comparison whose name has a part of ``only`` in it, and what ``inspect`` of a VMDK of 1 TiB takes."""
+def measure(folder: Path, size: int, rounds: int, only: str) -> tuple[list[Comparison], list[Figure]]:
+    """Every comparison whose name has a part of ``only`` in it, and the figures that stand alone."""
     say(f"collecting {format_size(size)} of files in a raw disk")
     raw = make_file_system(folder, size)
     comparisons = []
@@ -219,22 +166,27 @@ def measure(folder: Path, size: int, rounds: int, only: str) -> tuple[list[Compa
                 comparisons.append(compare_limit(folder, disk, rounds))
         if disk != raw:
             disk.unlink()
-    if only:
-        return comparisons, None
+    if only and _SERVICE not in only.split(","):
+        return comparisons, []
     say("making disks of 1 TiB and of 16 GiB with the same data")
     large, small = make_sparse_disk(folder, raw, TIB), make_sparse_disk(folder, raw, 16 * GIB)
-    raw.unlink()
-    comparisons.append(compare_sizes(folder, large, small, rounds))
-    return comparisons, inspect(folder, large)
+    if not only:
+        comparisons.append(compare_sizes(folder, large, small, rounds))
+    small.unlink()
+    through_server, figures = measure_service(folder, raw, large, min(rounds, _SERVICE_ROUNDS))
+    return comparisons + through_server, [*figures, inspect(folder, large), start(folder, rounds)]
 
 
-def inspect(folder: Path, disk: Path) -> Inspected:
-    """``vmferry inspect`` of ``disk``; the second time, as the conversions are warmed up, too."""
-    for _ in range(2):
-        begun = time.monotonic()
-        document = json.loads(run(_VMFERRY, "inspect", "--json", disk, env=_installed(folder)))
-        seconds = time.monotonic() - begun
-    return Inspected(round(seconds, 3), int(document["bytes_read"]))
+def inspect(folder: Path, disk: Path) -> Figure:
+    """What ``vmferry inspect`` reads of ``disk``."""
+    document = json.loads(run(_VMFERRY, "inspect", "--json", disk, env=installed(folder)))
+    return Figure("bytes that `vmferry inspect` reads of a VMDK of 1 TiB", document["bytes_read"], "B", _MAX_INSPECT)
+
+
+def start(folder: Path, rounds: int) -> Figure:
+    """What the shortest command takes; the first call, which compiles the modules, is not counted."""
+    runs = [timed([str(_VMFERRY), "--help"], folder / "no-output") for _ in range(rounds + 1)][1:]
+    return Figure("`vmferry --help`", median(runs).seconds, "s", _MAX_START)
 
 
 def compare(folder: Path, source: Path, case: Case, rounds: int) -> Comparison:
@@ -252,7 +204,14 @@ def compare(folder: Path, source: Path, case: Case, rounds: int) -> Comparison:
     sizes = size, out.stat().st_blocks * 512
     out.unlink()
     return Comparison(
-        case.what, "vmferry", left, "qemu-img", right, case.at_least, sizes=sizes, no_larger=case.no_larger
+        case.what,
+        "vmferry",
+        left,
+        "qemu-img",
+        right,
+        case.at_least,
+        sizes=sizes,
+        size_at_most=1.0 if case.no_larger else math.inf,
     )
 
 
@@ -276,43 +235,7 @@ def compare_sizes(folder: Path, large: Path, small: Path, rounds: int) -> Compar
     return Comparison("sparse vmdk → qcow2", "16 GiB", left, "1 TiB", right, at_most=1.3)
 
 
-def take_turns(left: Sequence[str], right: Sequence[str], out: Path, rounds: int) -> tuple[Run, Run]:
-    """The medians of ``rounds`` runs of each command, in turns; one more of each goes before and is not counted."""
-    pairs = [(timed(left, out), timed(right, out)) for _ in range(rounds + 1)][1:]
-    return _median([pair[0] for pair in pairs]), _median([pair[1] for pair in pairs])
-
-
-def timed(command: Sequence[str], out: Path) -> Run:
-    """Run ``command``, which writes ``out``; no old output is there to be replaced. Raises ``VmferryError``."""
-    out.unlink(missing_ok=True)
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_installed(out.parent)
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise VmferryError(f"{quote(' '.join(command))} failed with status {process.returncode}.")
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIB)
-
-
-def _installed(folder: Path) -> dict[str, str]:
-    """An environment in which Python finds its modules compiled, as they are once a package is installed."""
-    env = {**environment(), "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
-    return env
-
-
-def _median(runs: Sequence[Run]) -> Run:
-    return Run(
-        round(statistics.median(taken.seconds for taken in runs), 3),
-        round(statistics.median(taken.cpu_seconds for taken in runs), 3),
-        max(taken.peak_memory for taken in runs),
-    )
-
-
-def print_report(machine: dict[str, Any], comparisons: Sequence[Comparison], inspected: Inspected | None) -> None:
+def print_report(machine: dict[str, Any], comparisons: Sequence[Comparison], figures: Sequence[Figure]) -> None:
     """A Markdown table, as ``docs/benchmarks.md`` has it."""
     print(
         f"{machine['processor']}, {machine['cores']} cores; qemu-img {machine['qemu_img']}; Python "
@@ -330,16 +253,9 @@ def print_report(machine: dict[str, Any], comparisons: Sequence[Comparison], ins
             f"| {left.cpu_seconds:.2f} / {right.cpu_seconds:.2f} "
             f"| {format_size(left.peak_memory)} / {format_size(right.peak_memory)} | {sizes} | {found.bar} |"
         )
-    if inspected is not None:
-        print(
-            f"\n`vmferry inspect` of the VMDK of 1 TiB read {format_size(inspected.bytes_read)} "
-            f"in {inspected.seconds:.2f} s."
-        )
-
-
-def say(what: str) -> None:
-    """A line for whoever waits."""
-    print(f"bench: {what}", file=sys.stderr, flush=True)
+    print()
+    for figure in figures:
+        print(f"- {figure}")
 
 
 if __name__ == "__main__":

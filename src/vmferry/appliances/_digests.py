@@ -123,16 +123,19 @@ class HashedBlob:
         self._digest_in_order()
         return data
 
-    def finish(self) -> None:
+    def finish(self, on_progress: Callable[[int], None] | None = None) -> None:
         """Read what nobody has read yet and compare: called once, when all readers are done.
 
-        Raises ``CorruptDiskError`` when the digest differs, ``StoreError``.
+        ``on_progress`` is told of bytes read. Raises ``CorruptDiskError`` when the digest differs, ``StoreError``, and
+        what ``on_progress`` raises.
         """
         if isinstance(self._blob, UnpackedFile):
-            verify(self.name, self._blob, self._digest)
+            verify(self.name, self._blob, self._digest, on_progress)
             return
-        while self._frontier < self.size:
+        while (begun := self._frontier) < self.size:
             self._fill_gap(self.size)
+            if on_progress is not None:
+                on_progress(self._frontier - begun)
         compare_digest(self.name, self._digest, self._state.digest())
 
     def close(self) -> None:

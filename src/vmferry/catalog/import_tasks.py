@@ -252,6 +252,12 @@ class ImportTasks:
         with self._database.read() as session:
             return [_slice(row) for row in session.scalars(query)]
 
+    def unconverted(self, task_id: str, disk: int) -> list[Slice]:
+        """The slices of a disk, in order, that ``keep_digest`` was not called for yet."""
+        query = select(SliceRow).where(SliceRow.task_id == task_id, SliceRow.disk == disk, SliceRow.digest.is_(None))
+        with self._database.read() as session:
+            return [_slice(row) for row in session.scalars(query.order_by(SliceRow.number))]
+
     def record_slice(self, task_id: str, disk: int, number: int, done: int) -> tuple[int, int]:
         """Record how much of a slice is converted; answers DATA bytes done and to do, over the whole task.
 

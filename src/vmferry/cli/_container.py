@@ -12,7 +12,7 @@ import typer
 
 from vmferry import appliances, formats, wrappers
 from vmferry.blob import Blob, FileBlob
-from vmferry.cli._source import open_source
+from vmferry.cli._source import open_source, read_ahead
 from vmferry.disk import Disk, DiskFacts, SupportsFacts
 from vmferry.errors import UnknownFormatError, UnsafeDiskError, quote
 from vmferry.folder import ALONE, Companions, Folder, LocalFolder
@@ -124,15 +124,15 @@ def source_format(name: str | None) -> Format | None:
 
 
 @contextmanager
-def open_container(source: str, said: Said, counted: Callable[[Blob], Blob] = lambda blob: blob) -> Iterator[Container]:
+def open_container(source: str, said: Said, wrapped: Callable[[Blob], Blob] = read_ahead) -> Iterator[Container]:
     """The source at a path (a file, or a folder that holds a machine) or at ``s3://bucket/key``.
 
-    ``counted`` may wrap the file, to see what is read of it. Everything that was opened is closed at the end. Raises
-    ``StoreError``, ``FormatError``, ``UnsafeDiskError``, ``ConfigError``.
+    ``wrapped`` may wrap the file, to see what is read of it; it is read ahead otherwise. Everything that was opened is
+    closed at the end. Raises ``StoreError``, ``FormatError``, ``UnsafeDiskError``, ``ConfigError``.
     """
     with ExitStack() as opened:
         path, folder = _place(source)
-        blob = counted(_close_later(opened, open_source(path)))
+        blob = wrapped(_close_later(opened, open_source(path)))
         container = Container(blob, said, _companions(opened, said, _beside(path)))
         if said.read_as is None or said.read_as.name != "raw":
             container.blob, packing = wrappers.unwrap(blob)

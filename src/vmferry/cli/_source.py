@@ -25,6 +25,15 @@ def open_source(source: str) -> Blob:
     return _open_object(source)
 
 
+def read_ahead(blob: Blob) -> Blob:
+    """``blob``, for who reads most of it: in fewer and larger requests, where it is no local file."""
+    if isinstance(blob, FileBlob):
+        return blob
+    from vmferry.stores.read_ahead import ReadAheadBlob
+
+    return ReadAheadBlob(blob)
+
+
 def _open_object(source: str) -> S3Blob:
     from vmferry.stores.s3 import S3Options, S3Store, parse_location
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from vmferry import appliances
 from vmferry.catalog.import_tasks import COMPLETED, ImportImageTask
 from vmferry.catalog.snapshots import Snapshot
-from vmferry.convert import copy
+from vmferry.convert import MAX_THREADS, copy
 from vmferry.digest import DigestTree
+from vmferry.disk import Disk
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
+from vmferry.formats.qcow2.layout import Layout
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.receipt import load_key, sign
 from vmferry.stores import ResumableBlobWriter
@@ -36,8 +39,11 @@ from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
 from vmferry.units import format_size
 
-_COPY_THREADS = 2
+_SLICE_THREADS = 2
 """Threads of one slice: one decodes while the other waits for the store."""
+
+_DISK_THREADS = min(2 * max(2, os.cpu_count() or 1), MAX_THREADS)
+"""Threads of a disk that one worker converts all of: as many wait for the store as decode."""
 
 _RECORD_SECONDS = 0.5
 """How often a slice writes its progress to the catalog."""
@@ -53,7 +59,7 @@ class ImportImageActivities:
 
     def all(self) -> Sequence[Callable[..., Any]]:
         """Every step, for a worker to register."""
-        return [self.validate, self.convert_slice, self.verify, self.update, self.register, self.clean_up]
+        return [self.validate, self.convert_slice, self.convert_disk, self.update, self.register, self.clean_up]
 
     @activity.defn(no_thread_cancel_exception=True)
     def validate(self, task_id: str) -> Plan:
@@ -73,7 +79,8 @@ class ImportImageActivities:
                     self._services.catalog.snapshots.begin(snapshot)
                 self._tasks.advance(task_id, Stage.VALIDATED.message, Stage.VALIDATED.first)
                 verified = [i for i, found in enumerate(facts.disks) if source_disk(source, found).digest is not None]
-            steps = [SliceStep(task_id, p.disk, p.number, p.start, p.end) for p in self._tasks.slices(task_id)]
+            pieces = [piece for piece in self._tasks.slices(task_id) if piece.disk not in verified]
+            steps = [SliceStep(task_id, p.disk, p.number, p.start, p.end) for p in pieces]
             return Plan(task_id, steps, verified)
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -82,47 +89,28 @@ class ImportImageActivities:
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse(task.id) as pulse:
             self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
-            with self._sources.borrow(task) as source, self._unfinished_image(task, step.disk) as target:
+            with self._sources.borrow(task) as source:
                 opened = source_disk(source, task.facts.disks[step.disk])
-                writer = Qcow2Writer(target, source.layout(opened))
-                record = _Recorder(self._services, step, pulse)
-                tree = DigestTree(opened.disk.size)
-                try:
-                    copy(
-                        opened.disk,
-                        writer,
-                        step.start,
-                        step.end,
-                        workers=_COPY_THREADS,
-                        digest=tree,
-                        progress=record,
-                        cancelled=pulse.stop,
-                    )
-                except TaskCancelledError:
-                    _raise_if_stopped(pulse)
-                    raise
-                target.detach()
-                self._tasks.keep_digest(task.id, step.disk, step.number, tree.pack())
-                record.finish()
+                self._convert(task, step, opened.disk, source.layout(opened), _SLICE_THREADS, pulse)
 
     @activity.defn(no_thread_cancel_exception=True)
-    def verify(self, step: DiskStep) -> None:
-        """Check a disk's file against its digest in the appliance's manifest."""
+    def convert_disk(self, step: DiskStep) -> None:
+        """Convert a disk, slice after slice, and check its file against the manifest's digest with the same reads.
+
+        Slices that an earlier worker has converted stay as they are; what it read of the file is read again, as the
+        digest died with it.
+        """
         task = self._tasks.get(step.task_id)
-        with (
-            border(self._services, task.id, "OVA"),
-            self._pulse(task.id) as pulse,
-            self._sources.borrow(task) as source,
-        ):
-            checked = source_disk(source, task.facts.disks[step.disk])
-            if checked.digest is None:
-                return
-
-            def on_progress(_: int) -> None:
-                pulse.moved()
-                _raise_if_stopped(pulse)
-
-            appliances.verify(checked.name or checked.blob.name, checked.blob, checked.digest, on_progress)
+        with border(self._services, task.id, "OVA"), self._pulse(task.id) as pulse:
+            self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
+            with self._sources.borrow(task) as source:
+                opened = source_disk(source, task.facts.disks[step.disk])
+                layout = source.layout(opened)
+                disk, file = opened.reopen_hashed()
+                for piece in self._tasks.unconverted(task.id, step.disk):
+                    slice_step = SliceStep(task.id, piece.disk, piece.number, piece.start, piece.end)
+                    self._convert(task, slice_step, disk, layout, _DISK_THREADS, pulse)
+                file.finish(partial(_go_on, pulse))
 
     @activity.defn(no_thread_cancel_exception=True)
     def update(self, task_id: str) -> None:
@@ -162,6 +150,31 @@ class ImportImageActivities:
                 self._services.images.delete(snapshot.bucket, snapshot.key)
                 self._services.catalog.snapshots.discard(snapshot.id)
             self._tasks.mark_deleted(step.task_id)
+
+    def _convert(
+        self, task: ImportImageTask, step: SliceStep, disk: Disk, layout: Layout, threads: int, pulse: Pulse
+    ) -> None:
+        """Copy a slice of ``disk`` to its place in the unfinished image, and keep what it adds to the guest digest."""
+        record = _Recorder(self._services, step, pulse)
+        tree = DigestTree(disk.size)
+        with self._unfinished_image(task, step.disk) as target:
+            try:
+                copy(
+                    disk,
+                    Qcow2Writer(target, layout),
+                    step.start,
+                    step.end,
+                    workers=threads,
+                    digest=tree,
+                    progress=record,
+                    cancelled=pulse.stop,
+                )
+            except TaskCancelledError:
+                _raise_if_stopped(pulse)
+                raise
+            target.detach()
+        self._tasks.keep_digest(task.id, step.disk, step.number, tree.pack())
+        record.finish()
 
     def _digest(self, task: ImportImageTask, disk: int) -> str | None:
         """The guest digest of a disk, put together from its slices'; ``None`` where one is not known any more."""
@@ -228,6 +241,12 @@ class _Recorder:
         done, planned = self._tasks.record_slice(step.task_id, step.disk, step.number, self._done)
         self._tasks.advance(step.task_id, Stage.CONVERTING.message, Stage.CONVERTING.at(done, planned))
         self._recorded_at = time.monotonic()
+
+
+def _go_on(pulse: Pulse, _: int) -> None:
+    """A step got further, by any number of bytes; it ends here when it was told to."""
+    pulse.moved()
+    _raise_if_stopped(pulse)
 
 
 def _raise_if_stopped(pulse: Pulse) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vmferry import appliances, formats
+from vmferry.appliances import HashedBlob
 from vmferry.blob import Blob
 from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ObjectPin
 from vmferry.disk import Disk, SupportsFacts
@@ -18,6 +19,7 @@ from vmferry.formats import Format
 from vmferry.formats.qcow2.layout import Layout
 from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin
+from vmferry.stores.read_ahead import ReadAheadBlob
 from vmferry.tasks import Services
 from vmferry.units import SECTOR
 
@@ -37,6 +39,17 @@ class SourceDisk:
     disk: Disk
     digest: Digest | None
     """What the appliance's manifest says of its file."""
+    beside: Companions = ALONE
+    """What may be opened beside its file."""
+
+    def reopen_hashed(self) -> tuple[Disk, HashedBlob]:
+        """The disk once more, and its file, which takes the manifest's digest from what is read of the disk.
+
+        Only for a disk that the manifest has a digest for. The bytes stay the appliance's: neither is to be closed.
+        """
+        assert self.digest is not None
+        file = HashedBlob(self.blob, self.digest)
+        return formats.open_disk(file, self.format, self.beside), file
 
 
 @dataclass(slots=True)
@@ -68,9 +81,10 @@ class Source:
         container = task.request.containers[index]
         known = task.facts.pins[index] if index < len(task.facts.pins) else None
         pin = None if known is None else Pin(known.size, known.etag, known.version)
-        blob = services.objects(task.place).open(container.bucket or "", container.key or "", pin)
+        stored = services.objects(task.place).open(container.bucket or "", container.key or "", pin)
+        blob = ReadAheadBlob(stored)
         self._open.append(blob)
-        self.pins.append(ObjectPin(blob.pin.size, blob.pin.etag, blob.pin.version))
+        self.pins.append(ObjectPin(stored.pin.size, stored.pin.etag, stored.pin.version))
         if _is_appliance(blob, container):
             self._add_appliance(blob, index, container.format)
         else:
@@ -108,7 +122,7 @@ class Source:
         disk = formats.open_disk(blob, chosen, beside)
         self._open.append(disk)
         _check_sectors(disk, blob)
-        self.disks.append(SourceDisk(container, name, chosen, blob, disk, digest))
+        self.disks.append(SourceDisk(container, name, chosen, blob, disk, digest, beside))
 
 
 def open_source(services: Services, task: ImportImageTask) -> Source:

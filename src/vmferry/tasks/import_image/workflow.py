@@ -52,7 +52,7 @@ class Plan:
     task_id: str
     slices: list[SliceStep]
     verified: list[int]
-    """Disks that the manifest has a digest for."""
+    """Disks that the manifest has a digest for: one step converts all of each, and ``slices`` has none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class ImportImage:
             raise
 
     async def _convert(self, plan: Plan) -> None:
-        """All slices of all disks, whichever worker is free, and beside them the manifest's digests.
+        """All slices of all disks, whichever worker is free.
 
-        A digest is a chain over the whole file, so one reader follows it from front to back while the slices are
-        converted anywhere; it is checked when the copy ends, without a pass of its own.
+        The manifest's digest is a chain over a disk's whole file. A disk that has one is converted by one worker from
+        front to back, so that its bytes are read once, for the copy and for the digest.
         """
         gate = asyncio.Semaphore(_SLICES_IN_FLIGHT)
 
@@ -93,8 +93,8 @@ class ImportImage:
             async with gate:
                 await _step("convert_slice", piece)
 
-        digests = [_bind(_step, "verify", DiskStep(plan.task_id, disk)) for disk in plan.verified]
-        await _all(digests + [_bind(convert, piece) for piece in plan.slices])
+        disks = [_bind(_step, "convert_disk", DiskStep(plan.task_id, disk)) for disk in plan.verified]
+        await _all(disks + [_bind(convert, piece) for piece in plan.slices])
 
 
 def _bind(function: Callable[..., Awaitable[Any]], *arguments: object) -> Callable[[], Awaitable[Any]]:

@@ -1,0 +1,136 @@
+"""Fewer and larger requests for who reads most of an object: what lies side by side comes in one answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from vmferry.blob import Blob, ByteRange, SupportsDataRanges
+from vmferry.errors import StoreError
+from vmferry.units import KIB, MIB
+
+BLOCK = 4 * MIB
+"""Bytes of a request: a store answers one of them with less work than three of a third each."""
+
+_KEPT = 6
+_WORTH = BLOCK // 4
+"""A read of so much fetches its block whoever reads beside it: at the worst four times the bytes are fetched."""
+_GAP = 64 * KIB
+"""Of smaller reads one follows another when it begins so close behind it."""
+_REMEMBERED = 32
+
+
+class _Block:
+    """A block that is there, or on its way."""
+
+    def __init__(self, length: int) -> None:
+        self.ready = threading.Event()
+        self.data: bytes | None = None
+        """``None`` once it is ready: it could not be read."""
+        self.left = length
+        """Bytes that nobody has asked for yet."""
+
+
+class ReadAheadBlob:
+    """A blob whose bytes are fetched in blocks of 4 MiB, each once, where they are read one behind another.
+
+    Reads of scattered places go through as they are, and so do reads of a block and more. A block is kept until all of
+    it was read, or six younger ones are there. Thread-safe; who waits for a block fetches the next one meanwhile.
+    """
+
+    def __init__(self, blob: Blob, block: int = BLOCK, kept: int = _KEPT) -> None:
+        self._blob = blob
+        self._size = block
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._blocks: dict[int, _Block] = {}  # oldest first
+        self._ends: deque[int] = deque(maxlen=_REMEMBERED)  # of the last reads
+
+    @property
+    def size(self) -> int:
+        return self._blob.size
+
+    @property
+    def name(self) -> str:
+        return self._blob.name
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length <= 0 or offset + length > self.size or not self._pays(offset, length):
+            return self._blob.read_at(offset, length)
+        pieces, position, end = [], offset, offset + length
+        while position < end:
+            number = position // self._size
+            limit = min(end, (number + 1) * self._size)
+            pieces.append(self._read(number, position, limit - position))
+            position = limit
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
+        if not isinstance(self._blob, SupportsDataRanges):
+            yield start, end
+            return
+        yield from self._blob.data_ranges(start, end)
+
+    def close(self) -> None:
+        with self._lock:
+            self._blocks.clear()
+        self._blob.close()
+
+    def _pays(self, offset: int, length: int) -> bool:
+        """Whether what lies around a read is likely to be read, too."""
+        with self._lock:
+            follows = any(0 <= offset - end <= _GAP for end in self._ends)
+            self._ends.append(offset + length)
+            known = offset // self._size in self._blocks
+        return length < self._size and (known or follows or length >= _WORTH * self._size // BLOCK)
+
+    def _read(self, number: int, offset: int, length: int) -> bytes:
+        """Bytes inside one block."""
+        block, mine = self._claim(number, length)
+        if mine:
+            self._fetch(number, block)
+        elif not block.ready.is_set():
+            self._fetch_ahead(number + 1)
+            block.ready.wait()
+        if block.data is None:  # whoever reads gets the error of a read of its own
+            return self._blob.read_at(offset, length)
+        begin = offset - number * self._size
+        return block.data[begin : begin + length]
+
+    def _claim(self, number: int, wanted: int) -> tuple[_Block, bool]:
+        """A block, and whether the caller has to fetch it; ``wanted`` bytes of it are taken now."""
+        with self._lock:
+            block = self._blocks.get(number)
+            mine = block is None
+            if block is None:
+                block = self._blocks[number] = _Block(self._length(number))
+                while len(self._blocks) > self._kept:
+                    del self._blocks[next(iter(self._blocks))]
+            block.left -= wanted
+            if block.left <= 0:
+                self._blocks.pop(number, None)
+            return block, mine
+
+    def _fetch(self, number: int, block: _Block) -> None:
+        try:
+            block.data = self._blob.read_at(number * self._size, self._length(number))
+        finally:
+            if block.data is None:
+                with self._lock:
+                    self._blocks.pop(number, None)
+            block.ready.set()
+
+    def _fetch_ahead(self, number: int) -> None:
+        """Fetch a block that nobody has asked for: what goes wrong with it concerns nobody yet."""
+        if number * self._size >= self.size:
+            return
+        block, mine = self._claim(number, 0)
+        if mine:
+            try:
+                self._fetch(number, block)
+            except StoreError:
+                return
+
+    def _length(self, number: int) -> int:
+        return min(self._size, self.size - number * self._size)

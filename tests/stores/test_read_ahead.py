@@ -1,0 +1,131 @@
+"""Reading ahead: always the blob's own bytes, in fewer requests where reads lie side by side."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmferry.blob import MemoryBlob
+from vmferry.errors import CorruptDiskError, StoreError
+from vmferry.stores.read_ahead import BLOCK, ReadAheadBlob
+from vmferry.units import KIB, MIB
+
+SMALL = 64
+CONTENT = random.Random(1).randbytes(10 * SMALL + 7)
+
+
+class Store:
+    """Counts what is asked for, and fails where it is told to."""
+
+    name = "s3://imports/disk"
+
+    def __init__(self, content: bytes) -> None:
+        self._blob = MemoryBlob(content, self.name)
+        self.size = len(content)
+        self.requests: list[tuple[int, int]] = []
+        self.failing: set[int] = set()
+        self.closed = False
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.requests.append((offset, length))
+        if offset in self.failing:
+            raise StoreError("the store is away", retryable=True)
+        return self._blob.read_at(offset, length)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+READS = st.lists(st.tuples(st.integers(0, len(CONTENT)), st.integers(0, 3 * SMALL)), max_size=40)
+
+
+@settings(deadline=None)
+@given(reads=READS, kept=st.integers(1, 4), threads=st.integers(1, 4))
+def test_whatever_is_read_is_what_is_there(reads: list[tuple[int, int]], kept: int, threads: int) -> None:
+    blob = ReadAheadBlob(Store(CONTENT), SMALL, kept)
+    wanted = [(offset, min(length, len(CONTENT) - offset)) for offset, length in reads]
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda read: blob.read_at(*read), wanted))
+    assert found == [CONTENT[offset : offset + length] for offset, length in wanted]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_reads_side_by_side_fetch_each_byte_once_in_blocks(threads: int) -> None:
+    store = Store(bytes(9 * BLOCK + 5))
+    blob = ReadAheadBlob(store)
+    step = 1_300 * KIB
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda o: blob.read_at(o, min(step, blob.size - o)), range(0, blob.size, step)))
+    assert sorted(store.requests) == [(o, min(BLOCK, blob.size - o)) for o in range(0, blob.size, BLOCK)]
+
+
+def test_small_reads_in_order_are_noticed_and_scattered_ones_left_alone() -> None:
+    store = Store(bytes(64 * MIB))
+    blob = ReadAheadBlob(store)
+    places = random.Random(2).sample(range(0, 64 * MIB, MIB), 20)
+    for place in places:
+        blob.read_at(place, 10 * KIB)
+    assert store.requests == [(place, 10 * KIB) for place in places]
+    store.requests.clear()
+    fresh = ReadAheadBlob(store)
+    for place in range(0, 8 * MIB, 10 * KIB):
+        fresh.read_at(place, 10 * KIB)
+    assert store.requests == [(0, 10 * KIB), (0, BLOCK), (BLOCK, BLOCK), (2 * BLOCK, BLOCK)]
+
+
+def test_a_block_that_was_read_is_let_go_and_few_are_kept() -> None:
+    blob = ReadAheadBlob(Store(bytes(40 * SMALL)), SMALL, 3)
+    for place in range(0, 20 * SMALL, SMALL // 2):
+        blob.read_at(place, SMALL // 2)
+    assert len(blob._blocks) <= 1
+    for number in range(20, 40):
+        blob.read_at(number * SMALL, SMALL // 2)
+    assert len(blob._blocks) == 3
+
+
+def test_a_failure_is_told_to_who_reads_and_not_kept() -> None:
+    store = Store(CONTENT)
+    blob = ReadAheadBlob(store, SMALL)
+    store.failing = {0}
+    with pytest.raises(StoreError, match="away"):
+        blob.read_at(0, SMALL // 2)
+    store.failing = set()
+    assert blob.read_at(0, SMALL // 2) == CONTENT[: SMALL // 2]
+
+
+def test_who_waits_gets_an_error_of_its_own_read() -> None:
+    """The block fails for one reader; the other, who waited for it, reads what it needs by itself."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Store):
+        def read_at(self, offset: int, length: int) -> bytes:
+            if length == SMALL and offset == 0:
+                begun.set()
+                assert go_on.wait(10)
+                raise StoreError("the store is away", retryable=True)
+            if length == SMALL:
+                go_on.set()  # the one that waits fetches the next block meanwhile
+            return super().read_at(offset, length)
+
+    blob = ReadAheadBlob(Slow(CONTENT), SMALL)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(blob.read_at, 0, SMALL // 2)
+        assert begun.wait(10)
+        second = pool.submit(blob.read_at, SMALL // 2, SMALL // 2)
+        assert second.result(10) == CONTENT[SMALL // 2 : SMALL]
+        with pytest.raises(StoreError):
+            first.result(10)
+
+
+def test_a_pointer_out_of_the_file_is_refused_as_ever_and_closing_closes() -> None:
+    store = Store(CONTENT)
+    blob = ReadAheadBlob(store, SMALL)
+    with pytest.raises(CorruptDiskError):
+        blob.read_at(len(CONTENT) - 3, 5)
+    blob.close()
+    assert store.closed

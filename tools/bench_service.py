@@ -1,0 +1,164 @@
+"""What the benchmark measures through a running server: an OVA in S3 that becomes an AMI, and what a task costs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from bench_runs import Comparison, Figure, Run, installed, median, say, timed
+from demo_server import BIN, client_environment, leftovers, start_server, stop_server
+from programs import run
+from vmferry.errors import VmferryError
+from vmferry.units import KIB, MIB
+from wrap_ova import wrap_ova
+
+_BUCKET = "imports"
+_MAX_TASK_SECONDS = 1.5
+_POLL_SECONDS = 0.05
+_TICKS = os.sysconf("SC_CLK_TCK")
+_DOWNLOAD = """
+set -e
+aws s3 cp --only-show-errors "s3://$1/$2" "$3/$2"
+tar -C "$3" -xf "$3/$2"
+qemu-img convert -f vmdk -O qcow2 "$3"/*.vmdk "$3/out.qcow2"
+"""
+"""The usual way: the disk is written three times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A running server and what speaks to it."""
+
+    data_dir: Path
+    variables: Mapping[str, str]
+    ec2: Any
+    """boto3's client."""
+
+    def aws(self, *words: str | Path) -> str:
+        """What the AWS CLI answers."""
+        return run(BIN / "aws", *words, env=self.variables)
+
+    def import_image(self, key: str, declared: str) -> tuple[Run, int]:
+        """Import an object into an AMI and remove that again; what it took, and how many bytes the images had."""
+        disk = {"Format": declared, "UserBucket": {"S3Bucket": _BUCKET, "S3Key": key}}
+        before, begun = self.processor_seconds(), time.monotonic()
+        ids = [self.ec2.import_image(DiskContainers=[disk])["ImportTaskId"]]
+        while (task := self._task(ids))["Status"] == "active":
+            time.sleep(_POLL_SECONDS)
+        taken = Run(time.monotonic() - begun, self.processor_seconds() - before, self._peak_memory())
+        if task["Status"] != "completed":
+            raise VmferryError(f"The import of {key} ended as {task['Status']}: {task.get('StatusMessage')}")
+        written = allocated(self.data_dir / "images")
+        self.ec2.deregister_image(ImageId=task["ImageId"])
+        for detail in task["SnapshotDetails"]:
+            self.ec2.delete_snapshot(SnapshotId=detail["SnapshotId"])
+        return taken, written
+
+    def _task(self, ids: Sequence[str]) -> dict[str, Any]:
+        (task,) = self.ec2.describe_import_image_tasks(ImportTaskIds=list(ids))["ImportImageTasks"]
+        return dict(task)
+
+    def processor_seconds(self) -> float:
+        """Of the server and all its children, since they started."""
+        total = 0
+        for pid in leftovers(self.data_dir):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+        return total / _TICKS
+
+    def _peak_memory(self) -> int:
+        """Of the worker that took most, since it started."""
+        peaks = [0]
+        for pid in leftovers(self.data_dir):
+            if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                peaks += [int(line.split()[1]) * KIB for line in lines if line.startswith("VmHWM:")]
+        return max(peaks)
+
+
+def allocated(folder: Path) -> int:
+    """Bytes that the files below ``folder`` take on their disk."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def measure_service(folder: Path, raw: Path, large: Path, rounds: int) -> tuple[list[Comparison], list[Figure]]:
+    """An OVA of the disk ``raw``, the sparse VMDK ``large`` and a tiny disk, through a server of their own."""
+    say(f"through a server: {rounds} rounds")
+    tiny = folder / "tiny.raw"
+    tiny.write_bytes(bytes(MIB - 512) + os.urandom(512))
+    ova = folder / "machine.ova"
+    wrap_ova(ova, [raw])
+    with _running(folder) as bench:
+        bench.aws("s3", "mb", f"s3://{_BUCKET}")
+        for path in (tiny, ova, large):
+            bench.aws("s3", "cp", "--only-show-errors", path, f"s3://{_BUCKET}/{path.name}")
+        comparisons = [_compare_import(bench, folder, ova, rounds), _compare_inspect(bench, folder, large, rounds)]
+        tasks = [bench.import_image(tiny.name, "RAW")[0] for _ in range(rounds + 1)][1:]
+    for path in (tiny, ova):
+        path.unlink()
+    return comparisons, [Figure("task that imports 1 MiB", median(tasks).seconds, "s", _MAX_TASK_SECONDS)]
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[Bench]:
+    data_dir = folder / "server"
+    server = start_server(data_dir, folder / "server.log")
+    try:
+        told = client_environment(data_dir)
+        variables = {**installed(folder), **{key: told[key] for key in told if key.startswith("AWS_")}}
+        variables["PATH"] = f"{BIN}:{variables['PATH']}"
+        yield Bench(data_dir, variables, _connect(told))
+    finally:
+        stop_server(server.process, data_dir)
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def _connect(variables: Mapping[str, str]) -> Any:
+    return boto3.client(
+        "ec2",
+        endpoint_url=variables["AWS_ENDPOINT_URL_EC2"],
+        region_name=variables["AWS_DEFAULT_REGION"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def _compare_import(bench: Bench, folder: Path, ova: Path, rounds: int) -> Comparison:
+    """Import the OVA against download, untar and ``qemu-img convert``, in turns."""
+    pairs, work = [], folder / "peer"
+    command = ["bash", "-c", _DOWNLOAD, "bash", _BUCKET, ova.name, str(work)]
+    for _ in range(rounds + 1):  # each side begins with the memory that the other's files have just let go of
+        ours, written = bench.import_image(ova.name, "OVA")
+        work.mkdir()
+        pairs.append((ours, _timed(bench, command, work / "out.qcow2")))
+        sizes = written, allocated(work)
+        shutil.rmtree(work)
+    left, right = (median(runs) for runs in zip(*pairs[1:], strict=True))
+    peer = "aws s3 cp, tar, qemu-img"
+    return Comparison("OVA in S3 → AMI", "vmferry", left, peer, right, 3, sizes=sizes, size_at_most=0.5)
+
+
+def _compare_inspect(bench: Bench, folder: Path, large: Path, rounds: int) -> Comparison:
+    """``vmferry inspect`` of an object against one request by the AWS CLI, which tells nothing but its size."""
+    ours = [str(BIN / "vmferry"), "inspect", f"s3://{_BUCKET}/{large.name}"]
+    theirs = [str(BIN / "aws"), "s3api", "head-object", "--bucket", _BUCKET, "--key", large.name]
+    none = folder / "no-output"
+    pairs = [(_timed(bench, ours, none), _timed(bench, theirs, none)) for _ in range(rounds + 1)][1:]
+    left, right = (median(runs) for runs in zip(*pairs, strict=True))
+    return Comparison("inspect of 1 TiB in S3", "vmferry", left, "aws s3api head-object", right, 1)
+
+
+def _timed(bench: Bench, command: Sequence[str], out: Path) -> Run:
+    """As ``timed``, with the processor time of the store that answers."""
+    before = bench.processor_seconds()
+    taken = timed(command, out, bench.variables)
+    store = bench.processor_seconds() - before
+    return Run(taken.seconds, taken.cpu_seconds + store, taken.peak_memory)
