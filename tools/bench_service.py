@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from bench_runs import Comparison, Figure, Run, installed, median, say, timed
 from demo_server import BIN, client_environment, leftovers, start_server, stop_server
 from programs import run
@@ -122,6 +120,8 @@ def _running(folder: Path) -> Iterator[Bench]:
 
 
 def _connect(variables: Mapping[str, str]) -> Any:
+    import boto3  # not before: a child process counts its parent's memory as its own peak
+
     return boto3.client(
         "ec2",
         endpoint_url=variables["AWS_ENDPOINT_URL_EC2"],

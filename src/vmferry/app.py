@@ -64,22 +64,41 @@ def open_services(config: Config, s3_endpoint: str, retry_seconds: float = 60.0)
 
     @lru_cache(maxsize=64)
     def objects(place: Place) -> Store:
-        key = catalog.accounts.of_account(place.account_id)
-        if key is None:
-            raise ConfigError(f"The account {quote(place.account_id)} has no access key.")
-        return S3Store(
-            S3Options(
-                endpoint=s3_endpoint,
-                access_key_id=key.access_key_id,
-                secret_access_key=key.secret_access_key,
-                region=place.region,
-                allow_http=True,
-                retry_seconds=retry_seconds,
-            )
-        )
+        return S3Store(_s3_options(config, catalog, place, s3_endpoint, retry_seconds))
 
     config.images_dir.mkdir(parents=True, exist_ok=True)
     return Services(config=config, catalog=catalog, objects=objects, images=LocalStore(config.images_dir))
+
+
+def _s3_options(config: Config, catalog: Catalog, place: Place, s3_endpoint: str, retry_seconds: float) -> S3Options:
+    """How the objects of ``place`` are reached: in the embedded store with its account's keys."""
+    if config.s3_endpoint is not None:
+        return _own_s3_options(config, place.region, s3_endpoint, retry_seconds)
+    key = catalog.accounts.of_account(place.account_id)
+    if key is None:
+        raise ConfigError(f"The account {quote(place.account_id)} has no access key.")
+    return S3Options(
+        endpoint=s3_endpoint,
+        access_key_id=key.access_key_id,
+        secret_access_key=key.secret_access_key,
+        region=place.region,
+        allow_http=True,
+        retry_seconds=retry_seconds,
+    )
+
+
+def _own_s3_options(config: Config, region: str, s3_endpoint: str, retry_seconds: float) -> S3Options:
+    """How an S3 service of the user's own is reached. Raises ``ConfigError`` for options that cannot work."""
+    options = S3Options(
+        endpoint=s3_endpoint,
+        access_key_id=config.s3_access_key_id,
+        secret_access_key=config.s3_secret_access_key,
+        region=config.s3_region or region,
+        allow_http=s3_endpoint.startswith("http://"),  # whoever writes it into the configuration wants it
+        retry_seconds=retry_seconds,
+    )
+    options.check()
+    return options
 
 
 def work(config: Config, temporal_address: str, s3_endpoint: str) -> None:
@@ -96,6 +115,8 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
     """
     os.umask(_UMASK)
     configure_logs()
+    if config.s3_endpoint is not None:
+        _own_s3_options(config, config.default_region, config.s3_endpoint, _REQUEST_RETRY_SECONDS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it starts; later the event loop takes it
     with ExitStack() as life:
         life.enter_context(DataDirectoryLock(config.data_dir))
@@ -124,16 +145,15 @@ class _Children:
     def __init__(self, config: Config, catalog: Catalog) -> None:
         self._config = config
         self._ports = load_ports(config.data_dir, (*seaweedfs.PORT_NAMES, *temporal.PORT_NAMES))
-        identities = [
-            seaweedfs.Identity(key.account_id, key.access_key_id, key.secret_access_key)
-            for key in catalog.accounts.all()
-        ]
-        objects = seaweedfs.SeaweedFS(config.data_dir, identities, self._ports)
         workflows = temporal.TemporalServer(config.data_dir, self._ports)
-        self.s3_endpoint = objects.endpoint
         self.temporal_address = workflows.address
-        workers = [self._worker(number) for number in range(1, config.workers + 1)]
-        self.supervisor = Supervisor([objects.service(), workflows.service(), *workers], config.data_dir / "run")
+        services = [workflows.service()]
+        if config.s3_endpoint is None:
+            objects = seaweedfs.SeaweedFS(config.data_dir, _identities(catalog), self._ports)
+            services.append(objects.service())
+        self.s3_endpoint = config.s3_endpoint or objects.endpoint
+        services += [self._worker(number) for number in range(1, config.workers + 1)]
+        self.supervisor = Supervisor(services, config.data_dir / "run")
 
     def start(self) -> None:
         """End what an earlier server left behind, then start all, and wait until they are ready."""
@@ -156,6 +176,13 @@ class _Children:
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # arenas per thread would hold on to every big buffer
         command = Command(name, argv, self._config.data_dir, log, environment)
         return Service(command, is_ready=lambda: True, order=1, stop_seconds=6)
+
+
+def _identities(catalog: Catalog) -> list[seaweedfs.Identity]:
+    """Who may use the embedded object store: the accounts, with their keys."""
+    return [
+        seaweedfs.Identity(key.account_id, key.access_key_id, key.secret_access_key) for key in catalog.accounts.all()
+    ]
 
 
 def configure_logs() -> None:

@@ -43,6 +43,13 @@ class Config:
     """How long a task may wait for something that fails (S3 gone, a full disk) before it fails itself."""
     max_disk_size: int = 16 << 40
     """The largest virtual disk that may be imported, in bytes (EBS: 16 TiB)."""
+    s3_endpoint: str | None = None
+    """``http(s)://host[:port]`` of an S3 service of one's own; else the embedded SeaweedFS is started."""
+    s3_access_key_id: str | None = None
+    """Who reads there, for all accounts. Without keys they are looked for where AWS's own tools look."""
+    s3_secret_access_key: str | None = None
+    s3_region: str | None = None
+    """The region to sign for there; else the task's."""
 
     @property
     def default_region(self) -> str:
@@ -106,3 +113,8 @@ def _check(config: Config, path: Path) -> None:
         raise ConfigError(f"{quote(path)}: workers must be a number from 1 to 256, not {quote(config.workers)}.")
     if not isinstance(config.port, int) or not 0 <= config.port <= 65535:
         raise ConfigError(f"The port must be a number from 0 to 65535, not {quote(config.port)}.")
+    given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region]
+    if config.s3_endpoint is None and any(value is not None for value in given):
+        raise ConfigError(f"{quote(path)}: s3_access_key_id, s3_secret_access_key and s3_region need s3_endpoint.")
+    if not all(value is None or isinstance(value, str) for value in (config.s3_endpoint, *given)):
+        raise ConfigError(f"{quote(path)}: s3_endpoint, s3_access_key_id, s3_secret_access_key and s3_region are text.")

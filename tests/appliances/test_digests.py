@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.appliances.ova_builder import CountingBlob
-from vmferry.appliances import HashedBlob, _digests, verify
+from vmferry.appliances import HashedBlob, _digests, _running_digest, verify
 from vmferry.blob import MemoryBlob
 from vmferry.errors import CorruptDiskError, StoreUnavailableError
 from vmferry.formats import open_disk
@@ -119,6 +121,65 @@ def test_any_reads_in_any_order_give_the_digest(
         assert below.bytes_read <= asked + size  # at the worst, once more
         with pytest.raises(CorruptDiskError):
             HashedBlob(MemoryBlob(content), WRONG).finish()
+
+
+@settings(deadline=None)
+@given(
+    algorithm=st.sampled_from(["sha1", "sha256", "sha384", "sha512"]),
+    cuts=st.lists(st.integers(0, 3000), max_size=6).map(sorted),
+    seed=st.integers(0, 99),
+)
+def test_others_go_on_with_a_digest(algorithm: str, cuts: list[int], seed: int) -> None:
+    """Each cut is a death: what follows is another blob, which knows only what was saved, and reads no byte twice."""
+    content, read, saved = random.Random(seed).randbytes(3000), 0, None
+    for start, end in pairwise([0, *cuts]):
+        below = CountingBlob(content)
+        blob = HashedBlob(below, digest_of(content, algorithm), saved=saved)
+        for offset, length in pieces(end - start, 500):
+            assert blob.read_at(start + offset, length) == content[start + offset : start + offset + length]
+        saved = blob.save()
+        assert saved is not None
+        read += below.bytes_read
+    below = CountingBlob(content)
+    HashedBlob(below, digest_of(content, algorithm), saved=saved).finish()
+    assert read + below.bytes_read == len(content)
+    with pytest.raises(CorruptDiskError):
+        HashedBlob(MemoryBlob(content), Digest(algorithm, digest_of(b"", algorithm).value), saved=saved).finish()
+
+
+def test_another_process_goes_on_with_a_digest() -> None:
+    content = random.Random(4).randbytes(100_001)
+    blob = HashedBlob(MemoryBlob(content), digest_of(content))
+    blob.read_at(0, 70_001)
+    program = (
+        "import sys; from vmferry.appliances._running_digest import RunningDigest; "
+        "data = sys.stdin.buffer.read(); state = RunningDigest('sha256', data[:112]); state.update(data[112:]); "
+        "print(state.digest().hex())"
+    )
+    saved = blob.save()
+    assert saved is not None
+    given_ = saved[8:] + content[70_001:]
+    done = subprocess.run([sys.executable, "-c", program], input=given_, capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode().strip() == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("saved", [b"", bytes(8), bytes(8 + 96), bytes(7)])
+def test_a_state_that_is_none_counts_as_nothing(saved: bytes) -> None:
+    content = random.Random(5).randbytes(5000)
+    HashedBlob(MemoryBlob(content), digest_of(content), saved=saved).finish()
+
+
+def test_without_openssl_s_library_the_digest_is_taken_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = random.Random(6).randbytes(5000)
+    blob = HashedBlob(MemoryBlob(content), digest_of(content))
+    blob.read_at(0, 3000)
+    saved = blob.save()
+    monkeypatch.setattr(_running_digest, "_find_library", lambda: None)
+    other = HashedBlob(MemoryBlob(content), digest_of(content), saved=saved)
+    assert other.save() is None
+    other.finish()
+    with pytest.raises(ValueError, match="sha256"):
+        _running_digest.RunningDigest("sha256", saved)
 
 
 @settings(deadline=None, max_examples=25)

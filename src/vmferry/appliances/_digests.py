@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
+from struct import Struct
 
+from vmferry.appliances._running_digest import RunningDigest
 from vmferry.blob import Blob, ByteRange, SupportsDataRanges
 from vmferry.errors import CorruptDiskError, quote
 from vmferry.machine import Digest
@@ -18,6 +20,9 @@ WINDOW = 32 * MIB
 """Bytes read ahead of the digest that are kept for it: a few pieces of each thread."""
 _MAX_GAP = 64 * MIB
 """What nobody has read is read for the digest at once when it is no longer than this: markers, tables, unused space."""
+
+_SAVED = Struct("<Q")
+"""In front of a digest's state: how many bytes it is of."""
 
 
 class UnpackedFile:
@@ -80,6 +85,13 @@ def compare_digest(name: str, digest: Digest, found: bytes) -> None:
         )
 
 
+def _resume(algorithm: str, saved: bytes | None) -> tuple[int, RunningDigest]:
+    """The frontier and the digest of what lies before it."""
+    if saved is None or not RunningDigest.can_resume(algorithm, saved[_SAVED.size :]):
+        return 0, RunningDigest(algorithm)
+    return _SAVED.unpack_from(saved)[0], RunningDigest(algorithm, saved[_SAVED.size :])
+
+
 class HashedBlob:
     """A blob that takes its own digest while others read it, in any order and from any number of threads.
 
@@ -92,13 +104,14 @@ class HashedBlob:
     Thread-safe. No lock is held while the blob is read or a digest updated; one thread digests, the others go on.
     """
 
-    def __init__(self, blob: Blob, digest: Digest, window: int = WINDOW) -> None:
+    def __init__(self, blob: Blob, digest: Digest, window: int = WINDOW, saved: bytes | None = None) -> None:
+        """``saved``: what ``save`` answered, for the same file, in this process or another. What cannot be gone on with
+        counts as nothing: the file is then read again from its start."""
         self._blob = blob
         self._digest = digest
         self._window = window
-        self._state = hashlib.new(digest.algorithm, usedforsecurity=False)
+        self._frontier, self._state = _resume(digest.algorithm, saved)
         self._changed = threading.Condition()
-        self._frontier = 0
         self._digesting = False
         self._waiting: list[tuple[int, int, bytes]] = []  # a heap: offset, number, bytes
         self._longest: dict[int, int] = {}  # of those that wait: offset → length
@@ -137,6 +150,12 @@ class HashedBlob:
             if on_progress is not None:
                 on_progress(self._frontier - begun)
         compare_digest(self.name, self._digest, self._state.digest())
+
+    def save(self) -> bytes | None:
+        """How far the digest is, for another to go on; ``None`` where it cannot be told. Called between the reads."""
+        self._digest_in_order()
+        state = self._state.save()
+        return None if state is None else _SAVED.pack(self._frontier) + state
 
     def close(self) -> None:
         self._blob.close()

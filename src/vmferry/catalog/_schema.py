@@ -122,6 +122,7 @@ class SliceRow(Base):
     data: Mapped[int]
     done: Mapped[int]
     digest: Mapped[bytes | None]
+    file_digest: Mapped[bytes | None]
 
 
 class ClientTokenRow(Base):

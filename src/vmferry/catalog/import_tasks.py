@@ -272,10 +272,19 @@ class ImportTasks:
             finished, planned = session.execute(sums).one()
             return int(finished), int(planned)
 
-    def keep_digest(self, task_id: str, disk: int, number: int, nodes: bytes) -> None:
-        """Keep what a slice, now converted, adds to the digest of its disk."""
+    def keep_digest(self, task_id: str, disk: int, number: int, nodes: bytes, file_digest: bytes | None = None) -> None:
+        """Keep what a slice, now converted, adds to the digest of its disk; and how far the one of its file is."""
         with self._database.write() as session:
-            session.get_one(SliceRow, (task_id, disk, number)).digest = nodes
+            row = session.get_one(SliceRow, (task_id, disk, number))
+            row.digest, row.file_digest = nodes, file_digest
+
+    def file_digest(self, task_id: str, disk: int) -> bytes | None:
+        """How far the digest of a disk's file was when the last of its converted slices was done."""
+        query = select(SliceRow.file_digest).where(
+            SliceRow.task_id == task_id, SliceRow.disk == disk, SliceRow.file_digest.is_not(None)
+        )
+        with self._database.read() as session:
+            return session.scalars(query.order_by(SliceRow.number.desc())).first()
 
     def digests(self, task_id: str, disk: int) -> list[bytes | None]:
         """What ``keep_digest`` kept of each slice of a disk; ``None`` for a slice of which nothing was kept."""
@@ -295,7 +304,9 @@ class ImportTasks:
             whole = replace(facts.disks[disk], status="completed", digest=known)
             row.facts = _facts_to_json(replace(facts, disks=(*facts.disks[:disk], whole, *facts.disks[disk + 1 :])))
             session.execute(
-                update(SliceRow).where(SliceRow.task_id == task_id, SliceRow.disk == disk).values(digest=None)
+                update(SliceRow)
+                .where(SliceRow.task_id == task_id, SliceRow.disk == disk)
+                .values(digest=None, file_digest=None)
             )
 
     def receipt(self, task_id: str) -> str | None:

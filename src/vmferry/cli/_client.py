@@ -57,7 +57,8 @@ def open_clients(data_dir: Path, *, aws: bool) -> Clients:
     except ImportError as error:
         raise ConfigError("This command needs boto3: pip install 'vmferry[client]'.") from error
     named = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2"))
-    facts = None if aws or named else read_endpoint(load_config(data_dir))
+    config = load_config(data_dir)
+    facts = None if aws or named else read_endpoint(config)
     try:
         if facts is not None:
             keys = {
@@ -66,8 +67,9 @@ def open_clients(data_dir: Path, *, aws: bool) -> Clients:
                 "region_name": facts["region"],
             }
             ec2 = boto3.client("ec2", endpoint_url=facts["endpoint"], **keys)
+            own = _own_s3_keys(config)
             s3 = boto3.client(
-                "s3", endpoint_url=facts["s3_endpoint"], config=BotoConfig(signature_version="s3v4"), **keys
+                "s3", endpoint_url=facts["s3_endpoint"], config=BotoConfig(signature_version="s3v4"), **{**keys, **own}
             )
             return Clients(ec2, s3, is_aws=False)
         options = BotoConfig(ignore_configured_endpoint_urls=aws)
@@ -77,6 +79,14 @@ def open_clients(data_dir: Path, *, aws: bool) -> Clients:
             f"No endpoint to speak to: no server runs on {quote(data_dir)}, and for AWS: {quote(error)} "
             "Start `vmferry serve`, or set AWS_DEFAULT_REGION and keys."
         ) from error
+
+
+def _own_s3_keys(config: Config) -> dict[str, str | None]:
+    """What is signed with for an S3 service of the user's own; nothing where the embedded one is used."""
+    if config.s3_endpoint is None:
+        return {}
+    keys = {"aws_access_key_id": config.s3_access_key_id, "aws_secret_access_key": config.s3_secret_access_key}
+    return keys if config.s3_region is None else {**keys, "region_name": config.s3_region}
 
 
 @contextmanager

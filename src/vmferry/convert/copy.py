@@ -17,7 +17,7 @@ from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, Placed, SupportsRa
 from vmferry.errors import TaskCancelledError
 from vmferry.units import MIB
 
-PIECE = 4 * MIB
+PIECE = 2 * MIB
 """Guest bytes that a thread reads and writes at once: large enough that a range request pays, small enough that all
 threads' pieces together stay far below the memory that a conversion may take."""
 

@@ -57,6 +57,7 @@ class TemporalServer:
             f"--metrics-port={self._ports[f'{NAME}.metrics']}",
             f"--db-filename={self._folder / 'temporal.sqlite'}",
             f"--namespace={NAMESPACE}",
+            "--dynamic-config-value=matching.enableFairness=true",  # accounts have their turns one after the other
             "--log-level=error",
             "--color=never",
         )

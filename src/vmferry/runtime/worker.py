@@ -12,10 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from vmferry.tasks import TASK_QUEUE, TASKS, TEMPORAL_NAMESPACE, Services
-
-_STEPS_AT_ONCE = 2
-"""Steps that one worker process does at the same time: one copies while another waits for a store."""
+from vmferry.tasks import STEPS_AT_ONCE, TASK_QUEUE, TASKS, TEMPORAL_NAMESPACE, Services
 
 _STICKY_SECONDS = 2
 """How long a workflow waits for the worker that had it in memory; a killed one never answers."""
@@ -54,14 +51,14 @@ async def _run(services: Services, address: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     client = await connect(address)
-    with ThreadPoolExecutor(_STEPS_AT_ONCE, thread_name_prefix="step") as threads:
+    with ThreadPoolExecutor(STEPS_AT_ONCE, thread_name_prefix="step") as threads:
         worker = Worker(
             client,
             task_queue=TASK_QUEUE,
             workflows=[kind.workflow for kind in TASKS.values()],
             activities=[step for kind in TASKS.values() for step in kind.activities(services)],
             activity_executor=threads,
-            max_concurrent_activities=_STEPS_AT_ONCE,
+            max_concurrent_activities=STEPS_AT_ONCE,
             max_heartbeat_throttle_interval=timedelta(seconds=_HEARTBEAT_THROTTLE_SECONDS),
             default_heartbeat_throttle_interval=timedelta(seconds=_HEARTBEAT_THROTTLE_SECONDS),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=_STICKY_SECONDS),

@@ -13,7 +13,7 @@ from vmferry.units import KIB, MIB
 BLOCK = 4 * MIB
 """Bytes of a request: a store answers one of them with less work than three of a third each."""
 
-_KEPT = 6
+_KEPT = 4
 _WORTH = BLOCK // 4
 """A read of so much fetches its block whoever reads beside it: at the worst four times the bytes are fetched."""
 _GAP = 64 * KIB
@@ -36,7 +36,7 @@ class ReadAheadBlob:
     """A blob whose bytes are fetched in blocks of 4 MiB, each once, where they are read one behind another.
 
     Reads of scattered places go through as they are, and so do reads of a block and more. A block is kept until all of
-    it was read, or six younger ones are there. Thread-safe; who waits for a block fetches the next one meanwhile.
+    it was read, or four younger ones are there. Thread-safe; who waits for a block fetches the next one meanwhile.
     """
 
     def __init__(self, blob: Blob, block: int = BLOCK, kept: int = _KEPT) -> None:
@@ -72,9 +72,13 @@ class ReadAheadBlob:
             return
         yield from self._blob.data_ranges(start, end)
 
-    def close(self) -> None:
+    def rest(self) -> None:
+        """Let go of what was read ahead: nobody reads for a while."""
         with self._lock:
             self._blocks.clear()
+
+    def close(self) -> None:
+        self.rest()
         self._blob.close()
 
     def _pays(self, offset: int, length: int) -> bool:

@@ -20,6 +20,9 @@ from vmferry.stores.local import LocalStore
 TASK_QUEUE = "vmferry"
 """The one queue that workers listen on."""
 
+STEPS_AT_ONCE = 2
+"""Steps that one worker process does at the same time: one copies while another waits for a store."""
+
 TEMPORAL_NAMESPACE = "vmferry"
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
+from vmferry.appliances import HashedBlob
 from vmferry.catalog.import_tasks import COMPLETED, ImportImageTask
 from vmferry.catalog.snapshots import Snapshot
-from vmferry.convert import MAX_THREADS, copy
+from vmferry.convert import copy
 from vmferry.digest import DigestTree
 from vmferry.disk import Disk
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
@@ -23,7 +24,7 @@ from vmferry.formats.qcow2.layout import Layout
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.receipt import load_key, sign
 from vmferry.stores import ResumableBlobWriter
-from vmferry.tasks import Services
+from vmferry.tasks import STEPS_AT_ONCE, Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks.import_image.facts import (
@@ -42,8 +43,12 @@ from vmferry.units import format_size
 _SLICE_THREADS = 2
 """Threads of one slice: one decodes while the other waits for the store."""
 
-_DISK_THREADS = min(2 * max(2, os.cpu_count() or 1), MAX_THREADS)
-"""Threads of a disk that one worker converts all of: as many wait for the store as decode."""
+_DISK_THREADS = 4
+"""Threads of a disk that is converted in order: some wait for the store while others decode. More would take more
+memory than a worker may."""
+
+_TURN_SECONDS = 2.0
+"""How long a step goes on with slices of one disk before it lets others have their turn."""
 
 _RECORD_SECONDS = 0.5
 """How often a slice writes its progress to the catalog."""
@@ -81,7 +86,8 @@ class ImportImageActivities:
                 verified = [i for i, found in enumerate(facts.disks) if source_disk(source, found).digest is not None]
             pieces = [piece for piece in self._tasks.slices(task_id) if piece.disk not in verified]
             steps = [SliceStep(task_id, p.disk, p.number, p.start, p.end) for p in pieces]
-            return Plan(task_id, steps, verified)
+            at_once = self._services.config.workers * STEPS_AT_ONCE
+            return Plan(task_id, task.place.account_id, at_once, steps, verified)
 
     @activity.defn(no_thread_cancel_exception=True)
     def convert_slice(self, step: SliceStep) -> None:
@@ -91,26 +97,30 @@ class ImportImageActivities:
             self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
             with self._sources.borrow(task) as source:
                 opened = source_disk(source, task.facts.disks[step.disk])
-                self._convert(task, step, opened.disk, source.layout(opened), _SLICE_THREADS, pulse)
+                self._convert(task, step, _Way(opened.disk, source.layout(opened), _SLICE_THREADS), pulse)
 
     @activity.defn(no_thread_cancel_exception=True)
-    def convert_disk(self, step: DiskStep) -> None:
+    def convert_disk(self, step: DiskStep) -> bool:
         """Convert a disk, slice after slice, and check its file against the manifest's digest with the same reads.
 
-        Slices that an earlier worker has converted stay as they are; what it read of the file is read again, as the
-        digest died with it.
+        After some time others have their turn; whether there is more to do. How far the digest is is kept with each
+        slice, so any worker goes on.
         """
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, "OVA"), self._pulse(task.id) as pulse:
             self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
             with self._sources.borrow(task) as source:
                 opened = source_disk(source, task.facts.disks[step.disk])
-                layout = source.layout(opened)
-                disk, file = opened.reopen_hashed()
+                disk, file = opened.reopen_hashed(self._tasks.file_digest(task.id, step.disk))
+                way = _Way(disk, source.layout(opened), _DISK_THREADS, file)
+                ends_at = time.monotonic() + _TURN_SECONDS
                 for piece in self._tasks.unconverted(task.id, step.disk):
+                    if time.monotonic() > ends_at:
+                        return True
                     slice_step = SliceStep(task.id, piece.disk, piece.number, piece.start, piece.end)
-                    self._convert(task, slice_step, disk, layout, _DISK_THREADS, pulse)
+                    self._convert(task, slice_step, way, pulse)
                 file.finish(partial(_go_on, pulse))
+        return False
 
     @activity.defn(no_thread_cancel_exception=True)
     def update(self, task_id: str) -> None:
@@ -151,20 +161,18 @@ class ImportImageActivities:
                 self._services.catalog.snapshots.discard(snapshot.id)
             self._tasks.mark_deleted(step.task_id)
 
-    def _convert(
-        self, task: ImportImageTask, step: SliceStep, disk: Disk, layout: Layout, threads: int, pulse: Pulse
-    ) -> None:
-        """Copy a slice of ``disk`` to its place in the unfinished image, and keep what it adds to the guest digest."""
+    def _convert(self, task: ImportImageTask, step: SliceStep, way: _Way, pulse: Pulse) -> None:
+        """Copy a slice to its place in the unfinished image, and keep what it adds to the digests."""
         record = _Recorder(self._services, step, pulse)
-        tree = DigestTree(disk.size)
+        tree = DigestTree(way.disk.size)
         with self._unfinished_image(task, step.disk) as target:
             try:
                 copy(
-                    disk,
-                    Qcow2Writer(target, layout),
+                    way.disk,
+                    Qcow2Writer(target, way.layout),
                     step.start,
                     step.end,
-                    workers=threads,
+                    workers=way.threads,
                     digest=tree,
                     progress=record,
                     cancelled=pulse.stop,
@@ -173,7 +181,8 @@ class ImportImageActivities:
                 _raise_if_stopped(pulse)
                 raise
             target.detach()
-        self._tasks.keep_digest(task.id, step.disk, step.number, tree.pack())
+        file_digest = None if way.file is None else way.file.save()
+        self._tasks.keep_digest(task.id, step.disk, step.number, tree.pack(), file_digest)
         record.finish()
 
     def _digest(self, task: ImportImageTask, disk: int) -> str | None:
@@ -216,6 +225,17 @@ class ImportImageActivities:
             yield target
         finally:
             target.detach()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a disk is converted."""
+
+    disk: Disk
+    layout: Layout
+    threads: int
+    file: HashedBlob | None = None
+    """What ``disk`` reads, where a manifest has a digest for it."""
 
 
 class _Recorder:

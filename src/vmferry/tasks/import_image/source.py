@@ -21,10 +21,14 @@ from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin
 from vmferry.stores.read_ahead import ReadAheadBlob
 from vmferry.tasks import Services
-from vmferry.units import SECTOR
+from vmferry.units import MIB, SECTOR
 
 _OPEN_SOURCES = 4
 """Sources a worker keeps open between steps: opening one again costs a few reads, keeping it a few MiB of tables."""
+
+
+_WINDOW = 16 * MIB
+"""Bytes that wait for the manifest's digest, at most: half of what a conversion alone in its process may keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,14 @@ class SourceDisk:
     beside: Companions = ALONE
     """What may be opened beside its file."""
 
-    def reopen_hashed(self) -> tuple[Disk, HashedBlob]:
+    def reopen_hashed(self, saved: bytes | None) -> tuple[Disk, HashedBlob]:
         """The disk once more, and its file, which takes the manifest's digest from what is read of the disk.
 
-        Only for a disk that the manifest has a digest for. The bytes stay the appliance's: neither is to be closed.
+        ``saved`` is how far the digest is already. Only for a disk that the manifest has a digest for. The bytes stay
+        the appliance's: neither is to be closed.
         """
         assert self.digest is not None
-        file = HashedBlob(self.blob, self.digest)
+        file = HashedBlob(self.blob, self.digest, _WINDOW, saved)
         return formats.open_disk(file, self.format, self.beside), file
 
 
@@ -70,6 +75,12 @@ class Source:
             if id(disk) not in self._layouts:
                 self._layouts[id(disk)] = Layout(disk.disk.size, disk.disk.extents())
             return self._layouts[id(disk)]
+
+    def rest(self) -> None:
+        """Let go of what was read ahead: nobody reads for a while."""
+        for blob in self._open:
+            if isinstance(blob, ReadAheadBlob):
+                blob.rest()
 
     def close(self) -> None:
         """Close everything, the innermost first."""
@@ -183,6 +194,8 @@ class OpenSources:
         finally:
             with self._lock:
                 self._users[id(source)] -= 1
+                if not self._users[id(source)]:
+                    source.rest()
                 self._close_unused()
 
     def forget(self, task_id: str) -> None:

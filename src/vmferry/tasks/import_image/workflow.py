@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 _ENDLESS = timedelta(days=3650)
@@ -22,8 +22,13 @@ _RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=30)
 )
 
-_SLICES_IN_FLIGHT = 32
-"""More than all workers of a host take at once; keeps the workflow server's queue short."""
+_FIRST = Priority(1)
+"""Of the short steps, which begin and end tasks: they go before those that convert."""
+
+
+def _in_turn(account: str) -> Priority:
+    """Of steps that convert: accounts have theirs one after the other, however many each has waiting."""
+    return Priority(3, account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,14 @@ class Plan:
     """What validation found to do."""
 
     task_id: str
+    account: str
+    """Whose turn a step takes: accounts have theirs one after the other."""
+    at_once: int
+    """Slices of one task that are offered to the workers at once: as many as these do at once. The next one goes behind
+    those of other tasks."""
     slices: list[SliceStep]
     verified: list[int]
-    """Disks that the manifest has a digest for: one step converts all of each, and ``slices`` has none of them."""
+    """Disks that the manifest has a digest for: they are converted in order, and ``slices`` has none of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +94,20 @@ class ImportImage:
     async def _convert(self, plan: Plan) -> None:
         """All slices of all disks, whichever worker is free.
 
-        The manifest's digest is a chain over a disk's whole file. A disk that has one is converted by one worker from
-        front to back, so that its bytes are read once, for the copy and for the digest.
+        The manifest's digest is a chain over a disk's whole file. A disk that has one is converted from front to back,
+        by one worker at a time, so that its bytes are read once, for the copy and for the digest.
         """
-        gate = asyncio.Semaphore(_SLICES_IN_FLIGHT)
+        gate = asyncio.Semaphore(plan.at_once)
 
         async def convert(piece: SliceStep) -> None:
             async with gate:
-                await _step("convert_slice", piece)
+                await _step("convert_slice", piece, priority=_in_turn(plan.account))
 
-        disks = [_bind(_step, "convert_disk", DiskStep(plan.task_id, disk)) for disk in plan.verified]
+        async def convert_in_order(disk: DiskStep) -> None:
+            while await _step("convert_disk", disk, bool, _in_turn(plan.account)):
+                pass
+
+        disks = [_bind(convert_in_order, DiskStep(plan.task_id, disk)) for disk in plan.verified]
         await _all(disks + [_bind(convert, piece) for piece in plan.slices])
 
 
@@ -118,7 +132,7 @@ async def _all(steps: list[Callable[[], Awaitable[Any]]]) -> None:
         future.result()
 
 
-async def _step(name: str, argument: object, result: type | None = None) -> Any:
+async def _step(name: str, argument: object, result: type | None = None, priority: Priority = _FIRST) -> Any:
     return await workflow.execute_activity(
         name,
         argument,
@@ -126,6 +140,7 @@ async def _step(name: str, argument: object, result: type | None = None) -> Any:
         start_to_close_timeout=_ENDLESS,
         heartbeat_timeout=_SILENCE,
         retry_policy=_RETRY,
+        priority=priority,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
 
