@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import typer
 
 from tests.cli.material import call_vmferry
-from vmferry.cli import _application, _LazyGroup
+from vmferry.cli import COMMANDS, _application, _LazyGroup
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -36,3 +38,13 @@ def test_the_help_says_every_word(words: tuple[str, ...], command: Any, monkeypa
         assert re.sub(r"\s+", "", parameter.help or "") in shown
     options = [line for line in done.stdout.splitlines() if line.startswith("│ --")]
     assert not [line for line in options if re.search("<(str|path|int)>", line)]
+
+
+def test_the_list_of_commands_imports_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = call_vmferry("--help").stdout
+    for name, (_, summary) in COMMANDS.items():
+        assert (f"{name} " in shown and summary in shown) == (name != "worker")
+    program = "import sys, vmferry.cli; vmferry.cli.run(['--help']); print('numpy' in sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "False"

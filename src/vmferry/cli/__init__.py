@@ -13,26 +13,27 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from vmferry import __version__
 from vmferry.cli._output import print_error
 from vmferry.errors import ConfigError, VmferryError
 
 COMMANDS = {
-    "convert": "convert",
-    "inspect": "inspect",
-    "verify": "verify",
-    "serve": "serve",
-    "env": "env",
-    "import": "import_image",
-    "tasks": "tasks",
-    "images": "images",
-    "snapshots": "snapshots",
-    "receipt": "receipt",
-    "worker": "worker",
+    "convert": ("convert", "Convert a disk to any other format, or disks into an appliance."),
+    "inspect": ("inspect", "Say what a file is, what is in it, and whether it can be imported."),
+    "verify": ("verify", "Compare what two disks hold, or a disk with a digest or a receipt."),
+    "serve": ("serve", "Run the EC2 endpoint, the S3 server and the workers."),
+    "env": ("env", 'Print export lines for a running server: eval "$(vmferry env)".'),
+    "import": ("import_image", "Import a machine: upload it and follow it until there is an AMI."),
+    "tasks": ("tasks", "List your import tasks: how far they are, or how they ended."),
+    "images": ("images", "List your AMIs with their disks."),
+    "snapshots": ("snapshots", "The disk images behind snapshots."),
+    "receipt": ("receipt", "Print the signed receipt of a completed import."),
+    "worker": ("worker", "Do steps of tasks; `serve` starts these."),
 }
-"""Name on the command line → module in this folder, which exports ``COMMAND``: a function, or a Typer application."""
+"""Name on the command line → module in this folder, which exports ``COMMAND``: a function, or a Typer application; and
+what the list of commands says of it, for which none of them is imported."""
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
 """Every kind of wrong usage. Typer carries its own copy of Click, whose other errors have no public name."""
@@ -44,15 +45,23 @@ _HIDDEN = frozenset({"worker"})
 
 
 class _LazyGroup(TyperGroup):
-    """The group of all commands, each imported when it is needed."""
+    """The group of all commands, each imported when it is called."""
+
+    _listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        super().format_help(ctx, formatter)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for name in COMMANDS if name not in _HIDDEN]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
+        module, summary = COMMANDS[cmd_name]
+        if self._listing:
+            return TyperCommand(cmd_name, help=summary)
         command = import_module(f"vmferry.cli.{module}").COMMAND
         if not isinstance(command, typer.Typer):
             application = typer.Typer(add_completion=False)
