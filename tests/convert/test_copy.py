@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.convert.fakes import KeptWriter, MappedDisk, lay_out
 from vmferry.blob import Buffer
 from vmferry.convert import copy
+from vmferry.convert.copy import PIECE
 from vmferry.errors import CorruptDiskError, OutOfSpaceError, TaskCancelledError
 from vmferry.extent import Extent, ExtentKind
 from vmferry.units import KIB, MIB
@@ -76,13 +77,13 @@ def test_pieces_are_taken_in_ascending_order() -> None:
     disk = MappedDisk(lay_out((32 * MIB, DATA)))
     copy(disk, KeptWriter(disk.size, 512), workers=1)
     assert disk.reads == sorted(disk.reads)
-    assert len(disk.reads) == 8
+    assert len(disk.reads) == disk.size // PIECE
 
 
 class FailingDisk(MappedDisk):
     def read_at(self, offset: int, length: int) -> Buffer:
-        if offset >= 8 * MIB:
-            raise CorruptDiskError("the grain at 8 MiB does not inflate")
+        if offset >= 2 * PIECE:
+            raise CorruptDiskError("the third grain does not inflate")
         return super().read_at(offset, length)
 
 
@@ -94,7 +95,7 @@ class BrokenMap(MappedDisk):
 
 class FullWriter(KeptWriter):
     def write_at(self, offset: int, data: Buffer) -> None:
-        if offset >= 8 * MIB:
+        if offset >= 2 * PIECE:
             raise OutOfSpaceError("no room left")
         super().write_at(offset, data)
 
