@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from vmferry.blob import MemoryBlob
 from vmferry.errors import CorruptDiskError, StoreError
-from vmferry.stores.read_ahead import BLOCK, ReadAheadBlob
+from vmferry.stores import ReadAheadBlob
+from vmferry.stores._read_ahead import BLOCK
 from vmferry.units import KIB, MIB
 
 SMALL = 64

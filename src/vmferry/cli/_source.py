@@ -29,7 +29,7 @@ def read_ahead(blob: Blob) -> Blob:
     """``blob``, for who reads most of it: in fewer and larger requests, where it is no local file."""
     if isinstance(blob, FileBlob):
         return blob
-    from vmferry.stores.read_ahead import ReadAheadBlob
+    from vmferry.stores import ReadAheadBlob
 
     return ReadAheadBlob(blob)
 

@@ -8,6 +8,18 @@ from typing import Protocol, runtime_checkable
 
 from vmferry.blob import Blob, BlobWriter
 from vmferry.registry import Registry
+from vmferry.stores._read_ahead import ReadAheadBlob
+
+__all__ = [
+    "STORES",
+    "Pin",
+    "PinnedBlob",
+    "ReadAheadBlob",
+    "ResumableBlobWriter",
+    "Store",
+    "StoreKind",
+    "SupportsResume",
+]
 
 
 @dataclass(frozen=True, slots=True)

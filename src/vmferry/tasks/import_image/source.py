@@ -18,8 +18,7 @@ from vmferry.folder import ALONE, Companions
 from vmferry.formats import Format
 from vmferry.formats.qcow2.layout import Layout
 from vmferry.machine import Appliance, Digest, Machine
-from vmferry.stores import Pin
-from vmferry.stores.read_ahead import ReadAheadBlob
+from vmferry.stores import Pin, ReadAheadBlob
 from vmferry.tasks import Services
 from vmferry.units import MIB, SECTOR
 
