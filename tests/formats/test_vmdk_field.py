@@ -61,6 +61,9 @@ STAND_ALONE = {
     "in lower case": PLAIN.lower(),
     "no line end at the end": PLAIN.rstrip(),
     "NULs behind the end": PLAIN.ljust(4096, b"\0"),
+    "the end of an older text behind a NUL, as qemu-img leaves it": PLAIN.ljust(len(PLAIN) + 1, b"\0")
+    + b"\n"
+    + bytes(8),
     "in latin-1": PLAIN.replace(b"version=1", b"version=1\n# Ger\xe4t"),
     "in latin-1 but said to be UTF-8": PLAIN.replace(b"version=1", b'encoding="UTF-8"\nddb.comment="Ger\xe4t"'),
     "in an encoding that nobody knows": PLAIN.replace(b"version=1", b'encoding="klingon"\nddb.comment="Ger\xe4t"'),

@@ -15,7 +15,7 @@ DESCRIPTOR = b"#"
 
 BOM = b"\xef\xbb\xbf"
 _SIGNATURE = re.compile(rb"^[ \t]*#[ \t]*disk[ \t]+descriptorfile[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_BINARY = re.compile(rb"[\x01-\x08\x0e-\x1f]")
 _PROBED = 1024
 
 
@@ -30,6 +30,10 @@ def find_kind(blob: Blob) -> bytes | None:
 
 
 def _is_descriptor(head: bytes) -> bool:
-    """Whether the first KiB of a file is text with the line that marks a descriptor."""
+    """Whether the first KiB of a file is text with the line that marks a descriptor.
+
+    The text ends at the first NUL. Behind it there may be text again: where qemu-img writes a shorter CID over a longer
+    one, as for one image of 256, the end of the old text stays there.
+    """
     text = head.removeprefix(BOM)
-    return _SIGNATURE.search(text) is not None and _BINARY.search(text.rstrip(b"\0")) is None
+    return _SIGNATURE.search(text.partition(b"\0")[0]) is not None and _BINARY.search(text) is None
