@@ -132,6 +132,24 @@ class MemoryBlob:
         pass
 
 
+class WrappedBlob:
+    """What stands before another blob: it has that one's size and name, and closes it. Say how it reads."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+
+    @property
+    def size(self) -> int:
+        return self._blob.size
+
+    @property
+    def name(self) -> str:
+        return self._blob.name
+
+    def close(self) -> None:
+        self._blob.close()
+
+
 class SliceBlob:
     """``length`` bytes of another blob from ``offset``: a member of a tar, read where it lies.
 

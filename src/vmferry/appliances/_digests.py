@@ -10,7 +10,7 @@ from itertools import count
 from struct import Struct
 
 from vmferry.appliances._running_digest import RunningDigest
-from vmferry.blob import Blob, ByteRange, SupportsDataRanges
+from vmferry.blob import Blob, ByteRange, SupportsDataRanges, WrappedBlob
 from vmferry.errors import CorruptDiskError, quote
 from vmferry.machine import Digest
 from vmferry.units import MIB
@@ -25,7 +25,7 @@ _SAVED = Struct("<Q")
 """In front of a digest's state: how many bytes it is of."""
 
 
-class UnpackedFile:
+class UnpackedFile(WrappedBlob):
     """A file that lies packed in a package: reads what is in it, while its digest is that of the packed bytes.
 
     Owns both blobs; ``unpacked`` closes ``packed`` or leaves it to this one.
@@ -34,27 +34,19 @@ class UnpackedFile:
     def __init__(self, packed: Blob, unpacked: Blob) -> None:
         self.packed = packed
         """The bytes as they are stored, open as long as this blob is."""
-        self._unpacked = unpacked
-
-    @property
-    def size(self) -> int:
-        return self._unpacked.size
-
-    @property
-    def name(self) -> str:
-        return self._unpacked.name
+        super().__init__(unpacked)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        return self._unpacked.read_at(offset, length)
+        return self._blob.read_at(offset, length)
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        if not isinstance(self._unpacked, SupportsDataRanges):
+        if not isinstance(self._blob, SupportsDataRanges):
             yield start, end
             return
-        yield from self._unpacked.data_ranges(start, end)
+        yield from self._blob.data_ranges(start, end)
 
     def close(self) -> None:
-        self._unpacked.close()
+        super().close()
         self.packed.close()
 
 
@@ -92,7 +84,7 @@ def _resume(algorithm: str, saved: bytes | None) -> tuple[int, RunningDigest]:
     return _SAVED.unpack_from(saved)[0], RunningDigest(algorithm, saved[_SAVED.size :])
 
 
-class HashedBlob:
+class HashedBlob(WrappedBlob):
     """A blob that takes its own digest while others read it, in any order and from any number of threads.
 
     A digest is a chain, so bytes count in order, from the *frontier* on. What is read ahead of it waits, up to
@@ -107,7 +99,7 @@ class HashedBlob:
     def __init__(self, blob: Blob, digest: Digest, window: int = WINDOW, saved: bytes | None = None) -> None:
         """``saved``: what ``save`` answered, for the same file, in this process or another. What cannot be gone on with
         counts as nothing: the file is then read again from its start."""
-        self._blob = blob
+        super().__init__(blob)
         self._digest = digest
         self._window = window
         self._frontier, self._state = _resume(digest.algorithm, saved)
@@ -118,14 +110,6 @@ class HashedBlob:
         self._held = 0
         self._reading: dict[int, tuple[int, int]] = {}  # number of a read under way → its range
         self._numbers = count()
-
-    @property
-    def size(self) -> int:
-        return self._blob.size
-
-    @property
-    def name(self) -> str:
-        return self._blob.name
 
     def read_at(self, offset: int, length: int) -> bytes:
         if isinstance(self._blob, UnpackedFile):
@@ -156,9 +140,6 @@ class HashedBlob:
         self._digest_in_order()
         state = self._state.save()
         return None if state is None else _SAVED.pack(self._frontier) + state
-
-    def close(self) -> None:
-        self._blob.close()
 
     def _read(self, offset: int, length: int) -> tuple[bytes, bool]:
         """Read while others can see what is being read; and whether the bytes wait for the digest now, if they must."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from vmferry.blob import Blob
+from vmferry.blob import Blob, WrappedBlob
 from vmferry.errors import UnsupportedFeatureError, quote
 from vmferry.folder import Folder
 from vmferry.units import KIB
@@ -20,20 +20,12 @@ _START_TAG = re.compile(r"<(?:!DOCTYPE\s+)?([^\s/>!?]{1,200})[\s/>]", re.IGNOREC
 _PASSED_OVER = (("<?", "?>"), ("<!--", "-->"))
 
 
-class Head:
+class Head(WrappedBlob):
     """A blob whose first 16 KiB are read once, however many ask whether it is theirs. Leaves the blob open."""
 
     def __init__(self, blob: Blob) -> None:
-        self._blob = blob
+        super().__init__(blob)
         self._content = read_head(blob)
-
-    @property
-    def size(self) -> int:
-        return self._blob.size
-
-    @property
-    def name(self) -> str:
-        return self._blob.name
 
     def read_at(self, offset: int, length: int) -> bytes:
         if 0 <= offset <= offset + length <= len(self._content):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from vmferry.blob import Blob, ByteRange, SupportsDataRanges
+from vmferry.blob import Blob, ByteRange, SupportsDataRanges, WrappedBlob
 from vmferry.cli._container import Container, Said, open_container
 from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsStoredSize
 from vmferry.errors import FormatError, UnsafeDiskError, VmferryError, quote
@@ -77,24 +77,16 @@ class Found:
         return read[pick_root([boot for _, boot in read])][0] if read else None
 
 
-class CountedBlob:
+class CountedBlob(WrappedBlob):
     """A blob that counts what is read of it. One thread only."""
 
     def __init__(self, blob: Blob) -> None:
-        self._blob = blob
+        super().__init__(blob)
         self.bytes_read = 0
         self.allocated: int | None = None
         """Bytes that a local file takes on its disk, its holes left out; ``None`` in a store that does not tell."""
         if isinstance(blob, SupportsDataRanges):
             self.allocated = sum(high - low for low, high in blob.data_ranges(0, blob.size))
-
-    @property
-    def size(self) -> int:
-        return self._blob.size
-
-    @property
-    def name(self) -> str:
-        return self._blob.name
 
     def read_at(self, offset: int, length: int) -> bytes:
         data = self._blob.read_at(offset, length)
@@ -105,9 +97,6 @@ class CountedBlob:
         if isinstance(self._blob, SupportsDataRanges):
             return self._blob.data_ranges(start, end)
         return iter([(start, end)] if start < end else [])
-
-    def close(self) -> None:
-        self._blob.close()
 
 
 def look(source: str, said: Said, counted: Callable[[Blob], Blob]) -> Found:

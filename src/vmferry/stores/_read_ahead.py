@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
 
-from vmferry.blob import Blob, ByteRange, SupportsDataRanges
+from vmferry.blob import Blob, WrappedBlob
 from vmferry.errors import StoreError
 from vmferry.units import KIB, MIB
 
@@ -32,7 +31,7 @@ class _Block:
         """Bytes that nobody has asked for yet."""
 
 
-class ReadAheadBlob:
+class ReadAheadBlob(WrappedBlob):
     """A blob whose bytes are fetched in blocks of 4 MiB, each once, where they are read one behind another.
 
     Reads of scattered places go through as they are, and so do reads of a block and more. A block is kept until all of
@@ -40,20 +39,12 @@ class ReadAheadBlob:
     """
 
     def __init__(self, blob: Blob, block: int = BLOCK, kept: int = _KEPT) -> None:
-        self._blob = blob
+        super().__init__(blob)
         self._size = block
         self._kept = kept
         self._lock = threading.Lock()
         self._blocks: dict[int, _Block] = {}  # oldest first
         self._ends: deque[int] = deque(maxlen=_REMEMBERED)  # of the last reads
-
-    @property
-    def size(self) -> int:
-        return self._blob.size
-
-    @property
-    def name(self) -> str:
-        return self._blob.name
 
     def read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length <= 0 or offset + length > self.size or not self._pays(offset, length):
@@ -66,12 +57,6 @@ class ReadAheadBlob:
             position = limit
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        if not isinstance(self._blob, SupportsDataRanges):
-            yield start, end
-            return
-        yield from self._blob.data_ranges(start, end)
-
     def rest(self) -> None:
         """Let go of what was read ahead: nobody reads for a while."""
         with self._lock:
@@ -79,7 +64,7 @@ class ReadAheadBlob:
 
     def close(self) -> None:
         self.rest()
-        self._blob.close()
+        super().close()
 
     def _pays(self, offset: int, length: int) -> bool:
         """Whether what lies around a read is likely to be read, too."""
