@@ -83,7 +83,7 @@ class Appliance:
     """File name inside the package → its bytes; every disk of the machine is there."""
     digests: Mapping[str, Digest] = field(default_factory=dict)
     """File name → what the manifest says; empty without a manifest. Descriptor digests are checked when it is opened,
-    those of the disks by whoever reads them to the end (``appliances.verify``)."""
+    those of the disks by whoever reads them to the end (``appliances.HashedBlob``)."""
     package: Blob | None = None
     """The package file itself, closed by ``close``."""
     companions: Mapping[str, Companions] = field(default_factory=dict)

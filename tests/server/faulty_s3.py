@@ -22,6 +22,7 @@ class FaultyS3:
     refused: int = 0
     cut: int = 0
     served: int = 0
+    bytes_served: int = 0
     luck: random.Random = field(default_factory=lambda: random.Random(5))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -39,8 +40,11 @@ class FaultyS3:
 
 
 @contextmanager
-def faulty_s3(real: str) -> Iterator[FaultyS3]:
-    """Stands before the S3 service at ``real``. Requests keep their Host header, so their signatures stay right."""
+def faulty_s3(real: str, *, faults: bool = True) -> Iterator[FaultyS3]:
+    """Stands before the S3 service at ``real``. Requests keep their Host header, so their signatures stay right.
+
+    Without ``faults`` it only counts.
+    """
     facts, host = FaultyS3(), urlsplit(real).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +57,7 @@ def faulty_s3(real: str) -> Iterator[FaultyS3]:
             self._answer()
 
         def _answer(self) -> None:
-            fate = facts.choose(self.command)
+            fate = facts.choose(self.command) if faults else "serve"
             if fate == "refuse":
                 self.send_response(503)
                 self.send_header("Content-Length", str(len(_SLOW_DOWN)))
@@ -65,6 +69,8 @@ def faulty_s3(real: str) -> Iterator[FaultyS3]:
             connection.request(self.command, self.path, headers=dict(self.headers.items()))
             answer = connection.getresponse()
             body = answer.read()
+            with facts.lock:
+                facts.bytes_served += len(body)
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("connection", "transfer-encoding", "date", "server"):

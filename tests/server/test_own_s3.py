@@ -59,6 +59,16 @@ def test_a_store_that_fails_all_the_time_costs_time_and_nothing_else(
     assert faults.cut > 10
 
 
+def test_an_ova_with_a_manifest_is_read_once(server: Server, tmp_path: Path, large_disk: Path, large_ova: Path) -> None:
+    """The manifest's digest is taken from the reads of the conversion; two workers do not read more than one would."""
+    server.upload(large_ova, "imports")
+    with faulty_s3(server.ready["s3_endpoint"], faults=False) as store:
+        configure(tmp_path / "data", store.endpoint, server)
+        with running_server(tmp_path / "data") as other:
+            check_result(other, other.import_image(in_s3(large_ova.name)), large_disk)
+    assert store.bytes_served < 1.1 * large_ova.stat().st_size
+
+
 def test_half_a_configuration_is_refused_in_one_line(tmp_path: Path) -> None:
     for text, words in (
         ('s3_region = "x"\n', "need s3_endpoint"),
