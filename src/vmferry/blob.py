@@ -100,6 +100,17 @@ class BlobWriter(Protocol):
         """Remove what was written. Harmless after ``finish`` and when called twice."""
 
 
+@runtime_checkable
+class SupportsReserve(Protocol):
+    """A ``BlobWriter`` whose bytes leave for good (to S3) when nothing more seems to come to a place.
+
+    Gaps take as much room there as data: a format that can pack what it holds does.
+    """
+
+    def reserve(self, start: int, end: int) -> None:
+        """``[start, end)`` will be written late, perhaps last of all."""
+
+
 def check_range(blob: Blob, offset: int, length: int) -> None:
     """Raise ``CorruptDiskError`` unless ``[offset, offset + length)`` lies inside ``blob``."""
     if offset < 0 or length < 0 or offset + length > blob.size:

@@ -141,7 +141,6 @@ def test_a_disk_that_differs_from_its_manifest_is_no_result(ova: Path, tmp_path:
         (["in.vmdk", "in.vmdk", "--to", "raw"], 2, "source and target"),
         (["in.vmdk", "out.raw", "--disk", "2"], 2, "--disk is for appliances"),
         (["in.vmdk", "out.raw", "--workers", "0"], 2, "--workers"),
-        (["in.vmdk", "s3://bucket/out.raw"], 1, "local files"),
         (["in.vmdk"], 2, "DST"),
         (["short.vmdk", "out.raw"], 1, "cut short"),
         (["bad.vmdk", "out.raw"], 1, "export it again"),

@@ -18,7 +18,7 @@ from vmferry.appliances._package_names import check_names, package_stem
 from vmferry.appliances._placement import fit
 from vmferry.appliances._tar_writer import BLOCK, MAX_USTAR_SIZE, tar_header, tar_size
 from vmferry.appliances._targets import Controller, Manifest, Target
-from vmferry.blob import BlobWriter
+from vmferry.blob import BlobWriter, SupportsReserve
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.machine import Machine, MachineDisk
 from vmferry.units import round_up
@@ -69,8 +69,8 @@ class OvaWriter:
     """The OVA of one machine, in ``target``, which it finishes or aborts: it appears whole, or not at all.
 
     The disks' files are written one after another, each into its ``member``; that one alone takes bytes from several
-    threads. ``target`` takes the first bytes last, so it is a local file or memory: S3 takes no such thing. Where a
-    manifest is wanted of files that are not written from front to back (VHD, VHDX), it must ``SupportsReadBack``.
+    threads. ``target`` takes the first bytes, and the header before each disk, last. Where a manifest is wanted of
+    files that are not written from front to back (VHD, VHDX), it must ``SupportsReadBack``.
 
     The same arguments and the same files give the same bytes.
     """
@@ -88,6 +88,7 @@ class OvaWriter:
         if any(not 0 < disk.capacity <= _MOST for disk in disks):
             raise ValueError("a disk has no capacity")
         self._target = target
+        self._reserving = target if isinstance(target, SupportsReserve) else None
         self._disks = list(disks)
         self._options = options
         self._populated: dict[int, int] = {}
@@ -148,6 +149,8 @@ class OvaWriter:
             self._open = None
 
         start = self._end + BLOCK
+        if self._reserving is not None:
+            self._reserving.reserve(self._end, start)
         self._open = MemberWriter(self._target, start, self._algorithm, end, append_only=disk.format in APPEND_ONLY)
         return self._open
 

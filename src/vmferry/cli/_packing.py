@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from vmferry.appliances import (
 )
 from vmferry.blob import BlobWriter
 from vmferry.cli._container import Container, Said, open_container
+from vmferry.cli._destination import Destination
 from vmferry.cli._output import print_json, print_note
 from vmferry.cli._writing import (
     Effort,
@@ -42,7 +42,6 @@ from vmferry.errors import quote
 from vmferry.formats import Compression, SupportsCreate, WriteOptions
 from vmferry.guest import Bootability, find_boot_facts
 from vmferry.machine import Firmware, Machine, NetworkInterface
-from vmferry.stores.local import create_file
 from vmferry.units import format_size
 
 
@@ -73,8 +72,10 @@ class Packing:
         return made
 
 
-def pack_appliance(sources: Sequence[str], said: Said, packing: Packing, path: Path, number: int | None) -> None:
-    """Make the appliance ``path`` of every disk of ``sources`` (of disk ``number`` alone, where it is given).
+def pack_appliance(
+    sources: Sequence[str], said: Said, packing: Packing, destination: Destination, number: int | None
+) -> None:
+    """Make the appliance ``destination`` of every disk of ``sources`` (of disk ``number`` alone, where it is given).
 
     Raises ``FormatError``, ``UnsafeDiskError``, ``StoreError``.
     """
@@ -86,11 +87,11 @@ def pack_appliance(sources: Sequence[str], said: Said, packing: Packing, path: P
         containers = [opened.enter_context(open_container(source, said)) for source in sources]
         disks = [open_input(one, index) for one in containers for index in _chosen(one, number)]
         tell_warnings(disks, as_json=packing.effort.as_json)
-        machine = _machine(containers, disks, packing.name or path.stem)
+        machine = _machine(containers, disks, packing.name or destination.path.stem)
         if packing.name is not None:
             machine = replace(machine, name=packing.name)
-        made, notes = _write(machine, disks, packing, path)
-    _report(machine, made, packing, path, notes)
+        made, notes = _write(machine, disks, packing, destination)
+    _report(machine, made, packing, destination, notes)
 
 
 def _chosen(container: Container, number: int | None) -> Sequence[int]:
@@ -118,18 +119,18 @@ def _firmware(disks: Sequence[InputDisk]) -> Firmware | None:
 
 
 def _write(
-    machine: Machine, disks: Sequence[InputDisk], packing: Packing, path: Path
+    machine: Machine, disks: Sequence[InputDisk], packing: Packing, destination: Destination
 ) -> tuple[list[Made], tuple[str, ...]]:
     """Every disk into the package, one after another; it appears when it is whole."""
     unfinished: BlobWriter | OvaWriter | XvaWriter | None = None
     notes: tuple[str, ...] = ()
     try:
-        unfinished = target = create_file(path, sync=False)
+        unfinished = target = destination.create()
         if packing.kind == "xva":
             unfinished = xva = XvaWriter(target, machine, [found.disk.size for found in disks])
             made = _write_xva(xva, disks, packing)
         else:
-            unfinished = ova = _begin_ova(target, machine, disks, packing, path)
+            unfinished = ova = _begin_ova(target, machine, disks, packing, destination.path)
             made, notes = _write_ova(ova, disks, packing), ova.notes
         unfinished.finish()
     except BaseException:
@@ -169,24 +170,27 @@ def _write_ova(package: OvaWriter, disks: Sequence[InputDisk], packing: Packing)
     return made
 
 
-def _report(machine: Machine, made: Sequence[Made], packing: Packing, path: Path, notes: Sequence[str]) -> None:
+def _report(
+    machine: Machine, made: Sequence[Made], packing: Packing, destination: Destination, notes: Sequence[str]
+) -> None:
     if packing.effort.as_json:
         disks = [
             {"virtual_size": one.size, "data": one.data, "seconds": round(one.seconds, 3), "digest": one.digest}
             for one in made
         ]
         facts = {
-            "target": os.fspath(path),
+            "target": destination.name,
             "format": packing.kind,
             "machine": machine.name,
-            "size": path.stat().st_size,
+            "size": destination.stored(),
         }
         print_json({**facts, "disks": disks, "notes": list(notes)})
         return
     for note in notes:
         print_note(note)
     disks_text = "1 disk" if len(made) == 1 else f"{len(made)} disks"
-    print(f"{quote(path)}: {packing.kind} of {quote(machine.name)}, {disks_text}, {format_size(path.stat().st_size)}")
+    stored = format_size(destination.stored())
+    print(f"{quote(destination.name)}: {packing.kind} of {quote(machine.name)}, {disks_text}, {stored}")
     for number, one in enumerate(made, 1):
         print(f"  disk {number}: {format_size(one.size)} virtual; {describe_speed(one)}")
         if one.digest is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from vmferry.cli._container import Said
+from vmferry.cli._destination import Destination
 from vmferry.cli._journal import Journal
 from vmferry.cli._output import print_note, show_progress
 from vmferry.cli._source import identify
@@ -34,8 +35,11 @@ def describe_conversion(source: str, said: Said, found: InputDisk, output: Outpu
     }
 
 
-def resume_conversion(found: InputDisk, output: Output, path: Path, effort: Effort, facts: dict[str, Any]) -> None:
-    """Make the file ``path``, or go on making it; ``facts`` are those of ``describe_conversion``."""
+def resume_conversion(
+    found: InputDisk, output: Output, destination: Destination, effort: Effort, facts: dict[str, Any]
+) -> None:
+    """Make a local ``destination``, or go on making it; ``facts`` are those of ``describe_conversion``."""
+    path = destination.path
     target = resume_file(path)
     tree = DigestTree(found.disk.size) if effort.digests else None
     with _kept(path, target) as kept:
@@ -51,7 +55,7 @@ def resume_conversion(found: InputDisk, output: Output, path: Path, effort: Effo
             found.file.finish()
         writer.finish()
         journal.remove()
-    report_file(made, output, path, effort)
+    report_file(made, output, destination, effort)
 
 
 class _Kept:

@@ -1,4 +1,4 @@
-"""What ``convert`` and ``inspect`` read: a local file, or an object in S3."""
+"""What commands read: a local file, or an object in S3; and how that S3 is reached."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmferry.blob import Blob, FileBlob
-from vmferry.errors import ConfigError, quote
 
 if TYPE_CHECKING:
-    from vmferry.stores.s3 import S3Blob
+    from vmferry.stores.s3 import S3Blob, S3Store
 
-_SCHEME = "s3://"
+SCHEME = "s3://"
 _REMOTE_THREADS = 8
 """Most of them wait for the store's answers."""
 
 
 def open_source(source: str) -> Blob:
     """The blob at a path or at ``s3://bucket/key``. Raises ``StoreError``, ``ConfigError``."""
-    if not source.startswith(_SCHEME):
+    if not source.startswith(SCHEME):
         return FileBlob(Path(source))
     return _open_object(source)
 
@@ -34,11 +33,15 @@ def read_ahead(blob: Blob) -> Blob:
     return ReadAheadBlob(blob)
 
 
-def _open_object(source: str) -> S3Blob:
+def connect_object(url: str) -> tuple[S3Store, str, str]:
+    """The S3 that the environment names, and the bucket and key of ``s3://bucket/key`` there.
+
+    Raises ``ConfigError``, ``StoreError``.
+    """
     from vmferry.stores.s3 import S3Options, S3Store, parse_location
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    bucket, key = parse_location(source, endpoint)
+    bucket, key = parse_location(url, endpoint)
     options = S3Options(
         endpoint=endpoint,
         access_key_id=os.environ.get("AWS_ACCESS_KEY_ID"),
@@ -48,27 +51,23 @@ def _open_object(source: str) -> S3Blob:
         allow_http=bool(endpoint and endpoint.startswith("http://")),
     )
     options.check()
-    return S3Store(options).open(bucket, key)
+    return S3Store(options), bucket, key
 
 
-def check_local(target: str) -> Path:
-    """``target`` as a local path. Raises ``ConfigError`` for an S3 URL: only local files are written."""
-    if target.startswith(_SCHEME):
-        raise ConfigError(
-            f"{quote(target)}: conversions are written to local files; copy the result up with `aws s3 cp`."
-        )
-    return Path(target)
+def _open_object(source: str) -> S3Blob:
+    store, bucket, key = connect_object(source)
+    return store.open(bucket, key)
 
 
 def identify(source: str) -> list[str]:
     """What tells the file at ``source`` from any other, and from itself once it was changed. Raises ``StoreError``."""
-    if source.startswith(_SCHEME):
+    if source.startswith(SCHEME):
         blob = _open_object(source)
         return [source, str(blob.size), str(blob.pin.etag), str(blob.pin.version)]
     status = Path(source).stat()
     return [os.path.realpath(source), *map(str, (status.st_size, status.st_ino, status.st_mtime_ns))]
 
 
-def default_threads(sources: Sequence[str]) -> int | None:
-    """As many threads as reading ``sources`` needs where the user says nothing; ``None``: one for each core."""
-    return _REMOTE_THREADS if any(source.startswith(_SCHEME) for source in sources) else None
+def default_threads(names: Sequence[str]) -> int | None:
+    """As many threads as ``names`` need where the user says nothing; ``None``: one for each core."""
+    return _REMOTE_THREADS if any(name.startswith(SCHEME) for name in names) else None

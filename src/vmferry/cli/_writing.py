@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmferry import appliances
 from vmferry.blob import BlobWriter
 from vmferry.cli._container import Container
+from vmferry.cli._destination import Destination
 from vmferry.cli._output import print_json, print_note, show_progress
 from vmferry.convert import copy, find_granules, find_unit
 from vmferry.digest import DigestTree
 from vmferry.disk import Disk, DiskFacts, DiskWriter, OrderedDiskWriter, SupportsFacts, SupportsRounding
 from vmferry.errors import quote
 from vmferry.formats import Format, SupportsCreate, WriteOptions
-from vmferry.stores.local import create_file
 from vmferry.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -139,10 +137,10 @@ def begin_image(disk: Disk, output: Output, begin: Callable[[], BlobWriter]) -> 
         raise
 
 
-def convert_file(found: InputDisk, output: Output, path: Path, effort: Effort) -> None:
-    """Make the file ``path``, which appears when it is whole, and say what was made."""
-    begin = partial(begin_image, found.disk, output, partial(create_file, path, sync=False))
-    report_file(write_disk(found, begin, path.name, effort), output, path, effort)
+def convert_file(found: InputDisk, output: Output, destination: Destination, effort: Effort) -> None:
+    """Make ``destination``, which appears when it is whole, and say what was made."""
+    begin = partial(begin_image, found.disk, output, destination.create)
+    report_file(write_disk(found, begin, destination.path.name, effort), output, destination, effort)
 
 
 def tell_warnings(disks: Sequence[InputDisk], *, as_json: bool) -> None:
@@ -153,13 +151,13 @@ def tell_warnings(disks: Sequence[InputDisk], *, as_json: bool) -> None:
                 print_note(warning)
 
 
-def report_file(made: Made, output: Output, path: Path, effort: Effort) -> None:
+def report_file(made: Made, output: Output, destination: Destination, effort: Effort) -> None:
     """Say what was made, and that it is whole."""
-    found, allocated = made.source, path.stat().st_blocks * 512
+    found, allocated = made.source, destination.stored()
     if effort.as_json:
         print_json(
             {
-                "target": os.fspath(path),
+                "target": destination.name,
                 "format": output.format.name,
                 "subformat": output.options.subformat,
                 "source_format": found.format.name,
@@ -179,7 +177,8 @@ def report_file(made: Made, output: Output, path: Path, effort: Effort) -> None:
         checked += f"; the rest of it, from {format_size(made.resumed_at)} on"
     kind = output.format.name + (f" ({output.options.subformat})" if output.options.subformat else "")
     size, stored = format_size(made.size), format_size(allocated)
-    print(f"{quote(path)}: {kind}, {size} virtual, {stored} allocated; {describe_speed(made)}{checked}")
+    stored += " allocated" if destination.is_local else " stored"
+    print(f"{quote(destination.name)}: {kind}, {size} virtual, {stored}; {describe_speed(made)}{checked}")
     if made.digest is not None:
         print(f"guest digest {made.digest}")
 

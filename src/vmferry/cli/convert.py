@@ -11,8 +11,9 @@ import typer
 from vmferry import formats
 from vmferry.appliances import Controller, Manifest, Target
 from vmferry.cli._container import Said, open_container, source_format
+from vmferry.cli._destination import Destination, open_destination
 from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, READ_AS, SNAPSHOT, WORKERS
-from vmferry.cli._source import check_local, default_threads
+from vmferry.cli._source import default_threads
 from vmferry.cli._writing import Effort, Output, convert_file, pick_disk, tell_warnings
 from vmferry.errors import quote
 from vmferry.formats import Compression, SupportsCreate, WriteOptions
@@ -34,8 +35,9 @@ _APPLIANCES = ("ova", "xva")
 def convert_disk(
     paths: list[str] = typer.Argument(
         metavar="SRC... DST",
-        help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key. Last the file "
-        "to write, which appears when it is whole. Several sources go into one .ova or .xva.",
+        help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key. Last what is to "
+        "be written, a path or s3://bucket/key, which appears when it is whole. Several sources go into one .ova or "
+        ".xva.",
     ),
     read_as: str | None = READ_AS,
     to: str | None = typer.Option(None, metavar="FORMAT", help="The format of DST (default: what its suffix says)."),
@@ -71,10 +73,10 @@ def convert_disk(
     if len(paths) < 2:
         raise typer.BadParameter("name what to read and, last, what to write: SRC... DST.")
     *sources, target = paths
-    path = check_local(target)
-    _check_sources(sources, path)
+    destination = open_destination(target)
+    _check_sources(sources, destination)
     said = Said(source_format(read_as), parent, extent, snapshot)
-    effort, kind = Effort(workers or default_threads(sources), as_json, digest), _target_name(path, to)
+    effort, kind = Effort(workers or default_threads(paths), as_json, digest), _target_name(destination.path, to)
     machine_only = {"--for": target_for, "--manifest": manifest, "--controller": controller}
     if kind in _APPLIANCES:
         _refuse({"--resume": resume or None}, "is for disk images; a machine is packed in one go")
@@ -84,32 +86,38 @@ def convert_disk(
         from vmferry.cli._packing import Packing, pack_appliance
 
         packing = Packing(kind, target_for, manifest, controller, name, compress, effort)
-        pack_appliance(sources, said, packing, path, disk)
+        pack_appliance(sources, said, packing, destination, disk)
         return
-    _refuse({**machine_only, "--name": name}, f"is for machines; {quote(path.name)} is to be a disk image")
+    _refuse({**machine_only, "--name": name}, f"is for machines; {quote(destination.path.name)} is to be a disk image")
     if len(sources) > 1:
         raise typer.BadParameter(
-            f"{len(sources)} sources go into an .ova or .xva only; {quote(path.name)} holds one disk."
+            f"{len(sources)} sources go into an .ova or .xva only; {quote(destination.path.name)} holds one disk."
         )
+    if not destination.is_local:
+        _refuse({"--resume": resume or None}, "is for local files; what is on its way into S3 cannot be gone on with")
     output = _output(kind, subformat, compress)
     with open_container(sources[0], said) as container:
         found = pick_disk(container, disk)
         tell_warnings([found], as_json=as_json)
         if not resume:
-            convert_file(found, output, path, effort)
+            convert_file(found, output, destination, effort)
             return
         from vmferry.cli._resuming import describe_conversion, resume_conversion
 
-        resume_conversion(found, output, path, effort, describe_conversion(sources[0], said, found, output))
+        resume_conversion(found, output, destination, effort, describe_conversion(sources[0], said, found, output))
 
 
 COMMAND = convert_disk
 
 
-def _check_sources(sources: Sequence[str], path: Path) -> None:
+def _check_sources(sources: Sequence[str], destination: Destination) -> None:
     for source in sources:
-        if path.exists() and Path(source).exists() and path.samefile(source):
+        if source == destination.name or (destination.is_local and _same_file(Path(source), destination.path)):
             raise typer.BadParameter(f"{quote(source)} is source and target; name another target.")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _target_name(path: Path, to: str | None) -> str:

@@ -1,123 +1,259 @@
-"""A blob on its way into S3: a multipart upload that is completed at ``finish``."""
+"""A blob on its way into S3: a multipart upload whose parts are sent as they become complete, in any order."""
 
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 
-import obstore
-from obstore.exceptions import BaseError
-
-from vmferry.blob import Buffer
+from vmferry.blob import Buffer, ByteRange
 from vmferry.errors import StoreError, quote
-from vmferry.stores._s3_errors import Request, translated
+from vmferry.stores._s3_client import Multipart
 from vmferry.units import MIB, format_size
 
-MIN_PART_SIZE = 16 * MIB
 MAX_PARTS = 10_000
 """S3 API Reference, *Multipart upload limits*."""
-IN_FLIGHT = 4
-MAX_HELD = 32 * MIB
-"""How many bytes may wait in memory for those before them."""
-_ZEROS = bytes(MIB)
+MIN_PART = 8 * MIB
+"""S3 takes no parts under 5 MiB but the last."""
+DEFAULT_BUDGET = 128 * MIB
+SENDERS = 4
+"""Parts on their way at once when all that is left is sent."""
+
+
+class PartSizes:
+    """Where the parts of an upload of unknown size begin: they grow, so that small objects have many, and large ones
+    come to an end within ``MAX_PARTS``.
+
+    The first 1,000 have 8 MiB; the last 8,000 a quarter of ``budget`` bytes.
+    """
+
+    def __init__(self, budget: int) -> None:
+        largest = max(budget // 4 // MIN_PART * MIN_PART, MIN_PART)
+        counts = ((1000, MIN_PART), (1000, min(2 * MIN_PART, largest)), (MAX_PARTS - 2000, largest))
+        self._starts: list[int] = []
+        self._firsts: list[int] = []
+        self._sizes = [size for _, size in counts]
+        start = first = 0
+        for count, size in counts:
+            self._starts.append(start)
+            self._firsts.append(first)
+            start, first = start + count * size, first + count
+        self.most = start
+        """Bytes of the largest object."""
+
+    def find(self, offset: int) -> tuple[int, int, int]:
+        """The part that holds ``offset``: its number from 0, where it begins, and its bytes."""
+        row = bisect_right(self._starts, offset) - 1
+        size = self._sizes[row]
+        number = (offset - self._starts[row]) // size
+        return self._firsts[row] + number, self._starts[row] + number * size, size
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part that is being filled."""
+
+    number: int
+    start: int
+    data: bytearray
+    ranges: list[ByteRange] = field(default_factory=list)
+    """What was written of it, in order, neighbours joined; offsets in the blob."""
+    busy: int = 0
+    """How many threads write to it just now."""
+    used_at: int = 0
+
+    def take(self, start: int, end: int) -> None:
+        """Mark ``[start, end)`` as written. ``ValueError`` where it was already."""
+        index = bisect_right(self.ranges, (start, end))
+        before = self.ranges[index - 1] if index else None
+        after = self.ranges[index] if index < len(self.ranges) else None
+        if (before is not None and before[1] > start) or (after is not None and after[0] < end):
+            raise ValueError(f"{start:,} to {end:,} were written already")
+        if before is not None and before[1] == start:
+            index, start = index - 1, before[0]
+            del self.ranges[index]
+        if after is not None and after[0] == end:
+            end = after[1]
+            del self.ranges[index]
+        self.ranges.insert(index, (start, end))
+
+    @property
+    def complete(self) -> bool:
+        return not self.busy and self.ranges == [(self.start, self.start + len(self.data))]
 
 
 class S3Upload:
-    """Takes its bytes nearly in order: S3 appends, so what comes early waits in memory, up to ``MAX_HELD`` bytes.
+    """Takes its bytes in any order, and keeps what is not yet a whole part in memory, up to ``budget`` bytes.
 
-    Gaps and what ``set_size`` adds are written as zeros at ``finish``; a gap that stays open while more than
-    ``MAX_HELD`` bytes came behind it is a ``StoreError``, and writing twice to one place is a ``ValueError``.
-    Thread-safe. It holds ``MAX_HELD`` + (``IN_FLIGHT`` + 1) × ``part_size`` bytes at most.
+    Over that, the part that was not written to for longest is sent with zeros in its gaps; who writes to it later
+    gets a ``StoreError``. The first part that was written to, all before it, and those that hold what was reserved
+    wait for ``finish``, or until they are whole. ``write_at`` sends a part that it made whole, so a slow service slows
+    its callers. Writing twice to one place is a ``ValueError``. Thread-safe.
 
-    ``abort`` removes the parts from S3. A process that dies before leaves a dangling multipart upload, which nobody
-    sees but which takes room: whoever runs the S3 service sweeps such uploads by age.
+    ``abort`` removes the parts from S3. A process that dies before leaves an unfinished multipart upload, which nobody
+    sees but which takes room: give the bucket a lifecycle rule with ``AbortIncompleteMultipartUpload``.
     """
 
-    def __init__(self, objects: obstore.store.S3Store, request: Request, part_size: int = MIN_PART_SIZE) -> None:
-        self._request = request
-        self._part_size = part_size
-        with translated(request):
-            self._writer: obstore.WritableFile | None = obstore.open_writer(
-                objects, request.key, buffer_size=part_size, max_concurrency=IN_FLIGHT
-            )
-        self._lock = threading.Lock()
-        self._position = 0
+    def __init__(self, multipart: Multipart, name: str, budget: int = DEFAULT_BUDGET) -> None:
+        """``name`` is the object's in messages. Nothing is asked of S3 yet."""
+        self._multipart = multipart
+        self._name = name
+        self._budget = budget
+        self._sizes = PartSizes(budget)
+        self._open: dict[int, _Part] = {}
+        self._sent: dict[int, str] = {}
+        self._reserved: list[ByteRange] = []
+        self._first: int | None = None
+        """The part that was written to first."""
+        self._sending = 0
         self._size = 0
-        self._held: dict[int, bytes] = {}
-        self._held_bytes = 0
+        self._clock = 0
+        self._upload: str | None = None
+        self._over = False
         self._finished = False
+        self._beginning = threading.Lock()
+        self._changed = threading.Condition()
+
+    def reserve(self, start: int, end: int) -> None:
+        """``[start, end)`` will be written late, perhaps at the very end: see ``SupportsReserve``."""
+        with self._changed:
+            self._reserved.append((start, end))
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        kept = data if isinstance(data, bytes) else bytes(data)  # obstore sends it later, and copies nothing
-        with self._lock:
-            if offset < self._position:
-                raise ValueError(f"{offset:,} lies before {self._position:,}, which is in S3 already")
-            if not len(kept):
-                return
-            self._size = max(self._size, offset + len(kept))
-            if offset > self._position:
-                self._hold(offset, kept)
-                return
-            self._append(kept)
-            while (waiting := self._held.pop(self._position, None)) is not None:
-                self._held_bytes -= len(waiting)
-                self._append(waiting)
+        view = memoryview(data).cast("B")
+        if view and offset + len(view) > self._sizes.most:
+            raise StoreError(
+                f"{quote(self._name)} would be larger than {format_size(self._sizes.most)}, which is all that an "
+                f"upload with {format_size(self._budget)} of memory may hold: give it more, or write to a local file."
+            )
+        while view:
+            number, start, size = self._sizes.find(offset)
+            taken = min(len(view), start + size - offset)
+            part = self._take(number, start, size, offset, offset + taken)
+            part.data[offset - start : offset - start + taken] = view[:taken]
+            self._settle(part)
+            view, offset = view[taken:], offset + taken
 
     def set_size(self, size: int) -> None:
-        with self._lock:
+        with self._changed:
             self._size = max(self._size, size)
 
     def finish(self) -> None:
-        with self._lock:
-            for offset in sorted(self._held):
-                self._fill(offset)
-                self._append(self._held.pop(offset))
-            self._fill(self._size)
-            if self._writer is None:
-                raise StoreError(f"{quote(self._request.name)}: the upload was aborted. Start it again.")
-            with translated(self._request):
-                self._writer.close()
-            self._finished = True
-            self._writer = None
+        self._check_open()
+        if self._upload is None and self._size <= MIN_PART:
+            part = self._open.pop(0, None)
+            self._multipart.put(bytes(self._size) if part is None else bytes(part.data[: self._size]))
+        else:
+            with ThreadPoolExecutor(SENDERS, "upload") as pool:
+                for _ in pool.map(self._send_rest, self._unsent()):
+                    pass
+            self._multipart.complete(self._begin(), [self._sent[number] for number in sorted(self._sent)])
+        self._finished = self._over = True
 
     def abort(self) -> None:
-        with self._lock:
-            writer, self._writer = self._writer, None
-            self._held.clear()
-            if writer is None:
-                return
-            reason = StoreError(f"{quote(self._request.name)}: the upload was aborted.")
-            # What cannot be removed now (S3 may be away, which may be why) is swept later like any dangling upload.
-            with suppress(BaseError, OSError, ValueError, StoreError):
-                writer.__exit__(StoreError, reason, None)
+        with self._changed:
+            done, self._over = self._over, True
+            self._open.clear()
+            self._changed.notify_all()
+        if done or self._upload is None:
+            return
+        # What cannot be removed now (S3 may be away, which may be why) is swept later like any unfinished upload.
+        with suppress(StoreError):
+            self._multipart.abort(self._upload)
 
-    def _hold(self, offset: int, data: bytes) -> None:
-        if offset in self._held:
-            raise ValueError(f"{offset:,} was written already")
-        if self._held_bytes + len(data) > MAX_HELD:
-            raise StoreError(
-                f"{quote(self._request.name)}: offset {self._position:,} was not written, but {format_size(MAX_HELD)} "
-                "behind it were. S3 takes an object from front to back: write it to a local file first, then upload it."
-            )
-        self._held[offset] = data
-        self._held_bytes += len(data)
+    def _take(self, number: int, start: int, size: int, low: int, high: int) -> _Part:
+        """The part ``number``, to write ``[low, high)`` of; room for it is made first, where it is a new one."""
+        with self._changed:
+            while (part := self._open.get(number)) is None:
+                self._check_open()
+                if number in self._sent:
+                    raise self._out_of_turn(f"offset {low:,} comes too late, that part is in S3 already")
+                if self._has_room(size):
+                    part = self._open[number] = _Part(number, start, bytearray(size))
+                    break
+            part.take(low, high)
+            self._first = number if self._first is None else self._first
+            self._size = max(self._size, high)
+            self._clock += 1
+            part.used_at = self._clock
+            part.busy += 1
+            return part
 
-    def _fill(self, end: int) -> None:
-        """Zeros up to ``end``."""
-        if end < self._position:
-            raise ValueError(f"{end:,} was written already")
-        while self._position < end:
-            self._append(memoryview(_ZEROS)[: end - self._position])
+    def _has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes more may be held. If not, something was done about it: look again.
 
-    def _append(self, data: Buffer) -> None:
-        if self._writer is None:
-            raise StoreError(f"{quote(self._request.name)}: the upload is over. Start it again.")
-        most = MAX_PARTS * self._part_size
-        if self._position + len(data) > most:
-            raise StoreError(
-                f"{quote(self._request.name)} would be larger than {format_size(most)}, which is all that one "
-                "upload of unknown size may hold: write it to a local file first, then upload it."
-            )
-        with translated(self._request):
-            self._writer.write(data)
-        self._position += len(data)
+        Raises ``StoreError`` when nothing can be done: all that is held waits for ``finish``.
+        """
+        held = self._sending + sum(len(part.data) for part in self._open.values())
+        if held + size <= self._budget:
+            return True
+        if self._sending:
+            self._changed.wait()
+            return False
+        idle = [part for part in self._open.values() if not part.busy and not self._waits(part)]
+        if idle:
+            self._send(min(idle, key=lambda part: part.used_at))
+            return False
+        if any(part.busy for part in self._open.values()):  # it is whole in a moment, or may be sent
+            self._changed.wait()
+            return False
+        raise self._out_of_turn(f"{format_size(held)} wait in memory for what comes before them")
+
+    def _waits(self, part: _Part) -> bool:
+        end = part.start + len(part.data)
+        return part.number <= (self._first or 0) or any(low < end and high > part.start for low, high in self._reserved)
+
+    def _settle(self, part: _Part) -> None:
+        with self._changed:
+            part.busy -= 1
+            self._changed.notify_all()
+            if part.complete and not self._over and part.number in self._open:
+                self._send(part)
+
+    def _send(self, part: _Part) -> None:
+        """Send a part as it is; others go on meanwhile. Called with the lock held, and returns with it."""
+        del self._open[part.number]
+        self._sending += len(part.data)
+        self._sent[part.number] = ""
+        self._changed.release()
+        try:
+            etag = self._multipart.send(self._begin(), part.number + 1, part.data)
+        finally:
+            self._changed.acquire()
+            self._sending -= len(part.data)
+            self._changed.notify_all()
+        self._sent[part.number] = etag
+
+    def _unsent(self) -> Iterator[tuple[int, int, Buffer]]:
+        """What was not sent yet, up to the size: number, bytes, and what was written of them."""
+        offset = 0
+        while offset < self._size:
+            number, start, size = self._sizes.find(offset)
+            offset = start + size
+            if number not in self._sent:
+                part = self._open.pop(number, None)
+                yield number, min(size, self._size - start), b"" if part is None else part.data
+
+    def _send_rest(self, item: tuple[int, int, Buffer]) -> None:
+        number, size, data = item
+        whole = bytearray(memoryview(data)[:size]) if data else bytes(size)
+        self._sent[number] = self._multipart.send(self._begin(), number + 1, whole)
+
+    def _begin(self) -> str:
+        with self._beginning:
+            if self._upload is None:
+                self._upload = self._multipart.begin()
+            return self._upload
+
+    def _out_of_turn(self, what: str) -> StoreError:
+        return StoreError(
+            f"{quote(self._name)}: {what}. S3 takes an object nearly from front to back: write it to a local file "
+            "first, then copy it up."
+        )
+
+    def _check_open(self) -> None:
+        if self._over:
+            raise StoreError(f"{quote(self._name)}: the upload is over. Start it again.")

@@ -8,11 +8,10 @@ S3 User Guide and API Reference: *GetObject* (``Range``, ``If-Match``, ``version
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,16 +19,18 @@ import obstore
 import obstore.store
 from obstore.exceptions import BaseError, InvalidPathError
 
-from vmferry.blob import FileBlob, check_range
+from vmferry.blob import check_range
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, VmferryError, quote
 from vmferry.stores import Pin
+from vmferry.stores._s3_client import Multipart
+from vmferry.stores._s3_client import connect as connect_client
 from vmferry.stores._s3_errors import Request, changed, status_of, translate, translated
 from vmferry.stores._s3_location import check_bucket, check_key, parse_location
-from vmferry.stores._s3_upload import MAX_PARTS, MIN_PART_SIZE, S3Upload
-from vmferry.units import MIB, round_up
+from vmferry.stores._s3_upload import DEFAULT_BUDGET, S3Upload
 
 __all__ = ["STORE", "S3Blob", "S3Options", "S3Store", "parse_location"]
 
+_UPLOAD_CONNECTIONS = 16
 AWS = "S3 at AWS"
 """What an endpoint that was not named is called in messages."""
 
@@ -151,14 +152,14 @@ class S3Store:
         options.check()
         self._options = options
         self._endpoint = options.endpoint or AWS
-        self._reader = lru_cache(maxsize=64)(lambda bucket: _connect(options, bucket, writing=False))
-        self._writer = lru_cache(maxsize=64)(lambda bucket: _connect(options, bucket, writing=True))
+        self._objects = lru_cache(maxsize=64)(lambda bucket: _connect(options, bucket))
+        self._multipart = lru_cache(maxsize=1)(lambda: connect_client(options, _UPLOAD_CONNECTIONS))
 
     def open(self, bucket: str, key: str, pin: Pin | None = None) -> S3Blob:
         """See ``Store``. It asks for one byte, not for the head: that tells in one request whether the object is there,
         may be read and is served by ranges, and an answer to GET says what is wrong where one to HEAD has no body."""
         request = self._request(bucket, key, "s3:GetObject")
-        objects = self._reader(bucket)
+        objects = self._objects(bucket)
         if pin is None:
             return S3Blob(objects, request, self._look(objects, request, {}))
         try:
@@ -175,45 +176,23 @@ class S3Store:
         """The object that an ``s3://`` URL, or a URL below this store's endpoint, names: see ``parse_location``."""
         return self.open(*parse_location(url, self._options.endpoint))
 
-    def create(self, bucket: str, key: str) -> S3Upload:
-        """A multipart upload; see ``S3Upload`` for the order in which it takes its bytes."""
+    def create(self, bucket: str, key: str, budget: int = DEFAULT_BUDGET) -> S3Upload:
+        """A multipart upload that holds up to ``budget`` bytes in memory; see ``S3Upload``."""
         request = self._request(bucket, key, "s3:PutObject")
         self._check_writable(request)
-        return S3Upload(self._writer(bucket), request)
-
-    def upload_file(self, path: Path, bucket: str, key: str, progress: Callable[[int], None] | None = None) -> None:
-        """Upload the local file ``path``; ``progress`` is told the bytes handed over so far.
-
-        16 MiB parts, larger ones from 156 GiB on (S3 takes 10,000 parts), four in flight. Raises also what ``FileBlob``
-        does. Whatever ends it early leaves nothing in the bucket.
-        """
-        request = self._request(bucket, key, "s3:PutObject")
-        source = FileBlob(path)
-        try:
-            part_size = max(MIN_PART_SIZE, round_up(-(-source.size // MAX_PARTS), MIB))
-            upload = S3Upload(self._writer(bucket), request, part_size)
-            try:
-                for offset in range(0, source.size, MIN_PART_SIZE):
-                    upload.write_at(offset, source.read_at(offset, min(MIN_PART_SIZE, source.size - offset)))
-                    if progress:
-                        progress(min(offset + MIN_PART_SIZE, source.size))
-                upload.finish()
-            finally:
-                upload.abort()
-        finally:
-            source.close()
+        return S3Upload(Multipart(self._multipart(), request), request.name, budget)
 
     def delete(self, bucket: str, key: str) -> None:
         request = self._request(bucket, key, "s3:DeleteObject")
         with translated(request):
-            obstore.delete(self._writer(bucket), key)
+            obstore.delete(self._objects(bucket), key)
 
     def keys(self, bucket: str, prefix: str = "") -> Iterator[str]:
         """See ``Store``. All keys that match are held in memory: SeaweedFS lists by directory, not in S3's order."""
         request = Request(self._endpoint, check_bucket(bucket), "", "s3:ListBucket")
         folder = prefix.rpartition("/")[0]  # obstore takes whole segments only
         try:
-            pages = obstore.list(self._reader(bucket), prefix=folder or None)
+            pages = obstore.list(self._objects(bucket), prefix=folder or None)
             found = [meta["path"] for page in pages for meta in page if meta["path"].startswith(prefix)]
         except InvalidPathError as error:
             raise StoreError(
@@ -257,7 +236,7 @@ class S3Store:
     def _check_writable(self, request: Request) -> None:
         """Tell a missing bucket before hours of work go into its object. Whether it may be listed is no matter."""
         try:
-            next(iter(obstore.list(self._reader(request.bucket), prefix=request.key, chunk_size=1)), None)
+            next(iter(obstore.list(self._objects(request.bucket), prefix=request.key, chunk_size=1)), None)
         except (BaseError, OSError, ValueError) as error:
             if status_of(error) == 404 or status_of(error) is None:
                 raise translate(error, request) from error
@@ -289,7 +268,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _connect(options: S3Options, bucket: str, *, writing: bool) -> obstore.store.S3Store:
+def _connect(options: S3Options, bucket: str) -> obstore.store.S3Store:
     """obstore's client for ``bucket``.
 
     obstore fills what is not told it from the environment, so all that matters is told: there ``AWS_ENDPOINT_URL_S3``
@@ -313,7 +292,7 @@ def _connect(options: S3Options, bucket: str, *, writing: bool) -> obstore.store
     return obstore.store.S3Store(
         bucket,
         config=config,
-        client_options=_client_options(options, writing=writing),
+        client_options=_client_options(options),
         retry_config={
             "max_retries": 1000,  # the time decides
             "retry_timeout": timedelta(seconds=budget),
@@ -326,13 +305,12 @@ def _connect(options: S3Options, bucket: str, *, writing: bool) -> obstore.store
     )
 
 
-def _client_options(options: S3Options, *, writing: bool) -> obstore.store.ClientConfig:
+def _client_options(options: S3Options) -> obstore.store.ClientConfig:
     patience = min(20.0, options.retry_seconds / 3)
     client: obstore.store.ClientConfig = {
         "allow_http": options.allow_http,
         "connect_timeout": timedelta(seconds=min(5.0, patience)),
-        # The read time-out runs while a part is sent, too, and a part on a slow line takes minutes.
-        "read_timeout": timedelta(seconds=300 if writing else patience),
+        "read_timeout": timedelta(seconds=patience),
         "timeout": timedelta(seconds=600),
     }
     host = urlsplit(options.endpoint or "").hostname

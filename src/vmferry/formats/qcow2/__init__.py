@@ -4,7 +4,7 @@ Source: QEMU, ``docs/interop/qcow2.rst``. ``header`` (with ``extensions``) and `
 their checks. Reading: ``entries`` says what L2 entries mean, ``tables`` loads them, ``claims`` keeps them apart,
 ``clusters`` (with ``compression``) gets what they point to, ``disk`` is the whole, which ``opening`` puts together with
 what was supplied beside it. Writing: ``layout`` says where each cluster of a plain image lies and ``writer`` puts it
-there; ``compressed_writer`` packs clusters as they come.
+there; ``packed_writer`` packs clusters as they come, compressed or for S3.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from vmferry.blob import Blob, BlobWriter
+from vmferry.blob import Blob, BlobWriter, SupportsReserve
 from vmferry.extent import Extent
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import DEFAULTS, WriteOptions
@@ -20,7 +20,7 @@ from vmferry.registry import About
 
 if TYPE_CHECKING:
     from vmferry.formats._image import ImageDisk
-    from vmferry.formats.qcow2.compressed_writer import CompressedQcow2Writer
+    from vmferry.formats.qcow2.packed_writer import PackedQcow2Writer
     from vmferry.formats.qcow2.writer import Qcow2Writer
 
 MAGIC = b"QFI\xfb"
@@ -56,13 +56,14 @@ class Qcow2Format:
 
     def create(
         self, target: BlobWriter, size: int, extents: Iterable[Extent], options: WriteOptions = DEFAULTS
-    ) -> Qcow2Writer | CompressedQcow2Writer:
+    ) -> Qcow2Writer | PackedQcow2Writer:
         subformat = options.choose(self.name, self.subformats)
-        if subformat != "plain":
-            from vmferry.formats.qcow2.compressed_writer import CompressedQcow2Writer
+        if subformat != "plain" or isinstance(target, SupportsReserve):
             from vmferry.formats.qcow2.header import ZLIB, ZSTD
+            from vmferry.formats.qcow2.packed_writer import PackedQcow2Writer
 
-            return CompressedQcow2Writer(target, size, ZLIB if subformat == "zlib" else ZSTD, options.compression)
+            kind = {"plain": None, "zlib": ZLIB, "zstd": ZSTD}[subformat]
+            return PackedQcow2Writer(target, size, kind, options.compression)
         from vmferry.formats.qcow2.layout import Layout
         from vmferry.formats.qcow2.writer import Qcow2Writer
 

@@ -22,9 +22,9 @@ from vmferry.errors import UnsupportedFeatureError
 from vmferry.extent import ExtentKind
 from vmferry.formats import FORMATS, Compression, WriteOptions, open_disk
 from vmferry.formats.qcow2 import FORMAT
-from vmferry.formats.qcow2.compressed_writer import CompressedQcow2Writer
 from vmferry.formats.qcow2.header import COMPRESSED, ZLIB
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE
+from vmferry.formats.qcow2.packed_writer import PackedQcow2Writer
 from vmferry.stores.local import create_file
 from vmferry.units import GIB, KIB, MIB, TIB
 
@@ -135,7 +135,7 @@ def test_libqcow_reads_what_is_written(tmp_path: Path, compression: Compression)
 @pytest.mark.parametrize("compression", Compression)
 def test_no_stream_needs_more_than_four_kilobytes_of_history(compression: Compression) -> None:
     data = guest_bytes(4 * MIB)
-    encoded = CompressedQcow2Writer(Discard(), len(data), ZLIB, compression).encode(0, data)
+    encoded = PackedQcow2Writer(Discard(), len(data), ZLIB, compression).encode(0, data)
     packed = [(guest, bytes(stored)) for guest, is_packed, stored in encoded if is_packed]
     assert len(packed) > 10
     for guest, stored in packed:
@@ -220,7 +220,7 @@ def test_what_is_not_whole_clusters_is_a_mistake_of_the_caller() -> None:
 
 def test_memory_does_not_grow_with_the_disk() -> None:
     """What is held is the L1 table, one L2 table and two bytes for each 64 KiB of the file."""
-    writer = CompressedQcow2Writer(Discard(), 4 * GIB, ZLIB, Compression.FAST)
+    writer = PackedQcow2Writer(Discard(), 4 * GIB, ZLIB, Compression.FAST)
     tracemalloc.start()
     try:
         for guest in range(0, 4 * GIB // CLUSTER_SIZE, 64):
@@ -233,7 +233,7 @@ def test_memory_does_not_grow_with_the_disk() -> None:
 
 
 def test_a_file_beyond_what_a_descriptor_reaches_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmferry.formats.qcow2.compressed_writer._MAX_FILE", 8 * CLUSTER_SIZE)
+    monkeypatch.setattr("vmferry.formats.qcow2.packed_writer._MAX_FILE", 8 * CLUSTER_SIZE)
     writer = FORMAT.create(Discard(), GIB, [], options("zstd"))
     assert isinstance(writer, OrderedDiskWriter)
     with pytest.raises(UnsupportedFeatureError, match="write subformat plain"):
@@ -242,7 +242,7 @@ def test_a_file_beyond_what_a_descriptor_reaches_is_refused(monkeypatch: pytest.
 
 def test_descriptors_say_what_is_read(tmp_path: Path) -> None:
     """The vector of the reference: 64 KiB clusters, host offset 0x50000, 700 bytes: one sector more."""
-    writer = CompressedQcow2Writer(Discard(), MIB, ZLIB, Compression.FAST)
+    writer = PackedQcow2Writer(Discard(), MIB, ZLIB, Compression.FAST)
     placed = writer.place([(0, False, _SEED), (1, False, _SEED), (2, False, _SEED), (3, True, b"x" * 700)])
     assert [host for host, _ in placed] == [0x20000, 0x30000, 0x40000, 0x50000]
     assert int(writer._table.entries[3]) == 0x4040000000050000

@@ -1,4 +1,4 @@
-"""``convert`` and ``inspect`` of objects in a real S3: SeaweedFS, reached as a user reaches it, by AWS_* variables."""
+"""``convert`` and ``inspect`` from and to a real S3: SeaweedFS, reached as a user reaches it, by AWS_* variables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from tests.cli.material import ROOT as REPOSITORY
 from tests.cli.material import VMFERRY, left_over, make_raw, make_stream, qemu_img
 from tests.stores.running_s3 import ROOT, RunningS3, start_s3
+from tests.stores.test_s3 import uploads
 from vmferry.stores.s3 import STORE
 from vmferry.units import MIB, TIB
 
@@ -38,6 +39,19 @@ def upload(s3: RunningS3, path: Path, key: str) -> str:
         writer.write_at(start, content[start : start + 8 * MIB])
     writer.finish()
     return f"s3://bucket/{key}"
+
+
+def fetch(s3: RunningS3, key: str, path: Path) -> Path:
+    """The object as a file, sparse where it holds zeros."""
+    blob = STORE.connect(s3.options()).open("bucket", key)
+    with path.open("wb") as file:
+        for start in range(0, blob.size, MIB):
+            block = blob.read_at(start, min(MIB, blob.size - start))
+            if block.count(0) < len(block):
+                file.seek(start)
+                file.write(block)
+        file.truncate(blob.size)
+    return path
 
 
 def run_with_s3(s3: RunningS3, *words: str | Path, secret: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -116,3 +130,75 @@ def test_what_cannot_be_had_is_said_in_one_line(
         assert line.startswith("vmferry: ")
         assert said in line
     assert left_over(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("out.raw", []),
+        ("out.qcow2", []),
+        ("out.qcow2", ["--subformat", "zstd"]),
+        ("out.vmdk", []),
+        ("out.vmdk", ["--subformat", "monolithicSparse"]),
+        ("out.vhd", []),
+        ("out.vhd", ["--subformat", "fixed"]),
+        ("out.vhdx", []),
+        ("out.vdi", []),
+    ],
+)
+def test_every_format_is_written_to_s3(s3: RunningS3, target: str, options: list[str], tmp_path: Path) -> None:
+    raw = make_raw(tmp_path / "disk.raw")
+    done = run_with_s3(s3, "convert", raw, f"s3://bucket/targets/{target}", *options)
+    assert done.returncode == 0, done.stderr
+    assert f"s3://bucket/targets/{target}: " in done.stdout
+    assert " stored; " in done.stdout
+    kind = target.partition(".")[2]
+    made = fetch(s3, f"targets/{target}", tmp_path / target)
+    if kind == "qcow2":
+        qemu_img("check", "-f", "qcow2", made)
+    judge = {"vhd": "vpc"}.get(kind, kind)
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", judge, raw, made)
+    assert left_over(tmp_path) == {"disk.raw", target}
+
+
+def test_a_qcow2_in_s3_has_no_room_for_zeros(s3: RunningS3, tmp_path: Path) -> None:
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes(bytes(64 * MIB) + b"data" * 1000 + bytes(64 * MIB))  # no holes: the map says all of it is data
+    done = run_with_s3(s3, "convert", raw, "s3://bucket/targets/dense.qcow2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["allocated"] < MIB
+
+
+def test_two_disks_become_an_appliance_in_s3(s3: RunningS3, tmp_path: Path) -> None:
+    disks = [make_raw(tmp_path / f"disk{seed}.raw", 40 * MIB + seed * 512, seed) for seed in (1, 2)]
+    for kind in ("ova", "xva"):
+        there = f"s3://bucket/targets/machine.{kind}"
+        done = run_with_s3(s3, "convert", *disks, there)
+        assert done.returncode == 0, done.stderr
+        for number, disk in enumerate(disks, 1):
+            compared = run_with_s3(s3, "convert", there, tmp_path / "again.raw", "--disk", str(number))
+            assert compared.returncode == 0, compared.stderr
+            head = disk.read_bytes()
+            assert (tmp_path / "again.raw").read_bytes()[: len(head)] == head
+
+
+def test_what_ends_early_leaves_no_object_and_no_upload(s3: RunningS3, tmp_path: Path) -> None:
+    stream = make_stream(make_raw(tmp_path / "disk.raw"), tmp_path / "disk.vmdk")
+    content = bytearray(stream.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    stream.write_bytes(content)
+    for target in ("broken.qcow2", "broken.raw"):
+        done = run_with_s3(s3, "convert", stream, f"s3://bucket/{target}", "--from", "vmdk")
+        assert done.returncode == 1
+    assert uploads(s3) == []
+    assert list(STORE.connect(s3.options()).keys("bucket", "broken")) == []
+
+
+def test_a_target_in_s3_is_not_gone_on_with(s3: RunningS3, tmp_path: Path) -> None:
+    raw = make_raw(tmp_path / "disk.raw")
+    done = run_with_s3(s3, "convert", raw, "s3://bucket/out.qcow2", "--resume")
+    assert done.returncode == 2
+    assert "--resume is for local files" in done.stderr
+    done = run_with_s3(s3, "convert", raw, "s3://no-such-bucket/out.qcow2")
+    assert done.returncode == 1
+    assert "no bucket no-such-bucket" in done.stderr

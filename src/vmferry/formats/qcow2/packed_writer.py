@@ -1,4 +1,4 @@
-"""A compressed qcow2 image being made: clusters are packed as they come, tables follow the data they point to.
+"""A packed qcow2 image being made: clusters, compressed or not, lie as they come, tables follow what they point to.
 
 The order in the file is header | L1 table | data, each L2 table behind the data of its part of the disk | refcount
 table | refcount blocks. What is held is the L1 table, one L2 table and two bytes for each 64 KiB of the file.
@@ -21,7 +21,7 @@ from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.extent import nonzero_runs
 from vmferry.formats import Compression
-from vmferry.formats.qcow2.header import COMPRESSED, COPIED, ZSTD, make_header
+from vmferry.formats.qcow2.header import COMPRESSED, COPIED, ZLIB, ZSTD, make_header
 from vmferry.formats.qcow2.layout import CLUSTER_BITS, CLUSTER_SIZE, REFCOUNTS, TABLE_ENTRIES
 from vmferry.units import SECTOR, format_size
 
@@ -35,23 +35,25 @@ _ZLIB_LEVEL = 7
 _MEMORY_LEVEL = 9
 _ZSTD_LEVELS = {Compression.FAST: 1, Compression.BALANCED: 3, Compression.BEST: 9}
 
-Compress = Callable[[Buffer], bytes]
+Compress = Callable[[Buffer], Buffer]
 Encoded = list[tuple[int, bool, Buffer]]
 """``(guest cluster, whether it is compressed, what is stored)``."""
 
 
-class CompressedQcow2Writer:
+class PackedQcow2Writer:
     """The OrderedDiskWriter of qcow2: version 3, clusters of 64 KiB, each compressed where that makes it smaller.
+
+    Without a ``compression_type`` they are packed as they are: for targets on which what is left out takes room.
 
     Until ``finish`` there is no header, so an unfinished file is no qcow2 for anybody.
     """
 
     granularity = CLUSTER_SIZE
 
-    def __init__(self, target: BlobWriter, size: int, compression_type: int, compression: Compression) -> None:
+    def __init__(self, target: BlobWriter, size: int, compression_type: int | None, compression: Compression) -> None:
         self._target = target
         self._size = size
-        self._compression_type = compression_type
+        self._compression_type = ZLIB if compression_type is None else compression_type
         self._compress = _compressor(compression_type, compression)
         l1_size = max(-(-size // (TABLE_ENTRIES * CLUSTER_SIZE)), 1)
         self._l1 = np.zeros(l1_size, dtype=">u8")
@@ -204,8 +206,10 @@ def _numbered(placed: Sequence[Placed]) -> list[tuple[int, Placed]]:
     return found
 
 
-def _compressor(compression_type: int, compression: Compression) -> Compress:
+def _compressor(compression_type: int | None, compression: Compression) -> Compress:
     """What makes a cluster smaller, or not; safe from any number of threads."""
+    if compression_type is None:
+        return lambda cluster: cluster
     if compression_type == ZSTD:
         return _Zstd(_ZSTD_LEVELS[compression])
     if compression is Compression.BEST:

@@ -1,0 +1,69 @@
+"""Where ``convert`` writes to: a local file, or an object in S3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from vmferry.blob import BlobWriter
+from vmferry.cli._source import SCHEME, connect_object
+from vmferry.stores.local import create_file
+
+
+class Destination(Protocol):
+    """What is to be made, under the name that the user gave it."""
+
+    @property
+    def name(self) -> str:
+        """As it was given: a path, or ``s3://bucket/key``."""
+
+    @property
+    def path(self) -> Path:
+        """Its name as a path, for its last part, stem and suffix; a file only where it ``is_local``."""
+
+    is_local: bool
+
+    def create(self) -> BlobWriter:
+        """What makes it: it appears when it is whole. Raises ``StoreError``."""
+
+    def stored(self) -> int:
+        """Bytes that it takes up where it lies, once it is there."""
+
+
+class FileDestination:
+    """A local file."""
+
+    is_local = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = Path(name)
+
+    def create(self) -> BlobWriter:
+        return create_file(self.path, sync=False)
+
+    def stored(self) -> int:
+        return self.path.stat().st_blocks * 512
+
+
+class ObjectDestination:
+    """An object in S3, reached as ``AWS_*`` variables say."""
+
+    is_local = False
+
+    def __init__(self, name: str) -> None:
+        """Raises ``ConfigError`` and ``StoreError`` for what is no such URL, and where no S3 can be reached so."""
+        self.name = name
+        self._store, self._bucket, self._key = connect_object(name)
+        self.path = Path(self._key)
+
+    def create(self) -> BlobWriter:
+        return self._store.create(self._bucket, self._key)
+
+    def stored(self) -> int:
+        return self._store.open(self._bucket, self._key).size
+
+
+def open_destination(name: str) -> Destination:
+    """The destination that ``name`` means."""
+    return ObjectDestination(name) if name.startswith(SCHEME) else FileDestination(name)
