@@ -51,19 +51,23 @@ class ObjectDestination:
 
     is_local = False
 
-    def __init__(self, name: str) -> None:
-        """Raises ``ConfigError`` and ``StoreError`` for what is no such URL, and where no S3 can be reached so."""
+    def __init__(self, name: str, memory: int) -> None:
+        """An upload of it may hold ``memory`` bytes.
+
+        Raises ``ConfigError`` and ``StoreError`` for what is no such URL, and where no S3 can be reached so.
+        """
         self.name = name
         self._store, self._bucket, self._key = connect_object(name)
+        self._memory = memory
         self.path = Path(self._key)
 
     def create(self) -> BlobWriter:
-        return self._store.create(self._bucket, self._key)
+        return self._store.create(self._bucket, self._key, self._memory)
 
     def stored(self) -> int:
         return self._store.open(self._bucket, self._key).size
 
 
-def open_destination(name: str) -> Destination:
-    """The destination that ``name`` means."""
-    return ObjectDestination(name) if name.startswith(SCHEME) else FileDestination(name)
+def open_destination(name: str, memory: int) -> Destination:
+    """The destination that ``name`` means; an upload may hold ``memory`` bytes."""
+    return ObjectDestination(name, memory) if name.startswith(SCHEME) else FileDestination(name)

@@ -10,10 +10,10 @@ import typer
 
 from vmferry import formats
 from vmferry.appliances import Controller, Manifest, Target
+from vmferry.cli._budget import DEFAULT_MEMORY, parse_memory, plan_budget
 from vmferry.cli._container import Said, open_container, source_format
 from vmferry.cli._destination import Destination, open_destination
 from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, READ_AS, SNAPSHOT, WORKERS
-from vmferry.cli._source import default_threads
 from vmferry.cli._writing import Effort, Output, convert_file, pick_disk, tell_warnings
 from vmferry.errors import quote
 from vmferry.formats import Compression, SupportsCreate, WriteOptions
@@ -66,6 +66,11 @@ def convert_disk(
         False, "--resume", help="Keep what is done when it ends early, and go on from what an earlier call kept."
     ),
     workers: int | None = WORKERS,
+    memory: str = typer.Option(
+        DEFAULT_MEMORY,
+        metavar="SIZE",
+        help="How much memory it may take, like 512M or 2G.",
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """Convert a disk. What it holds is checked on the way; DST is replaced only by a whole image."""
@@ -73,10 +78,11 @@ def convert_disk(
     if len(paths) < 2:
         raise typer.BadParameter("name what to read and, last, what to write: SRC... DST.")
     *sources, target = paths
-    destination = open_destination(target)
-    _check_sources(sources, destination)
     said = Said(source_format(read_as), parent, extent, snapshot)
-    effort, kind = Effort(workers or default_threads(paths), as_json, digest), _target_name(destination.path, to)
+    budget = plan_budget(parse_memory(memory), sources, target, workers)
+    destination = open_destination(target, budget.upload)
+    _check_sources(sources, destination)
+    effort, kind = Effort(budget.workers, as_json, digest), _target_name(destination.path, to)
     machine_only = {"--for": target_for, "--manifest": manifest, "--controller": controller}
     if kind in _APPLIANCES:
         _refuse({"--resume": resume or None}, "is for disk images; a machine is packed in one go")

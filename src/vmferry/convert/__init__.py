@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from vmferry.convert.copy import CopyResult, copy, find_unit
+from vmferry.convert.copy import MAX_THREADS, CopyResult, copy, default_workers, find_unit
 from vmferry.convert.plan import Slice, find_granules, plan_slices
 from vmferry.convert.verify import compare_disks, count_data, digest_disk
 
 __all__ = [
+    "MAX_THREADS",
     "CopyResult",
     "Slice",
     "compare_disks",
     "copy",
     "count_data",
+    "default_workers",
     "digest_disk",
     "find_granules",
     "find_unit",

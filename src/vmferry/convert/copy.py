@@ -25,6 +25,7 @@ LOCAL_PIECE = MIB
 """The same where no request is to be paid: what was read is still in the processor's cache when it is written."""
 
 MAX_THREADS = 8
+"""Of one copy: more wait for each other."""
 
 _COLLAPSE_AFTER = 256
 """Pieces, after which the digest lets go of what it need not know any more."""
@@ -69,7 +70,7 @@ def copy(
     """
     begun = time.monotonic()
     limit = disk.size if end is None else end
-    count = min(workers or os.cpu_count() or 1, MAX_THREADS)
+    count = min(workers or default_workers(), MAX_THREADS)
     unit = find_unit(writer, digest)
     reader = _Reader(disk, unit)
     pieces = cut(find_granules(disk.extents(start, limit), unit, limit), reader.piece)
@@ -88,6 +89,11 @@ def copy(
     if digest is not None:
         digest.collapse(start, limit)
     return CopyResult(run.data, time.monotonic() - begun)
+
+
+def default_workers() -> int:
+    """How many threads keep this machine busy."""
+    return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 def find_unit(writer: DiskWriter | OrderedDiskWriter, digest: DigestTree | None = None) -> int:

@@ -80,6 +80,13 @@ class _Part:
             del self.ranges[index]
         self.ranges.insert(index, (start, end))
 
+    def close_gaps(self) -> None:
+        """What was not written becomes zeros; before, it is whatever was in memory."""
+        position, view = self.start, memoryview(self.data)
+        for low, high in [*self.ranges, (self.start + len(self.data),) * 2]:
+            view[position - self.start : low - self.start] = bytes(low - position)
+            position = high
+
     @property
     def complete(self) -> bool:
         return not self.busy and self.ranges == [(self.start, self.start + len(self.data))]
@@ -108,6 +115,7 @@ class S3Upload:
         self._reserved: list[ByteRange] = []
         self._first: int | None = None
         """The part that was written to first."""
+        self._free: list[bytearray] = []
         self._sending = 0
         self._size = 0
         self._clock = 0
@@ -144,8 +152,7 @@ class S3Upload:
     def finish(self) -> None:
         self._check_open()
         if self._upload is None and self._size <= MIN_PART:
-            part = self._open.pop(0, None)
-            self._multipart.put(bytes(self._size) if part is None else bytes(part.data[: self._size]))
+            self._multipart.put(_content(self._open.pop(0, None), self._size))
         else:
             with ThreadPoolExecutor(SENDERS, "upload") as pool:
                 for _ in pool.map(self._send_rest, self._unsent()):
@@ -172,7 +179,7 @@ class S3Upload:
                 if number in self._sent:
                     raise self._out_of_turn(f"offset {low:,} comes too late, that part is in S3 already")
                 if self._has_room(size):
-                    part = self._open[number] = _Part(number, start, bytearray(size))
+                    part = self._open[number] = _Part(number, start, self._buffer(size))
                     break
             part.take(low, high)
             self._first = number if self._first is None else self._first
@@ -181,6 +188,15 @@ class S3Upload:
             part.used_at = self._clock
             part.busy += 1
             return part
+
+    def _buffer(self, size: int) -> bytearray:
+        """Memory for a part, used before where there is some: what is freed and taken anew grows without need."""
+        fits = [buffer for buffer in self._free if len(buffer) == size]
+        if fits:
+            self._free.remove(fits[0])
+            return fits[0]
+        self._free.clear()  # parts have grown
+        return bytearray(size)
 
     def _has_room(self, size: int) -> bool:
         """Whether ``size`` bytes more may be held. If not, something was done about it: look again.
@@ -220,27 +236,28 @@ class S3Upload:
         self._sent[part.number] = ""
         self._changed.release()
         try:
+            part.close_gaps()
             etag = self._multipart.send(self._begin(), part.number + 1, part.data)
         finally:
             self._changed.acquire()
             self._sending -= len(part.data)
+            self._free.append(part.data)
             self._changed.notify_all()
         self._sent[part.number] = etag
 
-    def _unsent(self) -> Iterator[tuple[int, int, Buffer]]:
-        """What was not sent yet, up to the size: number, bytes, and what was written of them."""
+    def _unsent(self) -> Iterator[tuple[int, int]]:
+        """Number and bytes of every part that was not sent yet, up to the size."""
         offset = 0
         while offset < self._size:
             number, start, size = self._sizes.find(offset)
             offset = start + size
             if number not in self._sent:
-                part = self._open.pop(number, None)
-                yield number, min(size, self._size - start), b"" if part is None else part.data
+                yield number, min(size, self._size - start)
 
-    def _send_rest(self, item: tuple[int, int, Buffer]) -> None:
-        number, size, data = item
-        whole = bytearray(memoryview(data)[:size]) if data else bytes(size)
-        self._sent[number] = self._multipart.send(self._begin(), number + 1, whole)
+    def _send_rest(self, item: tuple[int, int]) -> None:
+        number, size = item
+        content = _content(self._open.pop(number, None), size)
+        self._sent[number] = self._multipart.send(self._begin(), number + 1, content)
 
     def _begin(self) -> str:
         with self._beginning:
@@ -257,3 +274,12 @@ class S3Upload:
     def _check_open(self) -> None:
         if self._over:
             raise StoreError(f"{quote(self._name)}: the upload is over. Start it again.")
+
+
+def _content(part: _Part | None, size: int) -> Buffer:
+    """The first ``size`` bytes of ``part``, or as many zeros."""
+    if part is None:
+        return bytes(size)
+    part.close_gaps()
+    del part.data[size:]
+    return part.data
