@@ -22,7 +22,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from vmferry.aws.signature import Credential
@@ -39,6 +39,7 @@ from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
 from vmferry.errors import ConfigError, NotFoundError, quote
 from vmferry.runtime.dispatcher import Dispatcher
+from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.runtime.worker import run_worker
 from vmferry.stores import Store
 from vmferry.stores.local import LocalStore
@@ -300,7 +301,12 @@ def _application(config: Config, services: Services, children: _Children, dispat
             wake=dispatcher.wake,
         ),
     )
-    return Starlette(routes=[Route("/healthz", health), Mount("/", app=gateway)])
+    metrics = Metrics(services.catalog.import_tasks)
+
+    def tell_metrics(_: Request) -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    return Starlette(routes=[Route("/healthz", health), Route("/metrics", tell_metrics), Mount("/", app=gateway)])
 
 
 async def _run_http(application: Starlette, listener: socket.socket, announce: Callable[[], None]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,15 @@ from vmferry.catalog._database import Database
 from vmferry.catalog._schema import Base
 from vmferry.catalog.accounts import new_access_key
 from vmferry.catalog.images import BlockDevice, Image
-from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ImportRequest, Slice
+from vmferry.catalog.import_tasks import (
+    DiskContainer,
+    DiskConversion,
+    ImportedDisk,
+    ImportFacts,
+    ImportImageTask,
+    ImportRequest,
+    Slice,
+)
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError
@@ -154,6 +163,31 @@ def test_slices_add_up(catalog: Catalog) -> None:
     assert catalog.import_tasks.record_slice(task.id, 0, 1, 40) == (40, 150)
     assert catalog.import_tasks.record_slice(task.id, 1, 0, 10) == (50, 150)
     assert catalog.import_tasks.record_slice(task.id, 0, 1, 0) == (10, 150)  # begun again by another worker
+
+
+def test_rate_and_time_left_follow_from_what_is_recorded(catalog: Catalog) -> None:
+    tasks, task = catalog.import_tasks, new_task()
+    disk = ImportedDisk(0, None, "RAW", 1, 1, "/dev/sda1", "snap-1")
+    add(catalog, task)
+    tasks.advance(task.id, "validating", 4, ImportFacts(disks=(disk, disk)))
+    (shown,) = tasks.active()
+    assert (shown.conversion, shown.rate, shown.seconds_left(datetime.now(UTC))) == ((), None, None)
+    tasks.plan(task.id, [Slice(0, 0, 0, 100, 60), Slice(0, 1, 100, 200, 40)])
+    tasks.begin_conversion(task.id)
+    tasks.record_slice(task.id, 0, 0, 30, read=10, written=20)
+    tasks.record_slice(task.id, 0, 1, 20, read=1, written=2)
+    (shown,) = tasks.active()
+    assert shown.conversion == (DiskConversion(50, 100), DiskConversion(0, 0))
+    assert (shown.bytes_read, shown.bytes_written) == (11, 22)
+    since = shown.converting_since
+    assert since is not None
+    tasks.begin_conversion(task.id)  # a second worker
+    assert tasks.active()[0].converting_since == since
+    half = replace(shown, recorded_at=since + timedelta(seconds=5))
+    assert half.rate == 10
+    assert half.seconds_left(since + timedelta(seconds=7)) == 3
+    assert half.seconds_left(since + timedelta(seconds=20)) == 0
+    assert tasks.counts() == {"active": 1}
 
 
 def test_a_cancelled_task_refuses_to_go_on(catalog: Catalog) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vmferry.catalog.import_tasks import DiskContainer, ImportedDisk, ImportFacts, ImportImageTask, ImportRequest
+from vmferry.catalog.import_tasks import (
+    DiskContainer,
+    DiskConversion,
+    ImportedDisk,
+    ImportFacts,
+    ImportImageTask,
+    ImportRequest,
+)
 from vmferry.catalog.places import Place
 from vmferry.ec2.import_task_views import describe_import_image_task
 
@@ -34,6 +42,16 @@ def test_a_disk_is_shown_with_its_source_both_ways() -> None:
     assert detail["Url"] == "s3://b/k"
     assert detail["UserBucket"] == {"S3Bucket": "b", "S3Key": "k"}
     assert (detail["Format"], detail["DiskImageSize"], detail["DeviceName"]) == ("VMDK", 652_312_064.0, "/dev/sda1")
+
+
+def test_each_disk_has_its_progress_while_it_is_converted() -> None:
+    facts = ImportFacts(disks=(A_DISK, A_DISK, A_DISK))
+    parts = (DiskConversion(0, 200), DiskConversion(199, 200), DiskConversion(0, 0))
+    task = a_task(stage="converting", progress=30, facts=facts, conversion=parts)
+    shown = describe_import_image_task(task, {})
+    assert [detail["Progress"] for detail in shown["SnapshotDetails"]] == ["0", "99", "100"]
+    ended = describe_import_image_task(replace(task, status="completed"), {})
+    assert [detail["Progress"] for detail in ended["SnapshotDetails"]] == [None, None, None]
 
 
 def test_a_completed_task_has_neither_progress_nor_message() -> None:

@@ -6,11 +6,13 @@ import json
 import stat
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.harness import Server
 from tests.server.material import holds, make_disk, make_ova, make_vmdk
@@ -164,6 +166,39 @@ def test_every_format_that_ec2_names_becomes_an_ami(
     task = server.wait(server.import_image(container))
     assert task["Status"] == "completed", task
     assert holds(server, task["SnapshotDetails"][0]["SnapshotId"], small_disk)
+
+
+def read_metrics(server: Server) -> dict[str, float]:
+    """The value of each figure; of a task's the sum over its disks."""
+    with urllib.request.urlopen(f"{server.ready['endpoint']}/metrics") as answer:
+        text = answer.read().decode()
+    values: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name + sample.labels.get("status", "")
+            values[name] = values.get(name, 0) + sample.value
+    return values
+
+
+def test_metrics_tell_how_far_an_import_is(server: Server, large_ova: Path) -> None:
+    completed = read_metrics(server).get("vmferry_import_taskscompleted", 0)
+    task_id = server.import_image(in_s3(server.upload(large_ova, "imports")))
+    seen, disks = [], []
+    for task in server.follow(task_id):
+        disks += [detail["Progress"] for detail in task["SnapshotDetails"] if "Progress" in detail]
+        if (values := read_metrics(server)).get("vmferry_task_converted_bytes"):
+            seen.append(values)
+    assert seen, "it was never seen at work"
+    last = seen[-1]
+    assert 0 < last["vmferry_task_converted_bytes"] <= last["vmferry_task_data_bytes"]
+    assert last["vmferry_task_read_bytes"] > 0
+    assert 0 < last["vmferry_task_written_bytes"] <= last["vmferry_task_data_bytes"]
+    assert last["vmferry_task_bytes_per_second"] > 0
+    assert last["vmferry_task_seconds_left"] >= 0
+    assert [int(percent) for percent in disks] == sorted(int(percent) for percent in disks)
+    after = read_metrics(server)
+    assert after["vmferry_import_taskscompleted"] == completed + 1
+    assert "vmferry_task_converted_bytes" not in after
 
 
 @pytest.mark.parametrize(("declared", "said"), [("VHDX", "vhd"), ("VMDK", "vhd"), ("VHD", "vmdk")])

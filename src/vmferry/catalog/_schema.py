@@ -104,6 +104,10 @@ class ImportImageTaskRow(Base):
     facts: Mapped[dict[str, Any]]
     image_id: Mapped[str | None] = mapped_column(String(32))
     receipt: Mapped[str | None] = mapped_column(Text)
+    bytes_read: Mapped[int] = mapped_column(default=0, server_default="0")
+    bytes_written: Mapped[int] = mapped_column(default=0, server_default="0")
+    converting_since: Mapped[datetime | None]
+    recorded_at: Mapped[datetime | None]
     dispatched: Mapped[bool]
     cancel_sent: Mapped[bool]
     slices: Mapped[list[SliceRow]] = relationship(cascade="all, delete-orphan", lazy="raise")

@@ -111,6 +111,14 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskConversion:
+    """How far a disk is: ``done`` of ``data`` guest bytes."""
+
+    done: int
+    data: int
+
+
+@dataclass(frozen=True, slots=True)
 class ImportImageTask:
     """An import image task. ``status`` is EC2's; ``stage`` is the word in StatusMessage while it is active."""
 
@@ -127,6 +135,31 @@ class ImportImageTask:
     waiting_since: datetime | None = None
     facts: ImportFacts = field(default_factory=ImportFacts)
     image_id: str | None = None
+    bytes_read: int = 0
+    """From the object store."""
+    bytes_written: int = 0
+    """To the disk images."""
+    converting_since: datetime | None = None
+    recorded_at: datetime | None = None
+    """When ``conversion`` was written."""
+    conversion: tuple[DiskConversion, ...] = ()
+    """One for each disk, while the task is active; empty before it is known what is to do."""
+
+    @property
+    def rate(self) -> float | None:
+        """Guest bytes converted a second since the conversion began; ``None`` before that can be said."""
+        done = sum(part.done for part in self.conversion)
+        if self.converting_since is None or self.recorded_at is None or not done:
+            return None
+        return done / max((self.recorded_at - self.converting_since).total_seconds(), 1e-3)
+
+    def seconds_left(self, now: datetime) -> float | None:
+        """Until all is converted, if it goes on as it went; ``None`` before that can be said."""
+        speed = self.rate
+        if speed is None or self.recorded_at is None:
+            return None
+        left = sum(part.data - part.done for part in self.conversion)
+        return max(left / speed - (now - self.recorded_at).total_seconds(), 0.0)
 
 
 class ImportTasks:
@@ -160,7 +193,7 @@ class ImportTasks:
             query = query.where(ImportImageTaskRow.id.in_(list(ids)))
         with self._database.read() as session:
             rows = session.scalars(query.order_by(ImportImageTaskRow.created_at, ImportImageTaskRow.id))
-            found = [_fact(row) for row in rows]
+            found = _with_conversion(session, [_fact(row) for row in rows])
         if missing := sorted(set(ids or ()) - {task.id for task in found}):
             raise NotFoundError(f"The import task ID '{quote(missing[0])}' does not exist", resource_id=missing[0])
         return found
@@ -211,6 +244,21 @@ class ImportTasks:
         with self._database.write() as session:
             _get(session, task_id).cancel_sent = True
 
+    # -- what the metrics tell
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks there are of each status."""
+        query = select(ImportImageTaskRow.status, func.count()).group_by(ImportImageTaskRow.status)
+        with self._database.read() as session:
+            return {status: int(count) for status, count in session.execute(query)}
+
+    def active(self) -> list[ImportImageTask]:
+        """Every active task, in whichever region and account, oldest first."""
+        query = select(ImportImageTaskRow).where(ImportImageTaskRow.status == ACTIVE)
+        with self._database.read() as session:
+            rows = session.scalars(query.order_by(ImportImageTaskRow.created_at, ImportImageTaskRow.id))
+            return _with_conversion(session, [_fact(row) for row in rows])
+
     # -- what the task does
 
     def get(self, task_id: str) -> ImportImageTask:
@@ -258,14 +306,27 @@ class ImportTasks:
         with self._database.read() as session:
             return [_slice(row) for row in session.scalars(query.order_by(SliceRow.number))]
 
-    def record_slice(self, task_id: str, disk: int, number: int, done: int) -> tuple[int, int]:
+    def begin_conversion(self, task_id: str) -> None:
+        """Slices are being converted from now on, if not before."""
+        with self._database.write() as session:
+            row = _get_active(session, task_id)
+            row.converting_since = row.converting_since or datetime.now(UTC)
+
+    def record_slice(
+        self, task_id: str, disk: int, number: int, done: int, *, read: int = 0, written: int = 0
+    ) -> tuple[int, int]:
         """Record how much of a slice is converted; answers DATA bytes done and to do, over the whole task.
+
+        ``read`` and ``written`` are bytes that went by since the last call.
 
         Raises ``TaskCancelledError`` when the task is no longer active.
         """
         with self._database.write() as session:
             row = _get_active(session, task_id)
             row.waiting_for = row.waiting_since = None
+            row.recorded_at = datetime.now(UTC)
+            row.bytes_read += read
+            row.bytes_written += written
             session.get_one(SliceRow, (task_id, disk, number)).done = done
             session.flush()
             sums = select(func.sum(SliceRow.done), func.sum(SliceRow.data)).where(SliceRow.task_id == task_id)
@@ -430,7 +491,29 @@ def _fact(row: ImportImageTaskRow) -> ImportImageTask:
         waiting_since=row.waiting_since,
         facts=_facts_from_json(row.facts),
         image_id=row.image_id,
+        bytes_read=row.bytes_read,
+        bytes_written=row.bytes_written,
+        converting_since=row.converting_since,
+        recorded_at=row.recorded_at,
     )
+
+
+def _with_conversion(session: Session, tasks: list[ImportImageTask]) -> list[ImportImageTask]:
+    """``tasks``, of which the active ones know how far each disk is."""
+    ids = [task.id for task in tasks if task.status == ACTIVE]
+    sums = select(SliceRow.task_id, SliceRow.disk, func.sum(SliceRow.done), func.sum(SliceRow.data))
+    query = sums.where(SliceRow.task_id.in_(ids)).group_by(SliceRow.task_id, SliceRow.disk)
+    known = {(task, disk): DiskConversion(int(done), int(data)) for task, disk, done, data in session.execute(query)}
+    planned = {task for task, _ in known}
+    return [
+        task
+        if task.id not in planned
+        else replace(
+            task,
+            conversion=tuple(known.get((task.id, disk), DiskConversion(0, 0)) for disk in range(len(task.facts.disks))),
+        )
+        for task in tasks
+    ]
 
 
 def _slice(row: SliceRow) -> Slice:

@@ -11,7 +11,6 @@ from vmferry.catalog.import_tasks import (
     COMPLETED,
     DELETED,
     DiskContainer,
-    ImportedDisk,
     ImportImageTask,
     ImportRequest,
 )
@@ -48,7 +47,7 @@ def describe_import_image_task(task: ImportImageTask, tags: Mapping[str, str]) -
         "LicenseType": request.license_type or ("BYOL" if task.status == COMPLETED else None),
         "Platform": facts.platform or request.platform,
         "Progress": str(task.progress) if task.status == ACTIVE else None,
-        "SnapshotDetails": [_describe_disk(task, disk) for disk in facts.disks],
+        "SnapshotDetails": [_describe_disk(task, index) for index in range(len(facts.disks))],
         "Status": task.status,
         "StatusMessage": _status_message(task),
         "Tags": tag_list(tags),
@@ -71,7 +70,8 @@ def _status_message(task: ImportImageTask) -> str | None:
     return f"{task.stage} | {task.waiting_for} (since {task.waiting_since:%Y-%m-%dT%H:%M:%SZ})"
 
 
-def _describe_disk(task: ImportImageTask, disk: ImportedDisk) -> dict[str, Any]:
+def _describe_disk(task: ImportImageTask, index: int) -> dict[str, Any]:
+    disk = task.facts.disks[index]
     container = task.request.containers[disk.container]
     return {
         **_source(container),
@@ -79,9 +79,18 @@ def _describe_disk(task: ImportImageTask, disk: ImportedDisk) -> dict[str, Any]:
         "DeviceName": disk.device_name,
         "DiskImageSize": float(disk.stored_size),
         "Format": disk.format,
+        "Progress": _disk_progress(task, index),
         "SnapshotId": disk.snapshot_id if task.status not in ("deleting", DELETED) else None,
         "Status": disk.status,
     }
+
+
+def _disk_progress(task: ImportImageTask, index: int) -> str | None:
+    """How many hundredths of a disk are converted, while that is of interest."""
+    if task.status != ACTIVE or not task.conversion:
+        return None
+    part = task.conversion[index]
+    return str(100 if part.done >= part.data else 100 * part.done // part.data)
 
 
 def _source(container: DiskContainer) -> dict[str, Any]:

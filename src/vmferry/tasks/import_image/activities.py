@@ -37,6 +37,7 @@ from vmferry.tasks.import_image.facts import (
 )
 from vmferry.tasks.import_image.source import OpenSources
 from vmferry.tasks.import_image.stages import Stage
+from vmferry.tasks.import_image.traffic import Meter, MeteredWriter
 from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
 from vmferry.units import format_size
 
@@ -94,10 +95,11 @@ class ImportImageActivities:
         """Convert one slice into the disk image that lies ready for it; the image stays unfinished."""
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse(task.id) as pulse:
-            self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
+            self._begin_conversion(task.id)
             with self._sources.borrow(task) as source:
                 opened = source_disk(source, task.facts.disks[step.disk])
-                self._convert(task, step, _Way(opened.disk, source.layout(opened), _SLICE_THREADS), pulse)
+                way = _Way(opened.disk, source.layout(opened), _SLICE_THREADS, source.read)
+                self._convert(task, step, way, pulse)
 
     @activity.defn(no_thread_cancel_exception=True)
     def convert_disk(self, step: DiskStep) -> bool:
@@ -108,11 +110,11 @@ class ImportImageActivities:
         """
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, "OVA"), self._pulse(task.id) as pulse:
-            self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
+            self._begin_conversion(task.id)
             with self._sources.borrow(task) as source:
                 opened = source_disk(source, task.facts.disks[step.disk])
                 disk, file = opened.reopen_hashed(self._tasks.file_digest(task.id, step.disk))
-                way = _Way(disk, source.layout(opened), _DISK_THREADS, file)
+                way = _Way(disk, source.layout(opened), _DISK_THREADS, source.read, file)
                 ends_at = time.monotonic() + _TURN_SECONDS
                 for piece in self._tasks.unconverted(task.id, step.disk):
                     if time.monotonic() > ends_at:
@@ -161,15 +163,20 @@ class ImportImageActivities:
                 self._services.catalog.snapshots.discard(snapshot.id)
             self._tasks.mark_deleted(step.task_id)
 
+    def _begin_conversion(self, task_id: str) -> None:
+        self._tasks.advance(task_id, Stage.CONVERTING.message, Stage.CONVERTING.first)
+        self._tasks.begin_conversion(task_id)
+
     def _convert(self, task: ImportImageTask, step: SliceStep, way: _Way, pulse: Pulse) -> None:
         """Copy a slice to its place in the unfinished image, and keep what it adds to the digests."""
-        record = _Recorder(self._services, step, pulse)
+        written = Meter()
+        record = _Recorder(self._services, step, pulse, way.read, written)
         tree = DigestTree(way.disk.size)
         with self._unfinished_image(task, step.disk) as target:
             try:
                 copy(
                     way.disk,
-                    Qcow2Writer(target, way.layout),
+                    Qcow2Writer(MeteredWriter(target, written), way.layout),
                     step.start,
                     step.end,
                     workers=way.threads,
@@ -234,6 +241,8 @@ class _Way:
     disk: Disk
     layout: Layout
     threads: int
+    read: Meter
+    """Of what is read for the task, by whichever step."""
     file: HashedBlob | None = None
     """What ``disk`` reads, where a manifest has a digest for it."""
 
@@ -241,10 +250,12 @@ class _Way:
 class _Recorder:
     """Takes the progress of a slice and writes it to the catalog now and then."""
 
-    def __init__(self, services: Services, step: SliceStep, pulse: Pulse) -> None:
+    def __init__(self, services: Services, step: SliceStep, pulse: Pulse, read: Meter, written: Meter) -> None:
         self._tasks = services.catalog.import_tasks
         self._step = step
         self._pulse = pulse
+        self._read = read
+        self._written = written
         self._done = 0
         self._recorded_at = time.monotonic()
 
@@ -258,7 +269,9 @@ class _Recorder:
     def finish(self) -> None:
         """Write what is done."""
         step = self._step
-        done, planned = self._tasks.record_slice(step.task_id, step.disk, step.number, self._done)
+        done, planned = self._tasks.record_slice(
+            step.task_id, step.disk, step.number, self._done, read=self._read.take(), written=self._written.take()
+        )
         self._tasks.advance(step.task_id, Stage.CONVERTING.message, Stage.CONVERTING.at(done, planned))
         self._recorded_at = time.monotonic()
 

@@ -20,6 +20,7 @@ from vmferry.formats.qcow2.layout import Layout
 from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin, ReadAheadBlob
 from vmferry.tasks import Services
+from vmferry.tasks.import_image.traffic import Meter, MeteredBlob
 from vmferry.units import MIB, SECTOR
 
 _OPEN_SOURCES = 4
@@ -64,6 +65,8 @@ class Source:
     disks: list[SourceDisk] = field(default_factory=list)
     machine: Machine | None = None
     """The first appliance's."""
+    read: Meter = field(default_factory=Meter)
+    """Of what comes from the object store."""
     _open: list[Blob | Appliance | Disk] = field(default_factory=list)
     _layouts: dict[int, Layout] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -92,7 +95,7 @@ class Source:
         known = task.facts.pins[index] if index < len(task.facts.pins) else None
         pin = None if known is None else Pin(known.size, known.etag, known.version)
         stored = services.objects(task.place).open(container.bucket or "", container.key or "", pin)
-        blob = ReadAheadBlob(stored)
+        blob = ReadAheadBlob(MeteredBlob(stored, self.read))
         self._open.append(blob)
         self.pins.append(ObjectPin(stored.pin.size, stored.pin.etag, stored.pin.version))
         if _is_appliance(blob, container):
