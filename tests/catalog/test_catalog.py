@@ -160,9 +160,9 @@ def test_slices_add_up(catalog: Catalog) -> None:
     catalog.import_tasks.plan(task.id, slices)
     catalog.import_tasks.plan(task.id, slices[:1])  # a validation that runs again
     assert catalog.import_tasks.slices(task.id) == slices
-    assert catalog.import_tasks.record_slice(task.id, 0, 1, 40) == (40, 150)
-    assert catalog.import_tasks.record_slice(task.id, 1, 0, 10) == (50, 150)
-    assert catalog.import_tasks.record_slice(task.id, 0, 1, 0) == (10, 150)  # begun again by another worker
+    assert catalog.import_tasks.record_slices(task.id, 0, {1: 40}) == (40, 150)
+    assert catalog.import_tasks.record_slices(task.id, 1, {0: 10}) == (50, 150)
+    assert catalog.import_tasks.record_slices(task.id, 0, {1: 0}) == (10, 150)  # begun again by another worker
 
 
 def test_rate_and_time_left_follow_from_what_is_recorded(catalog: Catalog) -> None:
@@ -173,20 +173,19 @@ def test_rate_and_time_left_follow_from_what_is_recorded(catalog: Catalog) -> No
     (shown,) = tasks.active()
     assert (shown.conversion, shown.rate, shown.seconds_left(datetime.now(UTC))) == ((), None, None)
     tasks.plan(task.id, [Slice(0, 0, 0, 100, 60), Slice(0, 1, 100, 200, 40)])
-    tasks.begin_conversion(task.id)
-    tasks.record_slice(task.id, 0, 0, 30, read=10, written=20)
-    tasks.record_slice(task.id, 0, 1, 20, read=1, written=2)
+    tasks.record_slices(task.id, 0, {0: 30}, read=10, written=20)
+    tasks.record_slices(task.id, 0, {0: 60, 1: 20}, read=1, written=2)
     (shown,) = tasks.active()
-    assert shown.conversion == (DiskConversion(50, 100), DiskConversion(0, 0))
-    assert (shown.bytes_read, shown.bytes_written) == (11, 22)
-    since = shown.converting_since
+    assert shown.conversion == (DiskConversion(80, 100), DiskConversion(0, 0))
+    assert (shown.bytes_read, shown.bytes_written, shown.done_before) == (11, 22, 30)
+    since = shown.measured_since
     assert since is not None
-    tasks.begin_conversion(task.id)  # a second worker
-    assert tasks.active()[0].converting_since == since
-    half = replace(shown, recorded_at=since + timedelta(seconds=5))
-    assert half.rate == 10
-    assert half.seconds_left(since + timedelta(seconds=7)) == 3
-    assert half.seconds_left(since + timedelta(seconds=20)) == 0
+    later = replace(shown, recorded_at=since + timedelta(seconds=5))
+    assert later.rate == 10
+    assert later.seconds_left(since + timedelta(seconds=6)) == 1
+    assert later.seconds_left(since + timedelta(seconds=20)) == 0
+    again = replace(later, conversion=(DiskConversion(10, 100),))  # a worker died with what it had in hand
+    assert (again.rate, again.seconds_left(since)) == (None, None)
     assert tasks.counts() == {"active": 1}
 
 

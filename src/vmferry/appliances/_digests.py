@@ -136,10 +136,19 @@ class HashedBlob(WrappedBlob):
         compare_digest(self.name, self._digest, self._state.digest())
 
     def save(self) -> bytes | None:
-        """How far the digest is, for another to go on; ``None`` where it cannot be told. Called between the reads."""
+        """How far the digest is, for another to go on; ``None`` where it cannot be told."""
         self._digest_in_order()
-        state = self._state.save()
-        return None if state is None else _SAVED.pack(self._frontier) + state
+        with self._changed:
+            self._changed.wait_for(lambda: not self._digesting)
+            self._digesting = True
+        try:
+            frontier, state = self._frontier, self._state.save()
+        finally:
+            with self._changed:
+                self._digesting = False
+                self._changed.notify_all()
+        self._digest_in_order()  # what came meanwhile, and found somebody at it
+        return None if state is None else _SAVED.pack(frontier) + state
 
     def _read(self, offset: int, length: int) -> tuple[bytes, bool]:
         """Read while others can see what is being read; and whether the bytes wait for the digest now, if they must."""

@@ -106,7 +106,8 @@ class ImportImageTaskRow(Base):
     receipt: Mapped[str | None] = mapped_column(Text)
     bytes_read: Mapped[int] = mapped_column(default=0, server_default="0")
     bytes_written: Mapped[int] = mapped_column(default=0, server_default="0")
-    converting_since: Mapped[datetime | None]
+    measured_since: Mapped[datetime | None]
+    done_before: Mapped[int] = mapped_column(default=0, server_default="0")
     recorded_at: Mapped[datetime | None]
     dispatched: Mapped[bool]
     cancel_sent: Mapped[bool]

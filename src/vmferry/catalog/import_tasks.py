@@ -139,7 +139,9 @@ class ImportImageTask:
     """From the object store."""
     bytes_written: int = 0
     """To the disk images."""
-    converting_since: datetime | None = None
+    measured_since: datetime | None = None
+    """When ``done_before`` guest bytes were converted: what comes before that, like opening the source, has no rate."""
+    done_before: int = 0
     recorded_at: datetime | None = None
     """When ``conversion`` was written."""
     conversion: tuple[DiskConversion, ...] = ()
@@ -147,11 +149,11 @@ class ImportImageTask:
 
     @property
     def rate(self) -> float | None:
-        """Guest bytes converted a second since the conversion began; ``None`` before that can be said."""
-        done = sum(part.done for part in self.conversion)
-        if self.converting_since is None or self.recorded_at is None or not done:
+        """Guest bytes converted a second; ``None`` before that can be said."""
+        if self.measured_since is None or self.recorded_at is None or self.recorded_at <= self.measured_since:
             return None
-        return done / max((self.recorded_at - self.converting_since).total_seconds(), 1e-3)
+        done = sum(part.done for part in self.conversion) - self.done_before
+        return done / (self.recorded_at - self.measured_since).total_seconds() if done > 0 else None
 
     def seconds_left(self, now: datetime) -> float | None:
         """Until all is converted, if it goes on as it went; ``None`` before that can be said."""
@@ -300,22 +302,22 @@ class ImportTasks:
         with self._database.read() as session:
             return [_slice(row) for row in session.scalars(query)]
 
+    def slice(self, task_id: str, disk: int, number: int) -> Slice:
+        """A slice of the task, which was planned."""
+        with self._database.read() as session:
+            return _slice(session.get_one(SliceRow, (task_id, disk, number)))
+
     def unconverted(self, task_id: str, disk: int) -> list[Slice]:
         """The slices of a disk, in order, that ``keep_digest`` was not called for yet."""
         query = select(SliceRow).where(SliceRow.task_id == task_id, SliceRow.disk == disk, SliceRow.digest.is_(None))
         with self._database.read() as session:
             return [_slice(row) for row in session.scalars(query.order_by(SliceRow.number))]
 
-    def begin_conversion(self, task_id: str) -> None:
-        """Slices are being converted from now on, if not before."""
-        with self._database.write() as session:
-            row = _get_active(session, task_id)
-            row.converting_since = row.converting_since or datetime.now(UTC)
-
-    def record_slice(
-        self, task_id: str, disk: int, number: int, done: int, *, read: int = 0, written: int = 0
+    def record_slices(
+        self, task_id: str, disk: int, done: Mapping[int, int], *, read: int = 0, written: int = 0
     ) -> tuple[int, int]:
-        """Record how much of a slice is converted; answers DATA bytes done and to do, over the whole task.
+        """Record how much of a disk's slices is converted, by their numbers; answers DATA bytes done and to do, over
+        the whole task.
 
         ``read`` and ``written`` are bytes that went by since the last call.
 
@@ -324,13 +326,16 @@ class ImportTasks:
         with self._database.write() as session:
             row = _get_active(session, task_id)
             row.waiting_for = row.waiting_since = None
-            row.recorded_at = datetime.now(UTC)
             row.bytes_read += read
             row.bytes_written += written
-            session.get_one(SliceRow, (task_id, disk, number)).done = done
+            for number, part in done.items():
+                session.get_one(SliceRow, (task_id, disk, number)).done = part
             session.flush()
             sums = select(func.sum(SliceRow.done), func.sum(SliceRow.data)).where(SliceRow.task_id == task_id)
             finished, planned = session.execute(sums).one()
+            row.recorded_at = datetime.now(UTC)
+            if row.measured_since is None:
+                row.measured_since, row.done_before = row.recorded_at, int(finished)
             return int(finished), int(planned)
 
     def keep_digest(self, task_id: str, disk: int, number: int, nodes: bytes, file_digest: bytes | None = None) -> None:
@@ -493,7 +498,8 @@ def _fact(row: ImportImageTaskRow) -> ImportImageTask:
         image_id=row.image_id,
         bytes_read=row.bytes_read,
         bytes_written=row.bytes_written,
-        converting_since=row.converting_since,
+        measured_since=row.measured_since,
+        done_before=row.done_before,
         recorded_at=row.recorded_at,
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from vmferry.blob import Buffer
 from vmferry.convert.plan import cut, find_granules
-from vmferry.digest import LEAF, DigestTree
+from vmferry.digest import LEAF
 from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, Placed, SupportsRanges
 from vmferry.errors import TaskCancelledError
 from vmferry.units import MIB
@@ -46,6 +46,18 @@ class CopyResult:
 
     data: int
     seconds: float
+    end: int
+    """The guest offset up to which everything was copied."""
+
+
+class SupportsDigest(Protocol):
+    """What takes a digest from the bytes of a copy: ``DigestTree``, or several of them."""
+
+    def add(self, offset: int, data: Buffer) -> None:
+        """See ``DigestTree.add``."""
+
+    def collapse(self, start: int, end: int) -> None:
+        """See ``DigestTree.collapse``."""
 
 
 def copy(
@@ -55,10 +67,11 @@ def copy(
     end: int | None = None,
     *,
     workers: int | None = None,
-    digest: DigestTree | None = None,
+    digest: SupportsDigest | None = None,
     progress: Callable[[int], None] | None = None,
     checkpoint: Callable[[int], None] | None = None,
     cancelled: Cancelled | None = None,
+    until: Callable[[int], bool] | None = None,
 ) -> CopyResult:
     """Copy the data of guest bytes ``[start, end)``: whole granules (``find_unit``), the disk's end excepted.
 
@@ -66,7 +79,8 @@ def copy(
     ``OrderedDiskWriter`` gets them placed in that order, too, and copies the whole disk. ``digest`` is given what is
     read. By one thread at a time, ``progress`` is told of guest bytes copied, and ``checkpoint`` of a guest offset
     before which a ``DiskWriter`` has everything. The first error of any thread stops all and is raised, as is what
-    those two raise; ``cancelled`` set stops with ``TaskCancelledError``. Neither finishes nor aborts the writer.
+    those two raise; ``cancelled`` set stops with ``TaskCancelledError``. ``until`` is asked before each piece, by its
+    guest offset, whether the copy is to end there, as if that were its end. Neither finishes nor aborts the writer.
     """
     begun = time.monotonic()
     limit = disk.size if end is None else end
@@ -75,7 +89,7 @@ def copy(
     reader = _Reader(disk, unit)
     pieces = cut(find_granules(disk.extents(start, limit), unit, limit), reader.piece)
     way = _Line(writer, reader, count * _AHEAD) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer, reader)
-    run = _Run(reader, way, pieces, start, digest, progress, checkpoint, cancelled)
+    run = _Run(reader, way, pieces, start, digest, progress, checkpoint, cancelled, until)
     # Leaving the block waits for the threads. Thread.join alone would not do: one that Ctrl-C interrupts takes the
     # thread for ended (CPython 3.11), and the writer would be aborted below its hands.
     with ThreadPoolExecutor(count, "copy") as pool:
@@ -86,9 +100,10 @@ def copy(
             raise
     if run.error is not None:
         raise run.error
+    limit = limit if run.stopped_at is None else run.stopped_at
     if digest is not None:
         digest.collapse(start, limit)
-    return CopyResult(run.data, time.monotonic() - begun)
+    return CopyResult(run.data, time.monotonic() - begun, limit)
 
 
 def default_workers() -> int:
@@ -96,7 +111,7 @@ def default_workers() -> int:
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
-def find_unit(writer: DiskWriter | OrderedDiskWriter, digest: DigestTree | None = None) -> int:
+def find_unit(writer: DiskWriter | OrderedDiskWriter, digest: SupportsDigest | None = None) -> int:
     """The granules of a copy, in bytes: those of ``writer``, but whole leaves where a digest is taken."""
     return writer.granularity if digest is None else max(writer.granularity, LEAF)
 
@@ -241,10 +256,11 @@ class _Run:
         way: _Way,
         pieces: Iterator[tuple[int, int]],
         start: int,
-        digest: DigestTree | None,
+        digest: SupportsDigest | None,
         progress: Callable[[int], None] | None,
         checkpoint: Callable[[int], None] | None,
         cancelled: Cancelled | None,
+        until: Callable[[int], bool] | None,
     ) -> None:
         self._reader = reader
         self._way = way
@@ -255,6 +271,9 @@ class _Run:
         self._progress = progress
         self._checkpoint = checkpoint
         self._cancelled = cancelled
+        self._until = until
+        self.stopped_at: int | None = None
+        """Where ``until`` ended the copy."""
         self._taking = threading.Lock()
         self._telling = threading.Lock()
         self.error: BaseException | None = None
@@ -281,11 +300,14 @@ class _Run:
 
     def _take(self) -> tuple[int, tuple[int, int]] | None:
         with self._taking:
-            if self.error is not None:
+            if self.error is not None or self.stopped_at is not None:
                 return None
             if self._cancelled is not None and self._cancelled.is_set():
                 raise TaskCancelledError("The copy was cancelled.")
             taken = next(self._pieces, None)
+            if taken is not None and self._until is not None and self._until(taken[1][0]):
+                self.stopped_at = taken[1][0]
+                return None
             if taken is not None:
                 self._frontier.take(taken[0], *taken[1])
             return taken

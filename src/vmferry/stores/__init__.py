@@ -65,6 +65,9 @@ class ResumableBlobWriter(BlobWriter, Protocol):
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Ascending ranges of ``[start, end)`` that anybody has written to so far; the rest is still a hole."""
 
+    def flush(self) -> None:
+        """Make what was written so far durable."""
+
     def detach(self) -> None:
         """Make what this writer wrote durable and let go of the unfinished blob; ``resume`` goes on with it."""
 

@@ -180,6 +180,9 @@ class FinishedWriter:
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         return self._blob.data_ranges(start, end)
 
+    def flush(self) -> None:
+        """The blob is durable."""
+
     def detach(self) -> None:
         self._blob.close()
 

@@ -6,27 +6,23 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from vmferry.appliances import HashedBlob
-from vmferry.catalog.import_tasks import COMPLETED, ImportImageTask
+from vmferry.catalog.import_tasks import COMPLETED, ImportImageTask, Slice
 from vmferry.catalog.snapshots import Snapshot
-from vmferry.convert import copy
 from vmferry.digest import DigestTree
-from vmferry.disk import Disk
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
-from vmferry.formats.qcow2.layout import Layout
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.receipt import load_key, sign
 from vmferry.stores import ResumableBlobWriter
 from vmferry.tasks import STEPS_AT_ONCE, Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
+from vmferry.tasks.import_image.conversion import Conversion, Way
 from vmferry.tasks.import_image.facts import (
     find_facts,
     find_slices,
@@ -37,7 +33,6 @@ from vmferry.tasks.import_image.facts import (
 )
 from vmferry.tasks.import_image.source import OpenSources
 from vmferry.tasks.import_image.stages import Stage
-from vmferry.tasks.import_image.traffic import Meter, MeteredWriter
 from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
 from vmferry.units import format_size
 
@@ -50,9 +45,6 @@ memory than a worker may."""
 
 _TURN_SECONDS = 2.0
 """How long a step goes on with slices of one disk before it lets others have their turn."""
-
-_RECORD_SECONDS = 0.5
-"""How often a slice writes its progress to the catalog."""
 
 
 class ImportImageActivities:
@@ -95,11 +87,12 @@ class ImportImageActivities:
         """Convert one slice into the disk image that lies ready for it; the image stays unfinished."""
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, task.facts.disks[step.disk].format), self._pulse(task.id) as pulse:
-            self._begin_conversion(task.id)
+            self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
             with self._sources.borrow(task) as source:
                 opened = source_disk(source, task.facts.disks[step.disk])
-                way = _Way(opened.disk, source.layout(opened), _SLICE_THREADS, source.read)
-                self._convert(task, step, way, pulse)
+                way = Way(opened.disk, source.layout(opened), _SLICE_THREADS, source.read)
+                piece = self._tasks.slice(task.id, step.disk, step.number)
+                self._convert(task, [piece], way, pulse)
 
     @activity.defn(no_thread_cancel_exception=True)
     def convert_disk(self, step: DiskStep) -> bool:
@@ -110,17 +103,14 @@ class ImportImageActivities:
         """
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, "OVA"), self._pulse(task.id) as pulse:
-            self._begin_conversion(task.id)
+            self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
             with self._sources.borrow(task) as source:
                 opened = source_disk(source, task.facts.disks[step.disk])
                 disk, file = opened.reopen_hashed(self._tasks.file_digest(task.id, step.disk))
-                way = _Way(disk, source.layout(opened), _DISK_THREADS, source.read, file)
-                ends_at = time.monotonic() + _TURN_SECONDS
-                for piece in self._tasks.unconverted(task.id, step.disk):
-                    if time.monotonic() > ends_at:
-                        return True
-                    slice_step = SliceStep(task.id, piece.disk, piece.number, piece.start, piece.end)
-                    self._convert(task, slice_step, way, pulse)
+                way = Way(disk, source.layout(opened), _DISK_THREADS, source.read, file)
+                left = self._tasks.unconverted(task.id, step.disk)
+                if left and not self._convert(task, left, way, pulse, time.monotonic() + _TURN_SECONDS):
+                    return True
                 file.finish(partial(_go_on, pulse))
         return False
 
@@ -163,34 +153,16 @@ class ImportImageActivities:
                 self._services.catalog.snapshots.discard(snapshot.id)
             self._tasks.mark_deleted(step.task_id)
 
-    def _begin_conversion(self, task_id: str) -> None:
-        self._tasks.advance(task_id, Stage.CONVERTING.message, Stage.CONVERTING.first)
-        self._tasks.begin_conversion(task_id)
-
-    def _convert(self, task: ImportImageTask, step: SliceStep, way: _Way, pulse: Pulse) -> None:
-        """Copy a slice to its place in the unfinished image, and keep what it adds to the digests."""
-        written = Meter()
-        record = _Recorder(self._services, step, pulse, way.read, written)
-        tree = DigestTree(way.disk.size)
-        with self._unfinished_image(task, step.disk) as target:
+    def _convert(
+        self, task: ImportImageTask, slices: Sequence[Slice], way: Way, pulse: Pulse, ends_at: float | None = None
+    ) -> bool:
+        """Copy slices of a disk to their place in its unfinished image; see ``Conversion.run``."""
+        with self._unfinished_image(task, slices[0].disk) as target:
             try:
-                copy(
-                    way.disk,
-                    Qcow2Writer(MeteredWriter(target, written), way.layout),
-                    step.start,
-                    step.end,
-                    workers=way.threads,
-                    digest=tree,
-                    progress=record,
-                    cancelled=pulse.stop,
-                )
+                return Conversion(self._tasks, task.id, slices, way, pulse).run(target, ends_at)
             except TaskCancelledError:
                 _raise_if_stopped(pulse)
                 raise
-            target.detach()
-        file_digest = None if way.file is None else way.file.save()
-        self._tasks.keep_digest(task.id, step.disk, step.number, tree.pack(), file_digest)
-        record.finish()
 
     def _digest(self, task: ImportImageTask, disk: int) -> str | None:
         """The guest digest of a disk, put together from its slices'; ``None`` where one is not known any more."""
@@ -232,48 +204,6 @@ class ImportImageActivities:
             yield target
         finally:
             target.detach()
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How a disk is converted."""
-
-    disk: Disk
-    layout: Layout
-    threads: int
-    read: Meter
-    """Of what is read for the task, by whichever step."""
-    file: HashedBlob | None = None
-    """What ``disk`` reads, where a manifest has a digest for it."""
-
-
-class _Recorder:
-    """Takes the progress of a slice and writes it to the catalog now and then."""
-
-    def __init__(self, services: Services, step: SliceStep, pulse: Pulse, read: Meter, written: Meter) -> None:
-        self._tasks = services.catalog.import_tasks
-        self._step = step
-        self._pulse = pulse
-        self._read = read
-        self._written = written
-        self._done = 0
-        self._recorded_at = time.monotonic()
-
-    def __call__(self, copied: int) -> None:
-        """``copied`` more bytes of DATA are converted. Called by one thread at a time."""
-        self._done += copied
-        self._pulse.moved()
-        if time.monotonic() - self._recorded_at >= _RECORD_SECONDS:
-            self.finish()
-
-    def finish(self) -> None:
-        """Write what is done."""
-        step = self._step
-        done, planned = self._tasks.record_slice(
-            step.task_id, step.disk, step.number, self._done, read=self._read.take(), written=self._written.take()
-        )
-        self._tasks.advance(step.task_id, Stage.CONVERTING.message, Stage.CONVERTING.at(done, planned))
-        self._recorded_at = time.monotonic()
 
 
 def _go_on(pulse: Pulse, _: int) -> None:

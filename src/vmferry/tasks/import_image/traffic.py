@@ -50,6 +50,7 @@ class MeteredWriter:
         self.set_size = target.set_size
         self.finish = target.finish
         self.abort = target.abort
+        self.flush = target.flush
         self.detach = target.detach
 
     def write_at(self, offset: int, data: Buffer) -> None:

@@ -1,0 +1,164 @@
+"""Slices of a disk on their way into its unfinished image: copied in one go, kept one by one."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from vmferry.appliances import HashedBlob
+from vmferry.blob import Buffer
+from vmferry.catalog.import_tasks import ImportTasks, Slice
+from vmferry.convert import copy
+from vmferry.digest import DigestTree
+from vmferry.disk import Disk
+from vmferry.formats.qcow2.layout import Layout
+from vmferry.formats.qcow2.writer import Qcow2Writer
+from vmferry.stores import ResumableBlobWriter
+from vmferry.tasks._pulse import Pulse
+from vmferry.tasks.import_image.stages import Stage
+from vmferry.tasks.import_image.traffic import Meter, MeteredWriter
+
+_RECORD_SECONDS = 0.25
+"""How often progress is written to the catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a disk is converted."""
+
+    disk: Disk
+    layout: Layout
+    threads: int
+    read: Meter
+    """Of what is read for the task, by whichever step."""
+    file: HashedBlob | None = None
+    """What ``disk`` reads, where a manifest has a digest for it."""
+
+
+class Conversion:
+    """Some slices of one disk of a task, in order, converted by one step.
+
+    A slice that is whole is made durable and kept with what it adds to the digests, while the next ones are copied: a
+    worker's death costs those that were not whole, and the threads need not wait for each other at a slice's end.
+    """
+
+    def __init__(self, tasks: ImportTasks, task_id: str, slices: Sequence[Slice], way: Way, pulse: Pulse) -> None:
+        """``slices``, one at the least, are all of one disk."""
+        self._tasks = tasks
+        self._task_id = task_id
+        self._slices = slices
+        self._way = way
+        self._pulse = pulse
+        self._digests = _SliceDigests(way.disk.size, slices)
+        self._kept: list[Future[None]] = []
+
+    def run(self, target: ResumableBlobWriter, ends_at: float | None = None) -> bool:
+        """Copy into ``target``, which is not finished; whether all slices are converted.
+
+        From ``ends_at`` (by ``time.monotonic``) on, no other slice is begun. Raises what ``copy`` does.
+        """
+        written = Meter()
+        progress = _Progress(self._tasks, self._task_id, self._slices, self._pulse, self._way.read, written)
+        begins = {piece.start for piece in self._slices}
+
+        def is_over(offset: int) -> bool:
+            return ends_at is not None and offset in begins and time.monotonic() > ends_at
+
+        with ThreadPoolExecutor(1, "keep") as keeper:
+            copied = copy(
+                self._way.disk,
+                Qcow2Writer(MeteredWriter(target, written), self._way.layout),
+                self._slices[0].start,
+                self._slices[-1].end,
+                workers=self._way.threads,
+                digest=self._digests,
+                progress=progress,
+                checkpoint=lambda offset: self._keep_to(offset, keeper, target),
+                cancelled=self._pulse.stop,
+                until=is_over,
+            )
+            self._keep_to(copied.end, keeper, target)
+        for kept in self._kept:
+            kept.result()
+        progress.record()
+        return len(self._kept) == len(self._slices)
+
+    def _keep_to(self, offset: int, keeper: ThreadPoolExecutor, target: ResumableBlobWriter) -> None:
+        """Have the slices kept that end at ``offset`` or before. Called by one thread at a time."""
+        while len(self._kept) < len(self._slices) and self._slices[len(self._kept)].end <= offset:
+            self._kept.append(keeper.submit(self._keep, len(self._kept), target))
+
+    def _keep(self, index: int, target: ResumableBlobWriter) -> None:
+        piece = self._slices[index]
+        target.flush()
+        file_digest = None if self._way.file is None else self._way.file.save()
+        self._tasks.keep_digest(self._task_id, piece.disk, piece.number, self._digests.pack(index), file_digest)
+
+
+class _SliceDigests:
+    """A tree of digests for each slice, as one ``SupportsDigest``."""
+
+    def __init__(self, size: int, slices: Sequence[Slice]) -> None:
+        self._slices = slices
+        self._starts = [piece.start for piece in slices]
+        self._trees = [DigestTree(size) for _ in slices]
+
+    def add(self, offset: int, data: Buffer) -> None:
+        self._trees[bisect_right(self._starts, offset) - 1].add(offset, data)
+
+    def collapse(self, start: int, end: int) -> None:
+        for piece, tree in zip(self._slices, self._trees, strict=True):
+            if start < piece.end and piece.start < end:
+                tree.collapse(max(start, piece.start), min(end, piece.end))
+
+    def pack(self, index: int) -> bytes:
+        """What slice ``index`` adds to the digest of its disk; its tree is let go of."""
+        piece, tree = self._slices[index], self._trees[index]
+        tree.collapse(piece.start, piece.end)
+        self._trees[index] = DigestTree(0)
+        return tree.pack()
+
+
+class _Progress:
+    """Takes the progress of a copy and writes it to the catalog now and then. Called by one thread at a time."""
+
+    def __init__(
+        self, tasks: ImportTasks, task_id: str, slices: Sequence[Slice], pulse: Pulse, read: Meter, written: Meter
+    ) -> None:
+        self._tasks = tasks
+        self._task_id = task_id
+        self._slices = slices
+        self._pulse = pulse
+        self._read = read
+        self._written = written
+        self._done = 0
+        self._whole = 0
+        """Slices of which nothing more is to be recorded."""
+        self._before = 0
+        """Bytes of DATA in those."""
+        self._recorded_at = time.monotonic()
+
+    def __call__(self, copied: int) -> None:
+        """``copied`` more bytes of DATA are converted."""
+        self._done += copied
+        self._pulse.moved()
+        if time.monotonic() - self._recorded_at >= _RECORD_SECONDS:
+            self.record()
+
+    def record(self) -> None:
+        """Write what is done."""
+        disk, done = self._slices[0].disk, {}
+        while self._whole < len(self._slices):
+            piece = self._slices[self._whole]
+            part = min(self._done - self._before, piece.data)
+            done[piece.number] = part
+            if part < piece.data:
+                break
+            self._whole, self._before = self._whole + 1, self._before + piece.data
+        read, written = self._read.take(), self._written.take()
+        finished, planned = self._tasks.record_slices(self._task_id, disk, done, read=read, written=written)
+        self._tasks.advance(self._task_id, Stage.CONVERTING.message, Stage.CONVERTING.at(finished, planned))
+        self._recorded_at = time.monotonic()
