@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from tests.server.test_survival import check_result
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 IMPORTS = 20
-KILLED = 8
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +27,55 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_disk(tmp_path_factory.mktemp("many") / "root.img", 256, 96, seed=9)
 
 
-def kill_workers(server: Server, tasks: list[str], luck: random.Random) -> int:
-    """Kill workers, one after the other at random moments, while tasks are active; how many were killed.
+def active(server: Server, tasks: list[str]) -> bool:
+    return any(server.task(task_id)["Status"] == "active" for task_id in tasks)
 
-    Not without end: a worker that never lives as long as a slice takes gets nowhere.
+
+def kill(server: Server, word: str, luck: random.Random) -> int:
+    """SIGKILL to a child whose command line holds ``word``; how many died."""
+    children = server.children(word)
+    if not children:
+        return 0
+    with suppress(ProcessLookupError):
+        os.kill(luck.choice(children), signal.SIGKILL)
+    return 1
+
+
+def do_harm(server: Server, tasks: list[str], victims: list[str], luck: random.Random) -> list[str]:
+    """Kill ``victims`` one after the other at random moments, while tasks are active; who was killed.
+
+    Each has the time of a slice to live: a worker that never has gets nowhere.
     """
-    killed = 0
-    while killed < KILLED and any(server.task(task_id)["Status"] == "active" for task_id in tasks):
-        time.sleep(luck.uniform(0.2, 4))
-        if workers := server.children(" worker "):
-            os.kill(luck.choice(workers), signal.SIGKILL)
-            killed += 1
+    killed = []
+    for victim in victims:
+        time.sleep(luck.uniform(0.5, 4))
+        if not active(server, tasks):
+            break
+        if victim == "everything":
+            server.kill_everything()
+            server.start()
+        elif not kill(server, victim, luck):
+            continue
+        killed.append(victim)
     return killed
 
 
-def test_twenty_imports_survive_workers_that_die_at_random_moments(tmp_path: Path, disk: Path) -> None:
+@pytest.mark.parametrize(
+    "victims",
+    [
+        [" worker "] * 8,
+        ["bin/temporal", "bin/weed", " worker ", "everything", "bin/weed", "bin/temporal", "everything", " worker "],
+    ],
+    ids=["workers", "any part of the server"],
+)
+def test_twenty_imports_survive_what_dies_at_random_moments(tmp_path: Path, disk: Path, victims: list[str]) -> None:
     ova = make_ova(disk.with_name("many.ova"), [make_vmdk(disk)])
     with running_server(tmp_path / "data") as server:
         server.upload(ova, "imports")
         server.upload(disk, "imports")
         sources = [in_s3(ova.name), in_s3(disk.name, "RAW")]
         tasks = [server.import_image(sources[number % 2]) for number in range(IMPORTS)]
-        assert kill_workers(server, tasks, random.Random(6)) >= 2
+        assert len(do_harm(server, tasks, victims, random.Random(6))) >= 2
         for task_id in tasks:
             server.wait(task_id, 300)
         for task_id in tasks:
