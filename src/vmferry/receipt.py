@@ -26,7 +26,7 @@ MAX_SIZE = 4 * 1024 * 1024
 
 _MEMBERS: Mapping[str, Any] = {
     "task": str,
-    "image": str,
+    "image": str | None,
     "completed_at": str,
     "sources": [{"bucket": str, "key": str, "size": int, "etag": str}],
     "disks": [{"snapshot": str, "device": str, "virtual_size": int, "guest_digest": str | None}],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,12 +18,13 @@ from vmferry.catalog._schema import Base
 from vmferry.catalog.accounts import new_access_key
 from vmferry.catalog.images import BlockDevice, Image
 from vmferry.catalog.import_tasks import (
+    IMPORT_IMAGE,
     DiskContainer,
     DiskConversion,
     ImportedDisk,
     ImportFacts,
-    ImportImageTask,
     ImportRequest,
+    ImportTask,
     Slice,
 )
 from vmferry.catalog.places import Place
@@ -42,8 +43,8 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
     opened.close()
 
 
-def new_task(number: int = 1, place: Place = HERE) -> ImportImageTask:
-    return ImportImageTask(
+def new_task(number: int = 1, place: Place = HERE) -> ImportTask:
+    return ImportTask(
         id=f"import-ami-{number:017x}",
         place=place,
         created_at=datetime.now(UTC),
@@ -63,7 +64,7 @@ def new_image(number: int = 1, name: str = "web", snapshot: int = 1) -> Image:
     )  # fmt: skip
 
 
-def add(catalog: Catalog, task: ImportImageTask, token: str | None = None, fingerprint: str = "f") -> str:
+def add(catalog: Catalog, task: ImportTask, token: str | None = None, fingerprint: str = "f") -> str:
     return catalog.import_tasks.add(task, {}, token, fingerprint)
 
 
@@ -96,15 +97,15 @@ def test_a_task_is_read_back_as_it_was_recorded(catalog: Catalog) -> None:
     task = new_task()
     add(catalog, task)
     assert catalog.import_tasks.get(task.id) == task
-    assert catalog.import_tasks.describe(HERE) == [task]
+    assert catalog.import_tasks.describe(HERE, IMPORT_IMAGE) == [task]
 
 
 def test_another_region_does_not_see_a_task(catalog: Catalog) -> None:
     task = new_task()
     add(catalog, task)
-    assert catalog.import_tasks.describe(ELSEWHERE) == []
+    assert catalog.import_tasks.describe(ELSEWHERE, IMPORT_IMAGE) == []
     with pytest.raises(NotFoundError):
-        catalog.import_tasks.describe(ELSEWHERE, [task.id])
+        catalog.import_tasks.describe(ELSEWHERE, IMPORT_IMAGE, [task.id])
     with pytest.raises(NotFoundError):
         catalog.import_tasks.cancel(ELSEWHERE, task.id, "r")
 
@@ -113,7 +114,7 @@ def test_the_same_token_answers_the_first_task_again(catalog: Catalog) -> None:
     first, second = new_task(1), new_task(2)
     assert add(catalog, first, "t", "same") == first.id
     assert add(catalog, second, "t", "same") == first.id
-    assert [task.id for task in catalog.import_tasks.describe(HERE)] == [first.id]
+    assert [task.id for task in catalog.import_tasks.describe(HERE, IMPORT_IMAGE)] == [first.id]
 
 
 def test_the_same_token_with_other_parameters_is_refused(catalog: Catalog) -> None:
@@ -142,7 +143,7 @@ def test_one_token_used_by_many_threads_at_once_makes_one_task(catalog: Catalog)
         thread.join()
     assert len(answers) == 8
     assert len(set(answers)) == 1
-    assert len(catalog.import_tasks.describe(HERE)) == 1
+    assert len(catalog.import_tasks.describe(HERE, IMPORT_IMAGE)) == 1
 
 
 def test_progress_never_falls(catalog: Catalog) -> None:
@@ -194,11 +195,12 @@ def test_a_cancelled_task_refuses_to_go_on(catalog: Catalog) -> None:
     add(catalog, task)
     assert catalog.import_tasks.cancel(HERE, task.id, "User initiated task cancelation") == "active"
     assert catalog.import_tasks.cancel(HERE, task.id, "again") == "deleting"
-    for go_on in (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: catalog.import_tasks.advance(task.id, "converting", 20),
         lambda: catalog.import_tasks.plan(task.id, []),
         lambda: catalog.import_tasks.complete(task.id, new_image()),
-    ):
+    )
+    for go_on in steps:
         with pytest.raises(TaskCancelledError):
             go_on()
     catalog.import_tasks.fail(task.id, "too late")

@@ -12,17 +12,17 @@ from vmferry.catalog.import_tasks import (
     DiskConversion,
     ImportedDisk,
     ImportFacts,
-    ImportImageTask,
     ImportRequest,
+    ImportTask,
 )
 from vmferry.catalog.places import Place
 from vmferry.ec2.import_task_views import describe_import_image_task
 
 
-def a_task(**facts: object) -> ImportImageTask:
+def a_task(**facts: object) -> ImportTask:
     container = DiskContainer(bucket="b", key="k", url="s3://b/k", format="OVA", description="root")
     known = {"id": "import-ami-1", "place": Place("us-east-1", "1"), "created_at": datetime.now(UTC), **facts}
-    return ImportImageTask(request=ImportRequest(containers=(container,)), **known)  # type: ignore[arg-type]
+    return ImportTask(request=ImportRequest(containers=(container,)), **known)  # type: ignore[arg-type]
 
 
 A_DISK = ImportedDisk(0, "web.vmdk", "VMDK", 652_312_064, 1 << 33, "/dev/sda1", "snap-1", "active")

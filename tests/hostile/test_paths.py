@@ -16,7 +16,7 @@ from tests.hostile.gate import check_sentence, lay_out, read_everything, watched
 from vmferry import cli, formats, wrappers
 from vmferry.appliances import open_appliance
 from vmferry.blob import MemoryBlob
-from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ImportRequest
+from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
 from vmferry.catalog.places import Place
 from vmferry.errors import VmferryError
 from vmferry.folder import ALONE, LocalFolder
@@ -142,7 +142,7 @@ def check_import(item: Evil, store: MemoryStore, declared: str | None) -> None:
     services = cast("Services", SimpleNamespace(objects=lambda place: store))
     container = DiskContainer(bucket="bucket", key=item.name, format=declared)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    task = ImportImageTask("import-ami-1", Place("us-east-1", "1"), now, ImportRequest((container,)))
+    task = ImportTask("import-ami-1", Place("us-east-1", "1"), now, ImportRequest((container,)))
     source = Source()
     try:
         with watched(item):

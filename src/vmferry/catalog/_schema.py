@@ -67,6 +67,7 @@ class BlockDeviceRow(Base):
     snapshot_id: Mapped[str] = mapped_column(ForeignKey("snapshot.id"), index=True)
     volume_size_gib: Mapped[int]
     delete_on_termination: Mapped[bool]
+    volume_type: Mapped[str] = mapped_column(String(16), server_default="gp2")
 
 
 class SnapshotRow(Base):
@@ -87,10 +88,11 @@ class SnapshotRow(Base):
     __table_args__ = (Index("snapshot_place", "region", "account_id"),)
 
 
-class ImportImageTaskRow(Base):
+class ImportTaskRow(Base):
     __tablename__ = "import_image_task"
 
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), server_default="import-image-task")
     region: Mapped[str] = mapped_column(String(32))
     account_id: Mapped[str] = mapped_column(String(12))
     created_at: Mapped[datetime]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,12 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import BlockDeviceRow, ImageRow
+from vmferry.catalog._schema import BlockDeviceRow, ImageRow, SnapshotRow
 from vmferry.catalog.places import Place
-from vmferry.catalog.tags import drop_tags
+from vmferry.catalog.tags import drop_tags, put_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
 
 AVAILABLE = "available"
+DEFAULT_VOLUME_TYPE = "gp2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class BlockDevice:
     snapshot_id: str
     volume_size_gib: int
     delete_on_termination: bool = True
+    volume_type: str = DEFAULT_VOLUME_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,19 @@ class Images:
         if missing := sorted(set(ids or ()) - {image.id for image in found}):
             raise _not_found(missing)
         return found
+
+    def register(self, image: Image, tags: Mapping[str, str]) -> None:
+        """Record ``image`` with its tags. Raises ``ConflictError`` when its name is in use, ``NotFoundError`` when one
+        of its snapshots was removed meanwhile."""
+        with self._database.write() as session:
+            for device in image.block_devices:
+                if session.get(SnapshotRow, device.snapshot_id) is None:
+                    raise NotFoundError(
+                        f"The snapshot '{device.snapshot_id}' does not exist.", resource_id=device.snapshot_id
+                    )
+            add_image(session, image)
+            session.flush()
+            put_tags(session, image.place, image.id, "image", tags)
 
     def deregister(self, place: Place, image_id: str) -> Image:
         """Forget the AMI; its snapshots stay. Raises ``NotFoundError``."""
@@ -108,6 +123,7 @@ def add_image(session: Session, image: Image) -> None:
                     snapshot_id=device.snapshot_id,
                     volume_size_gib=device.volume_size_gib,
                     delete_on_termination=device.delete_on_termination,
+                    volume_type=device.volume_type,
                 )
                 for position, device in enumerate(image.block_devices)
             ],
@@ -135,7 +151,7 @@ def _fact(row: ImageRow) -> Image:
         root_device_name=row.root_device_name,
         created_at=row.created_at,
         block_devices=tuple(
-            BlockDevice(b.device_name, b.snapshot_id, b.volume_size_gib, b.delete_on_termination)
+            BlockDevice(b.device_name, b.snapshot_id, b.volume_size_gib, b.delete_on_termination, b.volume_type)
             for b in row.block_devices
         ),
     )

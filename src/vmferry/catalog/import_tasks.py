@@ -1,4 +1,4 @@
-"""Import image tasks: what was asked, what was found, how far it is."""
+"""Import tasks, which make AMIs or snapshots: what was asked, what was found, how far it is."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ClientTokenRow, ImportImageTaskRow, SliceRow
+from vmferry.catalog._schema import ClientTokenRow, ImportTaskRow, SliceRow
 from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import complete_snapshot
 from vmferry.catalog.tags import put_tags
 from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError, quote
 
+IMPORT_IMAGE, IMPORT_SNAPSHOT = "import-image-task", "import-snapshot-task"
+"""Kinds of tasks, as tags call them."""
+_TOKEN_ACTIONS = {IMPORT_IMAGE: "ImportImage", IMPORT_SNAPSHOT: "ImportSnapshot"}
 ACTIVE, COMPLETED, DELETING, DELETED = "active", "completed", "deleting", "deleted"
 
 
@@ -37,7 +40,7 @@ class DiskContainer:
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What ImportImage was asked for."""
+    """What ImportImage was asked for, or ImportSnapshot, which has one container and a description."""
 
     containers: tuple[DiskContainer, ...]
     description: str | None = None
@@ -119,13 +122,14 @@ class DiskConversion:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportImageTask:
-    """An import image task. ``status`` is EC2's; ``stage`` is the word in StatusMessage while it is active."""
+class ImportTask:
+    """An import task. ``status`` is EC2's; ``stage`` is the word in StatusMessage while it is active."""
 
     id: str
     place: Place
     created_at: datetime
     request: ImportRequest
+    kind: str = IMPORT_IMAGE
     status: str = ACTIVE
     stage: str = "pending"
     progress: int = 1
@@ -165,14 +169,14 @@ class ImportImageTask:
 
 
 class ImportTasks:
-    """The import image tasks of every region and account."""
+    """The import tasks of every region and account."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     # -- what the front end does
 
-    def add(self, task: ImportImageTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
+    def add(self, task: ImportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
         """Record a new task with its tags and answer its id.
 
         A ``token`` that was used before with the same ``fingerprint`` answers the id of then and records nothing;
@@ -183,18 +187,20 @@ class ImportTasks:
                 return earlier
             session.add(_row(task))
             session.flush()
-            put_tags(session, task.place, task.id, "import-image-task", tags)
+            put_tags(session, task.place, task.id, task.kind, tags)
         return task.id
 
-    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[ImportImageTask]:
-        """Tasks of ``place``, oldest first; with ``ids`` only those, and ``NotFoundError`` when one is missing."""
-        query = select(ImportImageTaskRow).where(
-            ImportImageTaskRow.region == place.region, ImportImageTaskRow.account_id == place.account_id
+    def describe(self, place: Place, kind: str, ids: Collection[str] | None = None) -> list[ImportTask]:
+        """Tasks of ``kind`` in ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
+        query = select(ImportTaskRow).where(
+            ImportTaskRow.region == place.region,
+            ImportTaskRow.account_id == place.account_id,
+            ImportTaskRow.kind == kind,
         )
         if ids is not None:
-            query = query.where(ImportImageTaskRow.id.in_(list(ids)))
+            query = query.where(ImportTaskRow.id.in_(list(ids)))
         with self._database.read() as session:
-            rows = session.scalars(query.order_by(ImportImageTaskRow.created_at, ImportImageTaskRow.id))
+            rows = session.scalars(query.order_by(ImportTaskRow.created_at, ImportTaskRow.id))
             found = _with_conversion(session, [_fact(row) for row in rows])
         if missing := sorted(set(ids or ()) - {task.id for task in found}):
             raise NotFoundError(f"The import task ID '{quote(missing[0])}' does not exist", resource_id=missing[0])
@@ -206,7 +212,7 @@ class ImportTasks:
         Raises ``NotFoundError``, and ``ConflictError`` when the task has ended.
         """
         with self._database.write() as session:
-            row = session.get(ImportImageTaskRow, task_id)
+            row = session.get(ImportTaskRow, task_id)
             if row is None or (row.region, row.account_id) != (place.region, place.account_id):
                 raise NotFoundError(f"The import task ID '{quote(task_id)}' does not exist", resource_id=task_id)
             if row.status in (COMPLETED, DELETED):
@@ -222,19 +228,19 @@ class ImportTasks:
 
     def undispatched(self) -> list[str]:
         """Tasks that no workflow was started for yet, oldest first."""
-        return self._ids(ImportImageTaskRow.dispatched.is_(False))
+        return self._ids(ImportTaskRow.dispatched.is_(False))
 
     def uncancelled(self) -> list[str]:
         """Tasks being deleted whose workflow was not told yet."""
         return self._ids(
-            ImportImageTaskRow.dispatched,
-            ImportImageTaskRow.status == DELETING,
-            ImportImageTaskRow.cancel_sent.is_(False),
+            ImportTaskRow.dispatched,
+            ImportTaskRow.status == DELETING,
+            ImportTaskRow.cancel_sent.is_(False),
         )
 
     def unfinished(self) -> list[str]:
         """Tasks that have not ended."""
-        return self._ids(ImportImageTaskRow.status.in_((ACTIVE, DELETING)))
+        return self._ids(ImportTaskRow.status.in_((ACTIVE, DELETING)))
 
     def mark_dispatched(self, task_id: str) -> None:
         """A workflow for the task runs."""
@@ -250,20 +256,20 @@ class ImportTasks:
 
     def counts(self) -> dict[str, int]:
         """How many tasks there are of each status."""
-        query = select(ImportImageTaskRow.status, func.count()).group_by(ImportImageTaskRow.status)
+        query = select(ImportTaskRow.status, func.count()).group_by(ImportTaskRow.status)
         with self._database.read() as session:
             return {status: int(count) for status, count in session.execute(query)}
 
-    def active(self) -> list[ImportImageTask]:
+    def active(self) -> list[ImportTask]:
         """Every active task, in whichever region and account, oldest first."""
-        query = select(ImportImageTaskRow).where(ImportImageTaskRow.status == ACTIVE)
+        query = select(ImportTaskRow).where(ImportTaskRow.status == ACTIVE)
         with self._database.read() as session:
-            rows = session.scalars(query.order_by(ImportImageTaskRow.created_at, ImportImageTaskRow.id))
+            rows = session.scalars(query.order_by(ImportTaskRow.created_at, ImportTaskRow.id))
             return _with_conversion(session, [_fact(row) for row in rows])
 
     # -- what the task does
 
-    def get(self, task_id: str) -> ImportImageTask:
+    def get(self, task_id: str) -> ImportTask:
         """The task, in whichever region and account. Raises ``NotFoundError``."""
         with self._database.read() as session:
             return _fact(_get(session, task_id))
@@ -380,26 +386,28 @@ class ImportTasks:
         with self._database.read() as session:
             return _get(session, task_id).receipt
 
-    def complete(self, task_id: str, image: Image, receipt: str | None = None) -> str:
-        """Register ``image``, complete its snapshots and the task, keep its receipt: all of it or nothing.
+    def complete(self, task_id: str, image: Image | None, receipt: str | None = None) -> str | None:
+        """Complete the task and its snapshots, register ``image`` where there is one, keep the receipt: all or nothing.
 
-        Answers the AMI's id.
-
-        A task that is complete already answers the id it has. Raises ``TaskCancelledError`` when it was cancelled.
+        Answers the AMI's id. A task that is complete already answers what it has. Raises ``TaskCancelledError`` when it
+        was cancelled.
         """
         with self._database.write() as session:
             row = _get(session, task_id)
-            if row.status == COMPLETED and row.image_id is not None:
+            if row.status == COMPLETED:
                 return row.image_id
             _check_active(row)
             digests = {found.snapshot_id: found.digest for found in _facts_from_json(row.facts).disks}
-            for device in image.block_devices:
-                complete_snapshot(session, device.snapshot_id, digests.get(device.snapshot_id))
+            made = list(digests) if image is None else [device.snapshot_id for device in image.block_devices]
+            for snapshot_id in made:
+                complete_snapshot(session, snapshot_id, digests.get(snapshot_id))
             session.flush()
-            add_image(session, image)
-            row.status, row.image_id, row.progress, row.receipt = COMPLETED, image.id, 100, receipt
+            if image is not None:
+                add_image(session, image)
+                row.image_id = image.id
+            row.status, row.progress, row.receipt = COMPLETED, 100, receipt
             row.waiting_for = row.waiting_since = None
-            return image.id
+            return row.image_id
 
     def fail(self, task_id: str, reason: str) -> None:
         """Mark the task as being deleted for ``reason``; a reason that stands already is kept. Not after the end."""
@@ -417,20 +425,20 @@ class ImportTasks:
                 row.waiting_for = row.waiting_since = None
 
     def _ids(self, *conditions: Any) -> list[str]:
-        query = select(ImportImageTaskRow.id).where(*conditions).order_by(ImportImageTaskRow.created_at)
+        query = select(ImportTaskRow.id).where(*conditions).order_by(ImportTaskRow.created_at)
         with self._database.read() as session:
             return list(session.scalars(query))
 
 
-def _claim_token(session: Session, task: ImportImageTask, token: str, fingerprint: str) -> str | None:
+def _claim_token(session: Session, task: ImportTask, token: str, fingerprint: str) -> str | None:
     place = (task.place.region, task.place.account_id)
-    row = session.get(ClientTokenRow, (*place, "ImportImage", token))
+    row = session.get(ClientTokenRow, (*place, _TOKEN_ACTIONS[task.kind], token))
     if row is None:
         session.add(
             ClientTokenRow(
                 region=place[0],
                 account_id=place[1],
-                action="ImportImage",
+                action=_TOKEN_ACTIONS[task.kind],
                 token=token,
                 fingerprint=fingerprint,
                 resource_id=task.id,
@@ -447,27 +455,28 @@ def _claim_token(session: Session, task: ImportImageTask, token: str, fingerprin
     return row.resource_id
 
 
-def _get(session: Session, task_id: str) -> ImportImageTaskRow:
-    row = session.get(ImportImageTaskRow, task_id)
+def _get(session: Session, task_id: str) -> ImportTaskRow:
+    row = session.get(ImportTaskRow, task_id)
     if row is None:
         raise NotFoundError(f"The import task ID '{quote(task_id)}' does not exist", resource_id=task_id)
     return row
 
 
-def _get_active(session: Session, task_id: str) -> ImportImageTaskRow:
+def _get_active(session: Session, task_id: str) -> ImportTaskRow:
     row = _get(session, task_id)
     _check_active(row)
     return row
 
 
-def _check_active(row: ImportImageTaskRow) -> None:
+def _check_active(row: ImportTaskRow) -> None:
     if row.status != ACTIVE:
         raise TaskCancelledError(row.reason or f"The task {row.id} is {row.status}.")
 
 
-def _row(task: ImportImageTask) -> ImportImageTaskRow:
-    return ImportImageTaskRow(
+def _row(task: ImportTask) -> ImportTaskRow:
+    return ImportTaskRow(
         id=task.id,
+        kind=task.kind,
         region=task.place.region,
         account_id=task.place.account_id,
         created_at=task.created_at,
@@ -481,10 +490,11 @@ def _row(task: ImportImageTask) -> ImportImageTaskRow:
     )
 
 
-def _fact(row: ImportImageTaskRow) -> ImportImageTask:
+def _fact(row: ImportTaskRow) -> ImportTask:
     containers = tuple(DiskContainer(**c) for c in row.request["containers"])
-    return ImportImageTask(
+    return ImportTask(
         id=row.id,
+        kind=row.kind,
         place=Place(row.region, row.account_id),
         created_at=row.created_at,
         request=ImportRequest(**{**row.request, "containers": containers}),
@@ -504,7 +514,7 @@ def _fact(row: ImportImageTaskRow) -> ImportImageTask:
     )
 
 
-def _with_conversion(session: Session, tasks: list[ImportImageTask]) -> list[ImportImageTask]:
+def _with_conversion(session: Session, tasks: list[ImportTask]) -> list[ImportTask]:
     """``tasks``, of which the active ones know how far each disk is."""
     ids = [task.id for task in tasks if task.status == ACTIVE]
     sums = select(SliceRow.task_id, SliceRow.disk, func.sum(SliceRow.done), func.sum(SliceRow.data))

@@ -10,19 +10,19 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ImageRow, ImportImageTaskRow, SnapshotRow, TagRow
+from vmferry.catalog._schema import ImageRow, ImportTaskRow, SnapshotRow, TagRow
 from vmferry.catalog.places import Place
 from vmferry.errors import ConflictError, NotFoundError, quote
 
 MAX_TAGS = 50
 """Tags on one resource, as EC2 limits them."""
 
-_Taggable = ImageRow | SnapshotRow | ImportImageTaskRow
+_Taggable = ImageRow | SnapshotRow | ImportTaskRow
 
 _TAGGABLE: Mapping[str, tuple[type[_Taggable], str]] = {
     "ami-": (ImageRow, "image"),
     "snap-": (SnapshotRow, "snapshot"),
-    "import-ami-": (ImportImageTaskRow, "import-image-task"),
+    "import-ami-": (ImportTaskRow, "import-image-task"),
 }
 """Id prefix → table, and EC2's name for the type of resource."""
 

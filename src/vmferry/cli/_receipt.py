@@ -55,8 +55,9 @@ def show_receipt(found: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    made = quote(found["image"] or "snapshot")
     lines = [
-        ("receipt", f"of {quote(found['task'])}: {quote(found['image'])}, {quote(found['completed_at'])}"),
+        ("receipt", f"of {quote(found['task'])}: {made}, {quote(found['completed_at'])}"),
         ("signature", f"right; by the key {found['signed_by']}"),
     ]
     for source in found["sources"]:

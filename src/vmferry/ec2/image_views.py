@@ -12,8 +12,6 @@ from vmferry.ec2.import_task_views import tag_list
 IMPORTED_VOLUME_ID = "vol-ffffffff"
 """The volume of a snapshot that was imported: EC2's word for none; clients test for it."""
 
-_VOLUME_TYPE = "gp2"
-
 
 def describe_image(image: Image, tags: Mapping[str, str]) -> dict[str, Any]:
     """An AMI as DescribeImages shows it."""
@@ -50,7 +48,7 @@ def _describe_device(device: BlockDevice) -> dict[str, Any]:
             "Encrypted": False,
             "SnapshotId": device.snapshot_id,
             "VolumeSize": device.volume_size_gib,
-            "VolumeType": _VOLUME_TYPE,
+            "VolumeType": device.volume_type,
         },
     }
 

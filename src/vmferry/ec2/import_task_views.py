@@ -1,4 +1,4 @@
-"""Import image tasks as the API shows them."""
+"""Import tasks as the API shows them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vmferry.catalog.import_tasks import (
     COMPLETED,
     DELETED,
     DiskContainer,
-    ImportImageTask,
     ImportRequest,
+    ImportTask,
 )
 
 _PENDING = "pending"
@@ -34,7 +34,7 @@ def describe_requested_containers(request: ImportRequest) -> list[dict[str, Any]
     ]
 
 
-def describe_import_image_task(task: ImportImageTask, tags: Mapping[str, str]) -> dict[str, Any]:
+def describe_import_image_task(task: ImportTask, tags: Mapping[str, str]) -> dict[str, Any]:
     """A task as DescribeImportImageTasks shows it. What is not known yet is left out."""
     facts, request = task.facts, task.request
     return {
@@ -55,7 +55,43 @@ def describe_import_image_task(task: ImportImageTask, tags: Mapping[str, str]) -
     }
 
 
-def _status_message(task: ImportImageTask) -> str | None:
+_SNAPSHOT_STAGES = {"converting": "downloading/converting", "preparing ami": "preparing snapshot"}
+"""What EC2 calls stages of ImportSnapshot that ImportImage has under another name."""
+
+
+def describe_import_snapshot_task(task: ImportTask, tags: Mapping[str, str]) -> dict[str, Any]:
+    """A task as DescribeImportSnapshotTasks shows it, and ImportSnapshot, when it has just begun."""
+    container = task.request.containers[0]
+    disk = task.facts.disks[0] if task.facts.disks else None
+    message = _status_message(task)
+    if message is not None and task.status == ACTIVE:
+        message = message.replace(task.stage, _SNAPSHOT_STAGES.get(task.stage, task.stage), 1)
+    return {
+        "Description": task.request.description,
+        "ImportTaskId": task.id,
+        "SnapshotTaskDetail": {
+            **_source(container),
+            "Description": task.request.description,
+            "DiskImageSize": 0.0 if disk is None else float(disk.stored_size),
+            "Encrypted": False,
+            "Format": container.format if disk is None else disk.format,
+            "Progress": str(task.progress) if task.status == ACTIVE else None,
+            "SnapshotId": _finished_snapshot(task),
+            "Status": task.status,
+            "StatusMessage": message,
+        },
+        "Tags": tag_list(tags),
+    }
+
+
+def _finished_snapshot(task: ImportTask) -> str | None:
+    """The snapshot that a task made; empty while it is being made, as with AWS."""
+    if task.status == COMPLETED:
+        return task.facts.disks[0].snapshot_id
+    return "" if task.status == ACTIVE and task.facts.disks else None
+
+
+def _status_message(task: ImportTask) -> str | None:
     """The stage; behind a bar what it waits for, when it has waited for a while. The reason when the task was ended."""
     if task.status == COMPLETED:
         return None
@@ -70,7 +106,7 @@ def _status_message(task: ImportImageTask) -> str | None:
     return f"{task.stage} | {task.waiting_for} (since {task.waiting_since:%Y-%m-%dT%H:%M:%SZ})"
 
 
-def _describe_disk(task: ImportImageTask, index: int) -> dict[str, Any]:
+def _describe_disk(task: ImportTask, index: int) -> dict[str, Any]:
     disk = task.facts.disks[index]
     container = task.request.containers[disk.container]
     return {
@@ -85,7 +121,7 @@ def _describe_disk(task: ImportImageTask, index: int) -> dict[str, Any]:
     }
 
 
-def _disk_progress(task: ImportImageTask, index: int) -> str | None:
+def _disk_progress(task: ImportTask, index: int) -> str | None:
     """How many hundredths of a disk are converted, while that is of interest."""
     if task.status != ACTIVE or not task.conversion:
         return None

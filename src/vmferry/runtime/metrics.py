@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 
-from vmferry.catalog.import_tasks import ImportImageTask, ImportTasks
+from vmferry.catalog.import_tasks import ImportTask, ImportTasks
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _TASK = ("task", "account", "region")
@@ -44,7 +44,7 @@ class _Collector:
         yield counts
         yield from self._active(self._tasks.active())
 
-    def _active(self, tasks: list[ImportImageTask]) -> Iterator[Metric]:
+    def _active(self, tasks: list[ImportTask]) -> Iterator[Metric]:
         disk_labels = [*_TASK, "disk"]
         planned = GaugeMetricFamily("vmferry_task_data_bytes", "Guest bytes to convert.", labels=disk_labels)
         done = GaugeMetricFamily("vmferry_task_converted_bytes", "Guest bytes converted.", labels=disk_labels)

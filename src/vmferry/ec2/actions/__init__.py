@@ -62,9 +62,12 @@ ACTIONS: Registry[Action] = Registry(
         "describe_availability_zones",
         "describe_images",
         "describe_import_image_tasks",
+        "describe_import_snapshot_tasks",
         "describe_regions",
         "describe_snapshots",
         "describe_tags",
         "import_image",
+        "import_snapshot",
+        "register_image",
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from vmferry.catalog.import_tasks import COMPLETED, ImportImageTask, Slice
+from vmferry.catalog.import_tasks import COMPLETED, IMPORT_IMAGE, ImportTask, Slice
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.digest import DigestTree
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
@@ -129,13 +129,13 @@ class ImportImageActivities:
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
 
     @activity.defn(no_thread_cancel_exception=True)
-    def register(self, task_id: str) -> str:
-        """Register the AMI: in one transaction with its snapshots and the end of the task."""
+    def register(self, task_id: str) -> str | None:
+        """Let what was made appear, together with the end of the task: snapshots, and the AMI where one is wanted."""
         with border(self._services, task_id), self._pulse(task_id, "the catalog"):
             task = self._tasks.get(task_id)
             if task.status != COMPLETED:
                 self._tasks.advance(task_id, Stage.PREPARING_AMI.message, Stage.PREPARING_AMI.first)
-            image = new_image(task)
+            image = new_image(task) if task.kind == IMPORT_IMAGE else None
             receipt = sign(receipt_facts(task, image), load_key(self._services.config.receipt_key_path))
             image_id = self._tasks.complete(task_id, image, receipt)
             self._sources.forget(task_id)
@@ -154,7 +154,7 @@ class ImportImageActivities:
             self._tasks.mark_deleted(step.task_id)
 
     def _convert(
-        self, task: ImportImageTask, slices: Sequence[Slice], way: Way, pulse: Pulse, ends_at: float | None = None
+        self, task: ImportTask, slices: Sequence[Slice], way: Way, pulse: Pulse, ends_at: float | None = None
     ) -> bool:
         """Copy slices of a disk to their place in its unfinished image; see ``Conversion.run``."""
         with self._unfinished_image(task, slices[0].disk) as target:
@@ -164,7 +164,7 @@ class ImportImageActivities:
                 _raise_if_stopped(pulse)
                 raise
 
-    def _digest(self, task: ImportImageTask, disk: int) -> str | None:
+    def _digest(self, task: ImportTask, disk: int) -> str | None:
         """The guest digest of a disk, put together from its slices'; ``None`` where one is not known any more."""
         tree = DigestTree(task.facts.disks[disk].size)
         for nodes in self._tasks.digests(task.id, disk):
@@ -196,7 +196,7 @@ class ImportImageActivities:
         return snapshot
 
     @contextmanager
-    def _unfinished_image(self, task: ImportImageTask, disk: int) -> Iterator[ResumableBlobWriter]:
+    def _unfinished_image(self, task: ImportTask, disk: int) -> Iterator[ResumableBlobWriter]:
         """The unfinished disk image of a disk; whatever happens, this process lets go of it in the end."""
         snapshot = self._snapshot(task.facts.disks[disk].snapshot_id)
         target: ResumableBlobWriter = self._services.images.resume(snapshot.bucket, snapshot.key)

@@ -11,7 +11,7 @@ from typing import Any
 
 from vmferry import __version__, guest
 from vmferry.catalog.images import AVAILABLE, BlockDevice, Image
-from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportImageTask, Slice
+from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportTask, Slice
 from vmferry.catalog.snapshots import PENDING, Snapshot
 from vmferry.convert import plan_slices
 from vmferry.errors import UnsafeDiskError, quote
@@ -23,7 +23,7 @@ from vmferry.tasks.import_image.source import Source, SourceDisk
 from vmferry.units import format_size, to_gib
 
 
-def find_facts(task: ImportImageTask, source: Source, max_disk_size: int) -> ImportFacts:
+def find_facts(task: ImportTask, source: Source, max_disk_size: int) -> ImportFacts:
     """What the open source shows, the root disk first. Ids that an earlier run of this step gave are kept.
 
     Raises ``UnsafeDiskError`` for a machine without disks and for disks over ``max_disk_size``.
@@ -66,7 +66,7 @@ def source_disk(source: Source, found: ImportedDisk) -> SourceDisk:
     return next(disk for disk in source.disks if (disk.container, disk.name) == (found.container, found.name))
 
 
-def pending_snapshots(task: ImportImageTask, facts: ImportFacts) -> list[Snapshot]:
+def pending_snapshots(task: ImportTask, facts: ImportFacts) -> list[Snapshot]:
     """The snapshots to begin, one for each disk."""
     return [
         Snapshot(
@@ -84,7 +84,7 @@ def pending_snapshots(task: ImportImageTask, facts: ImportFacts) -> list[Snapsho
     ]
 
 
-def new_image(task: ImportImageTask) -> Image:
+def new_image(task: ImportTask) -> Image:
     """The AMI that ``task`` ends in, with an id of its own."""
     facts = task.facts
     platform = facts.platform if (facts.platform or "").lower() == "windows" else None
@@ -106,16 +106,16 @@ def new_image(task: ImportImageTask) -> Image:
     )
 
 
-def receipt_facts(task: ImportImageTask, image: Image) -> dict[str, Any]:
-    """What the receipt of a task says that ends in ``image``: what was read, what was made, what was changed."""
+def receipt_facts(task: ImportTask, image: Image | None) -> dict[str, Any]:
+    """What the receipt of a task says that ends in ``image``, or in a snapshot alone: what was read, made, changed."""
     facts = task.facts
     return {
         "task": task.id,
-        "image": image.id,
+        "image": None if image is None else image.id,
         "account": task.place.account_id,
         "region": task.place.region,
         "requested_at": task.created_at.astimezone(UTC).isoformat(),
-        "completed_at": image.created_at.isoformat(),
+        "completed_at": (datetime.now(UTC) if image is None else image.created_at).isoformat(),
         "sources": [
             {"bucket": container.bucket, "key": container.key, **asdict(pin)}
             for container, pin in zip(task.request.containers, facts.pins, strict=True)
@@ -163,7 +163,7 @@ def _imported(opened: SourceDisk, device_name: str, snapshot_id: str) -> Importe
     )
 
 
-def _asked_devices(task: ImportImageTask, source: Source, boots: Sequence[BootFacts]) -> list[str | None]:
+def _asked_devices(task: ImportTask, source: Source, boots: Sequence[BootFacts]) -> list[str | None]:
     """The device name that the caller asked for, for each disk.
 
     The name of a container with several disks is for the one of them that boots most certainly.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from vmferry import appliances, formats
 from vmferry.appliances import HashedBlob
 from vmferry.blob import Blob
-from vmferry.catalog.import_tasks import DiskContainer, ImportImageTask, ObjectPin
+from vmferry.catalog.import_tasks import IMPORT_SNAPSHOT, DiskContainer, ImportTask, ObjectPin
 from vmferry.disk import Disk, SupportsFacts
 from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
 from vmferry.folder import ALONE, Companions
@@ -89,7 +89,7 @@ class Source:
         while self._open:
             self._open.pop().close()
 
-    def add(self, services: Services, task: ImportImageTask, index: int) -> None:
+    def add(self, services: Services, task: ImportTask, index: int) -> None:
         """Open a container of ``task`` and what is in it. What was opened stays to be closed, whatever is raised."""
         container = task.request.containers[index]
         known = task.facts.pins[index] if index < len(task.facts.pins) else None
@@ -99,6 +99,12 @@ class Source:
         self._open.append(blob)
         self.pins.append(ObjectPin(stored.pin.size, stored.pin.etag, stored.pin.version))
         if _is_appliance(blob, container):
+            if task.kind == IMPORT_SNAPSHOT:
+                raise UnsupportedFeatureError(
+                    f"{quote(blob.name)} is a whole machine, and a snapshot is one disk: import it with ImportImage, "
+                    "or unpack it and import each of its disks.",
+                    declared="OVA",
+                )
             self._add_appliance(blob, index, container.format)
         else:
             self._add_disk(blob, index, None, _declared(container.format), None)
@@ -138,7 +144,7 @@ class Source:
         self.disks.append(SourceDisk(container, name, chosen, blob, disk, digest, beside))
 
 
-def open_source(services: Services, task: ImportImageTask) -> Source:
+def open_source(services: Services, task: ImportTask) -> Source:
     """Open every container of ``task``, pinned to the bytes that the task first saw where it has seen them.
 
     Raises ``StoreError``, ``FormatError``, ``UnsafeDiskError``; nothing stays open then.
@@ -188,7 +194,7 @@ class OpenSources:
         self._users: dict[int, int] = {}
 
     @contextmanager
-    def borrow(self, task: ImportImageTask) -> Iterator[Source]:
+    def borrow(self, task: ImportTask) -> Iterator[Source]:
         """The source of ``task``; it stays open at least until the block ends."""
         source = self._take(task)
         try:
@@ -208,7 +214,7 @@ class OpenSources:
                 self._users.pop(id(source), None)
                 source.close()
 
-    def _take(self, task: ImportImageTask) -> Source:
+    def _take(self, task: ImportTask) -> Source:
         with self._lock:
             source = self._sources.get(task.id)
             if source is None:

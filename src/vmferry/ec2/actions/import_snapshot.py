@@ -1,0 +1,62 @@
+"""ImportSnapshot: one disk image in S3 becomes a snapshot, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from vmferry.catalog.import_tasks import IMPORT_SNAPSHOT, ImportRequest, ImportTask
+from vmferry.ec2.actions import Action, RequestContext
+from vmferry.ec2.disk_containers import check_encryption, check_objects, fingerprint, read_container
+from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.ids import new_id
+from vmferry.ec2.import_task_views import describe_import_snapshot_task
+from vmferry.ec2.tag_specifications import tags_for
+from vmferry.tasks.import_image.stages import Stage
+
+
+def import_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
+    asked = _read_request(context, request)
+    tags = tags_for(request.get("TagSpecifications"), IMPORT_SNAPSHOT)
+    check_objects(context, asked.containers)
+    task = ImportTask(
+        id=new_id("import-snap-"),
+        kind=IMPORT_SNAPSHOT,
+        place=context.place,
+        created_at=datetime.now(UTC),
+        request=asked,
+        stage=Stage.PENDING.message,
+        progress=Stage.PENDING.first,
+    )
+    tasks = context.services.catalog.import_tasks
+    task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
+    context.services.wake()
+    return describe_import_snapshot_task(tasks.get(task_id), tags)
+
+
+def check_import_snapshot(context: RequestContext, request: Mapping[str, Any]) -> None:
+    """What a DryRun checks: the parameters, and nothing in S3, as with AWS."""
+    _read_request(context, request)
+    tags_for(request.get("TagSpecifications"), IMPORT_SNAPSHOT)
+
+
+ACTION = Action("ImportSnapshot", import_snapshot, check_import_snapshot)
+
+
+def _read_request(context: RequestContext, request: Mapping[str, Any]) -> ImportRequest:
+    given = request.get("DiskContainer")
+    if not given:
+        raise Ec2Error("MissingParameter", "The request must contain the parameter DiskContainer")
+    check_encryption(request)
+    container = read_container(context, given)
+    if container.format == "OVA":
+        raise Ec2Error(
+            "InvalidParameterValue",
+            "Value (OVA) for parameter DiskContainer.Format is invalid. Expected one of RAW, VHD, VHDX, VMDK."
+            " | A snapshot is one disk: import a whole machine with ImportImage.",
+        )
+    return ImportRequest(
+        containers=(container,), description=request.get("Description"), role_name=request.get("RoleName")
+    )

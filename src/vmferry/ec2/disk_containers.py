@@ -1,0 +1,106 @@
+"""Disk containers as ImportImage and ImportSnapshot take them: where a disk lies, and what it is said to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vmferry.catalog.import_tasks import DiskContainer
+from vmferry.ec2.actions import RequestContext
+from vmferry.ec2.errors import Ec2Error
+from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreUnavailableError, VmferryError, quote
+from vmferry.stores.s3 import parse_location
+
+_EC2_FORMATS = ("OVA", "RAW", "VHD", "VHDX", "VMDK")
+_DEVICE = re.compile(r"/dev/(sd[a-z][0-9]{0,2}|xvd[a-z]{1,2}|hd[a-z][0-9]{0,2}|nvme[0-9]{1,2}n[0-9]{1,2})")
+
+
+def read_container(context: RequestContext, given: Mapping[str, Any]) -> DiskContainer:
+    bucket, key = _read_source(context, given)
+    device = given.get("DeviceName") or None
+    if device is not None and not _DEVICE.fullmatch(device):
+        raise Ec2Error(
+            "InvalidBlockDeviceMapping",
+            f"Value ({quote(device)}) for parameter DeviceName is invalid. Use e.g. /dev/sdf.",
+        )
+    return DiskContainer(
+        bucket=bucket,
+        key=key,
+        url=given.get("Url") or None,
+        format=_read_format(given.get("Format") or None),
+        description=given.get("Description") or None,
+        device_name=device,
+    )
+
+
+def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str, str]:
+    user_bucket: Mapping[str, Any] = given.get("UserBucket") or {}
+    sources = [name for name in ("Url", "UserBucket", "SnapshotId") if given.get(name)]
+    if len(sources) != 1:
+        what = " and ".join(sources) if sources else "none of them"
+        raise Ec2Error(
+            "InvalidParameterCombination" if sources else "MissingParameter",
+            f"A disk container needs exactly one of Url, UserBucket and SnapshotId; it has {what}.",
+        )
+    if given.get("SnapshotId"):
+        raise Ec2Error(
+            "UnsupportedOperation", "vmferry does not import disks from snapshots yet: name an object in S3."
+        )
+    if given.get("Url"):
+        try:
+            return parse_location(given["Url"], context.services.s3_endpoint)
+        except VmferryError as error:
+            raise Ec2Error("InvalidParameter", f"Invalid S3 source location | {error}") from error
+    for name in ("S3Bucket", "S3Key"):
+        if not user_bucket.get(name):
+            raise Ec2Error(
+                "MissingParameter", f"The request must contain the parameter DiskContainer.UserBucket.{name}"
+            )
+    return user_bucket["S3Bucket"], user_bucket["S3Key"]
+
+
+def _read_format(given: str | None) -> str | None:
+    if given is None:
+        return None
+    name = given.upper()
+    if name not in _EC2_FORMATS:
+        listed = ", ".join(_EC2_FORMATS)
+        raise Ec2Error(
+            "InvalidParameter",
+            "Parameter disk-image-size=0 has an invalid format"
+            f" | {quote(given)} is not a disk-image format: use one of {listed}.",
+        )
+    return name
+
+
+def check_objects(context: RequestContext, containers: Sequence[DiskContainer]) -> None:
+    """Fail at once for an object that is not there. For an object store that is away the task waits."""
+    store = context.services.objects(context.place)
+    for container in containers:
+        try:
+            store.open(container.bucket or "", container.key or "").close()
+        except StoreUnavailableError:
+            return
+        except BlobNotFoundError as error:
+            raise Ec2Error("InvalidParameter", f"Invalid S3 source location | {error}") from error
+        except AccessDeniedError as error:
+            sentence = "We do not have access to the given resource. Reason 403 Forbidden"
+            raise Ec2Error("InvalidParameter", f"{sentence} | {error}") from error
+
+
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """The same for the same parameters, whatever their order; the token itself does not count."""
+    counted = {name: value for name, value in request.items() if name not in ("ClientToken", "DryRun")}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def check_encryption(request: Mapping[str, Any]) -> None:
+    """Raise ``Ec2Error`` where a request wants its snapshots encrypted: that is never accepted and ignored."""
+    if request.get("KmsKeyId") and not request.get("Encrypted"):
+        message = "The parameter [KmsKeyId] requires the parameter Encrypted to be set."
+        raise Ec2Error("InvalidParameterDependency", message)
+    if request.get("Encrypted"):
+        raise Ec2Error("UnsupportedOperation", "vmferry does not encrypt snapshots yet: leave Encrypted out.")
