@@ -329,7 +329,7 @@ def test_parts_grow_so_that_ten_thousand_of_them_hold_a_large_object() -> None:
 
 
 def test_the_first_part_is_sent_last(s3: RunningS3, store: S3Store) -> None:
-    upload = store.create("bucket", "header-last", budget=4 * MIN_PART)
+    upload = store.upload("bucket", "header-last", 4 * MIN_PART)
     content = random.Random(3).randbytes(20 * MIN_PART + 5)
     upload.write_at(512, content[512 : 6 * MIN_PART])
     for start in range(6 * MIN_PART, len(content), MIB):
@@ -340,7 +340,7 @@ def test_the_first_part_is_sent_last(s3: RunningS3, store: S3Store) -> None:
 
 
 def test_what_is_reserved_waits_however_much_comes_behind_it(s3: RunningS3, store: S3Store) -> None:
-    upload = store.create("bucket", "reserved", budget=4 * MIN_PART)
+    upload = store.upload("bucket", "reserved", 4 * MIN_PART)
     content = random.Random(4).randbytes(20 * MIN_PART)
     late = (2 * MIN_PART + 100, 2 * MIN_PART + 612)
     upload.reserve(*late)
@@ -353,7 +353,7 @@ def test_what_is_reserved_waits_however_much_comes_behind_it(s3: RunningS3, stor
 
 
 def test_gaps_over_the_budget_become_zeros_and_come_too_late_then(s3: RunningS3, store: S3Store) -> None:
-    upload = store.create("bucket", "gaps", budget=4 * MIN_PART)
+    upload = store.upload("bucket", "gaps", 4 * MIN_PART)
     content = bytearray(40 * MIN_PART)
     for part in range(0, 40, 2):
         content[part * MIN_PART : part * MIN_PART + 1000] = random.Random(part).randbytes(1000)
@@ -366,7 +366,7 @@ def test_gaps_over_the_budget_become_zeros_and_come_too_late_then(s3: RunningS3,
 
 
 def test_what_no_part_may_be_sent_of_is_an_error(store: S3Store) -> None:
-    upload = store.create("bucket", "gap", budget=4 * MIN_PART)
+    upload = store.upload("bucket", "gap", 4 * MIN_PART)
     upload.reserve(0, 10 * MIN_PART)
     for part in range(4):
         upload.write_at(part * MIN_PART + 1, b"x")
@@ -388,6 +388,30 @@ def test_an_aborted_multipart_upload_is_removed(s3: RunningS3, store: S3Store) -
         store.open("bucket", "multi/aborted")
     with pytest.raises(StoreError, match="the upload is over"):
         upload.write_at(0, b"x")
+
+
+def test_what_dead_processes_have_sent_can_be_removed(s3: RunningS3, store: S3Store) -> None:
+    dead = [store.upload("bucket", "multi/dead", 4 * MIN_PART) for _ in range(2)]
+    other = store.upload("bucket", "multi/dead.other", 4 * MIN_PART)
+    for upload in (*dead, other):
+        upload.write_at(0, bytes(2 * MIN_PART))
+    connect(s3).abort_uploads("bucket", "multi/dead")
+    connect(s3).abort_uploads("bucket", "multi/dead")
+    assert "multi/dead" not in uploads(s3)
+    assert "multi/dead.other" in uploads(s3)
+    other.abort()
+    with pytest.raises(StoreError, match="swept away"):
+        dead[0].finish()
+
+
+def test_whether_an_upload_may_be_is_checked_without_a_trace(s3: RunningS3, store: S3Store) -> None:
+    store.check_upload("bucket", "multi/checked")
+    assert "multi/checked" not in uploads(s3)
+    assert list(store.keys("bucket", "multi/checked")) == []
+    with pytest.raises(AccessDeniedError, match="s3:PutObject"):
+        STORE.connect(s3.options(READER)).check_upload("bucket", "multi/checked")
+    with pytest.raises(BlobNotFoundError, match="no bucket"):
+        store.check_upload("no-such-bucket", "multi/checked")
 
 
 # --- memory, and a service that comes and goes ----------------------------------------------------------------------

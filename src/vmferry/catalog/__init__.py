@@ -1,4 +1,4 @@
-"""The durable record: accounts, images, snapshots, import tasks, tags. ``open_catalog`` is the way in.
+"""The durable record: accounts, images, snapshots, import and export tasks, tags. ``open_catalog`` is the way in.
 
 Everything is kept per region and account: an id of another region or account does not exist here. What comes out are
 frozen facts, never rows. Thread-safe; the server and its workers share one database.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vmferry.catalog._database import Database
 from vmferry.catalog.accounts import Accounts
+from vmferry.catalog.export_tasks import ExportTasks
 from vmferry.catalog.images import Images
 from vmferry.catalog.import_tasks import ImportTasks
 from vmferry.catalog.snapshots import Snapshots
@@ -20,6 +21,7 @@ class Catalog:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self.accounts = Accounts(self._database)
+        self.export_tasks = ExportTasks(self._database)
         self.images = Images(self._database)
         self.import_tasks = ImportTasks(self._database)
         self.snapshots = Snapshots(self._database)

@@ -118,6 +118,32 @@ class ImportTaskRow(Base):
     __table_args__ = (Index("import_image_task_place", "region", "account_id"),)
 
 
+class ExportTaskRow(Base):
+    __tablename__ = "export_image_task"
+
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+    created_at: Mapped[datetime]
+    image_id: Mapped[str] = mapped_column(String(32), index=True)
+    format: Mapped[str] = mapped_column(String(16))
+    bucket: Mapped[str] = mapped_column(String(255))
+    prefix: Mapped[str] = mapped_column(String(1024))
+    key: Mapped[str] = mapped_column(String(1088))
+    description: Mapped[str | None] = mapped_column(Text)
+    role_name: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    stage: Mapped[str] = mapped_column(String(32))
+    progress: Mapped[int]
+    reason: Mapped[str | None] = mapped_column(Text)
+    waiting_for: Mapped[str | None] = mapped_column(Text)
+    waiting_since: Mapped[datetime | None]
+    dispatched: Mapped[bool]
+    cancel_sent: Mapped[bool]
+
+    __table_args__ = (Index("export_image_task_place", "region", "account_id"),)
+
+
 class SliceRow(Base):
     __tablename__ = "import_slice"
 

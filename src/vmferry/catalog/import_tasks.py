@@ -10,18 +10,36 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ClientTokenRow, ImportTaskRow, SliceRow
+from vmferry.catalog._client_tokens import claim_token
+from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active
+from vmferry.catalog._schema import ImportTaskRow, SliceRow
 from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import complete_snapshot
 from vmferry.catalog.tags import put_tags
-from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError, quote
+from vmferry.errors import ConflictError
+
+__all__ = [
+    "ACTIVE",
+    "COMPLETED",
+    "DELETED",
+    "DELETING",
+    "IMPORT_IMAGE",
+    "IMPORT_SNAPSHOT",
+    "DiskContainer",
+    "DiskConversion",
+    "ImportFacts",
+    "ImportRequest",
+    "ImportTask",
+    "ImportTasks",
+    "ImportedDisk",
+    "ObjectPin",
+    "Slice",
+]
 
 IMPORT_IMAGE, IMPORT_SNAPSHOT = "import-image-task", "import-snapshot-task"
 """Kinds of tasks, as tags call them."""
 _TOKEN_ACTIONS = {IMPORT_IMAGE: "ImportImage", IMPORT_SNAPSHOT: "ImportSnapshot"}
-ACTIVE, COMPLETED, DELETING, DELETED = "active", "completed", "deleting", "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +186,11 @@ class ImportTask:
         return max(left / speed - (now - self.recorded_at).total_seconds(), 0.0)
 
 
-class ImportTasks:
+class ImportTasks(Outbox[ImportTaskRow]):
     """The import tasks of every region and account."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    row = ImportTaskRow
+    noun = "import"
 
     # -- what the front end does
 
@@ -183,8 +201,10 @@ class ImportTasks:
         with another one it raises ``ConflictError``.
         """
         with self._database.write() as session:
-            if token is not None and (earlier := _claim_token(session, task, token, fingerprint)) is not None:
-                return earlier
+            if token is not None:
+                action = _TOKEN_ACTIONS[task.kind]
+                if (earlier := claim_token(session, task.place, action, token, fingerprint, task.id)) is not None:
+                    return earlier
             session.add(_row(task))
             session.flush()
             put_tags(session, task.place, task.id, task.kind, tags)
@@ -203,7 +223,7 @@ class ImportTasks:
             rows = session.scalars(query.order_by(ImportTaskRow.created_at, ImportTaskRow.id))
             found = _with_conversion(session, [_fact(row) for row in rows])
         if missing := sorted(set(ids or ()) - {task.id for task in found}):
-            raise NotFoundError(f"The import task ID '{quote(missing[0])}' does not exist", resource_id=missing[0])
+            raise self._not_found(missing[0])
         return found
 
     def cancel(self, place: Place, task_id: str, reason: str) -> str:
@@ -214,7 +234,7 @@ class ImportTasks:
         with self._database.write() as session:
             row = session.get(ImportTaskRow, task_id)
             if row is None or (row.region, row.account_id) != (place.region, place.account_id):
-                raise NotFoundError(f"The import task ID '{quote(task_id)}' does not exist", resource_id=task_id)
+                raise self._not_found(task_id)
             if row.status in (COMPLETED, DELETED):
                 raise ConflictError(
                     f"The task {task_id} is {row.status} and cannot be cancelled.", code="DeleteConversionTaskError"
@@ -223,34 +243,6 @@ class ImportTasks:
             if before == ACTIVE:
                 row.status, row.reason = DELETING, reason
             return before
-
-    # -- what the dispatcher does
-
-    def undispatched(self) -> list[str]:
-        """Tasks that no workflow was started for yet, oldest first."""
-        return self._ids(ImportTaskRow.dispatched.is_(False))
-
-    def uncancelled(self) -> list[str]:
-        """Tasks being deleted whose workflow was not told yet."""
-        return self._ids(
-            ImportTaskRow.dispatched,
-            ImportTaskRow.status == DELETING,
-            ImportTaskRow.cancel_sent.is_(False),
-        )
-
-    def unfinished(self) -> list[str]:
-        """Tasks that have not ended."""
-        return self._ids(ImportTaskRow.status.in_((ACTIVE, DELETING)))
-
-    def mark_dispatched(self, task_id: str) -> None:
-        """A workflow for the task runs."""
-        with self._database.write() as session:
-            _get(session, task_id).dispatched = True
-
-    def mark_cancel_sent(self, task_id: str) -> None:
-        """The task's workflow was told to end."""
-        with self._database.write() as session:
-            _get(session, task_id).cancel_sent = True
 
     # -- what the metrics tell
 
@@ -272,7 +264,7 @@ class ImportTasks:
     def get(self, task_id: str) -> ImportTask:
         """The task, in whichever region and account. Raises ``NotFoundError``."""
         with self._database.read() as session:
-            return _fact(_get(session, task_id))
+            return _fact(self._get(session, task_id))
 
     def advance(self, task_id: str, stage: str, progress: int, facts: ImportFacts | None = None) -> None:
         """Go on to ``stage``; progress never falls. A step that begins the same stage again still waits.
@@ -280,25 +272,17 @@ class ImportTasks:
         Raises ``TaskCancelledError`` when the task is no longer active.
         """
         with self._database.write() as session:
-            row = _get_active(session, task_id)
+            row = self._get_active(session, task_id)
             if row.stage != stage:
                 row.stage, row.waiting_for, row.waiting_since = stage, None, None
             row.progress = max(row.progress, progress)
             if facts is not None:
                 row.facts = _facts_to_json(facts)
 
-    def wait(self, task_id: str, what: str) -> datetime:
-        """Say what the task waits for, and answer since when it has waited without moving."""
-        with self._database.write() as session:
-            row = _get(session, task_id)
-            row.waiting_for = what
-            row.waiting_since = row.waiting_since or datetime.now(UTC)
-            return row.waiting_since
-
     def plan(self, task_id: str, slices: Iterable[Slice]) -> None:
         """Record the slices of the task; a second time changes nothing."""
         with self._database.write() as session:
-            _get_active(session, task_id)
+            self._get_active(session, task_id)
             if session.scalars(select(SliceRow.number).where(SliceRow.task_id == task_id)).first() is None:
                 session.add_all(SliceRow(task_id=task_id, **asdict(piece)) for piece in slices)
 
@@ -330,7 +314,7 @@ class ImportTasks:
         Raises ``TaskCancelledError`` when the task is no longer active.
         """
         with self._database.write() as session:
-            row = _get_active(session, task_id)
+            row = self._get_active(session, task_id)
             row.waiting_for = row.waiting_since = None
             row.bytes_read += read
             row.bytes_written += written
@@ -370,7 +354,7 @@ class ImportTasks:
         Raises ``TaskCancelledError`` when the task is no longer active.
         """
         with self._database.write() as session:
-            row = _get_active(session, task_id)
+            row = self._get_active(session, task_id)
             facts = _facts_from_json(row.facts)
             known = facts.disks[disk].digest or digest
             whole = replace(facts.disks[disk], status="completed", digest=known)
@@ -384,7 +368,7 @@ class ImportTasks:
     def receipt(self, task_id: str) -> str | None:
         """The receipt of a completed task, in text; ``None`` where there is none. Raises ``NotFoundError``."""
         with self._database.read() as session:
-            return _get(session, task_id).receipt
+            return self._get(session, task_id).receipt
 
     def complete(self, task_id: str, image: Image | None, receipt: str | None = None) -> str | None:
         """Complete the task and its snapshots, register ``image`` where there is one, keep the receipt: all or nothing.
@@ -393,10 +377,10 @@ class ImportTasks:
         was cancelled.
         """
         with self._database.write() as session:
-            row = _get(session, task_id)
+            row = self._get(session, task_id)
             if row.status == COMPLETED:
                 return row.image_id
-            _check_active(row)
+            check_active(row)
             digests = {found.snapshot_id: found.digest for found in _facts_from_json(row.facts).disks}
             made = list(digests) if image is None else [device.snapshot_id for device in image.block_devices]
             for snapshot_id in made:
@@ -408,69 +392,6 @@ class ImportTasks:
             row.status, row.progress, row.receipt = COMPLETED, 100, receipt
             row.waiting_for = row.waiting_since = None
             return row.image_id
-
-    def fail(self, task_id: str, reason: str) -> None:
-        """Mark the task as being deleted for ``reason``; a reason that stands already is kept. Not after the end."""
-        with self._database.write() as session:
-            row = _get(session, task_id)
-            if row.status == ACTIVE:
-                row.status, row.reason = DELETING, reason
-
-    def mark_deleted(self, task_id: str) -> None:
-        """The task has ended and left nothing behind but its record."""
-        with self._database.write() as session:
-            row = _get(session, task_id)
-            if row.status != COMPLETED:
-                row.status = DELETED
-                row.waiting_for = row.waiting_since = None
-
-    def _ids(self, *conditions: Any) -> list[str]:
-        query = select(ImportTaskRow.id).where(*conditions).order_by(ImportTaskRow.created_at)
-        with self._database.read() as session:
-            return list(session.scalars(query))
-
-
-def _claim_token(session: Session, task: ImportTask, token: str, fingerprint: str) -> str | None:
-    place = (task.place.region, task.place.account_id)
-    row = session.get(ClientTokenRow, (*place, _TOKEN_ACTIONS[task.kind], token))
-    if row is None:
-        session.add(
-            ClientTokenRow(
-                region=place[0],
-                account_id=place[1],
-                action=_TOKEN_ACTIONS[task.kind],
-                token=token,
-                fingerprint=fingerprint,
-                resource_id=task.id,
-                created_at=datetime.now(UTC),
-            )
-        )
-        return None
-    if row.fingerprint != fingerprint:
-        raise ConflictError(
-            f"The client token {quote(token)} was used before with other parameters (it made {row.resource_id}); "
-            "use a new token for a new request.",
-            code="IdempotentParameterMismatch",
-        )
-    return row.resource_id
-
-
-def _get(session: Session, task_id: str) -> ImportTaskRow:
-    row = session.get(ImportTaskRow, task_id)
-    if row is None:
-        raise NotFoundError(f"The import task ID '{quote(task_id)}' does not exist", resource_id=task_id)
-    return row
-
-
-def _get_active(session: Session, task_id: str) -> ImportTaskRow:
-    row = _get(session, task_id)
-    _check_active(row)
-    return row
-
-
-def _check_active(row: ImportTaskRow) -> None:
-    if row.status != ACTIVE:
-        raise TaskCancelledError(row.reason or f"The task {row.id} is {row.status}.")
 
 
 def _row(task: ImportTask) -> ImportTaskRow:

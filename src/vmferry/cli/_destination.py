@@ -62,7 +62,7 @@ class ObjectDestination:
         self.path = Path(self._key)
 
     def create(self) -> BlobWriter:
-        return self._store.create(self._bucket, self._key, self._memory)
+        return self._store.upload(self._bucket, self._key, self._memory)
 
     def stored(self) -> int:
         return self._store.open(self._bucket, self._key).size

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from vmferry.convert.copy import MAX_THREADS, CopyResult, copy, default_workers, find_unit
+from vmferry.convert.copy import MAX_THREADS, Cancelled, CopyResult, copy, default_workers, find_unit
 from vmferry.convert.plan import Slice, find_granules, plan_slices
 from vmferry.convert.verify import compare_disks, count_data, digest_disk
 
 __all__ = [
     "MAX_THREADS",
+    "Cancelled",
     "CopyResult",
     "Slice",
     "compare_disks",

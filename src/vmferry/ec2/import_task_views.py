@@ -99,11 +99,14 @@ def _status_message(task: ImportTask) -> str | None:
         return task.reason or task.stage
     if task.stage == _PENDING and datetime.now(UTC) - task.created_at > _PENDING_SHOWN_AFTER:
         return f"{task.stage} | waiting for a worker (since {task.created_at:%Y-%m-%dT%H:%M:%SZ})"
-    if task.waiting_for is None or task.waiting_since is None:
-        return task.stage
-    if datetime.now(UTC) - task.waiting_since < _WAIT_SHOWN_AFTER:
-        return task.stage
-    return f"{task.stage} | {task.waiting_for} (since {task.waiting_since:%Y-%m-%dT%H:%M:%SZ})"
+    return waiting_message(task.stage, task.waiting_for, task.waiting_since)
+
+
+def waiting_message(stage: str, waiting_for: str | None, since: datetime | None) -> str:
+    """The stage of a task; behind a bar what it waits for, when it has waited for a while."""
+    if waiting_for is None or since is None or datetime.now(UTC) - since < _WAIT_SHOWN_AFTER:
+        return stage
+    return f"{stage} | {waiting_for} (since {since:%Y-%m-%dT%H:%M:%SZ})"
 
 
 def _describe_disk(task: ImportTask, index: int) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -25,11 +27,33 @@ _LOOK_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
 
 
+class _Tasks(Protocol):
+    """Tasks of a kind, as the catalog has them: see ``catalog._outbox``."""
+
+    def undispatched(self) -> list[str]: ...
+    def uncancelled(self) -> list[str]: ...
+    def unfinished(self) -> list[str]: ...
+    def mark_dispatched(self, task_id: str) -> None: ...
+    def mark_cancel_sent(self, task_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of tasks and the name of its workflow."""
+
+    tasks: _Tasks
+    workflow: str
+
+
 class Dispatcher:
     """Runs in a thread with an event loop of its own, from ``start`` to ``stop``. Thread-safe."""
 
     def __init__(self, services: Services, address: str) -> None:
-        self._tasks = services.catalog.import_tasks
+        catalog = services.catalog
+        self._kinds = [
+            _Kind(catalog.import_tasks, TASKS["import_image"].workflow.__name__),
+            _Kind(catalog.export_tasks, TASKS["export_image"].workflow.__name__),
+        ]
         self._address = address
         self._log = structlog.get_logger("vmferry.runtime")
         self._loop = asyncio.new_event_loop()
@@ -68,31 +92,33 @@ class Dispatcher:
 
     async def _serve(self) -> None:
         client = await connect(self._address)
-        await self._try(self._restart_lost, client)
+        for kind in self._kinds:
+            await self._try(self._restart_lost, client, kind)
         while True:
-            await self._try(self._start_new, client)
-            await self._try(self._send_cancels, client)
+            for kind in self._kinds:
+                await self._try(self._start_new, client, kind)
+                await self._try(self._send_cancels, client, kind)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), _LOOK_SECONDS)
             self._work.clear()
 
-    async def _try(self, job: Callable[[Client], Awaitable[None]], client: Client) -> None:
+    async def _try(self, job: Callable[[Client, _Kind], Awaitable[None]], client: Client, kind: _Kind) -> None:
         """Do one of the jobs below; the workflow server may be away, then the next look does it."""
         try:
-            await job(client)
+            await job(client, kind)
         except (RPCError, OSError, RuntimeError) as error:
             self._log.warning("the workflow server did not answer", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _start_new(self, client: Client) -> None:
-        for task_id in self._tasks.undispatched():
-            await self._start_workflow(client, task_id)
-            self._tasks.mark_dispatched(task_id)
+    async def _start_new(self, client: Client, kind: _Kind) -> None:
+        for task_id in kind.tasks.undispatched():
+            await self._start_workflow(client, kind, task_id)
+            kind.tasks.mark_dispatched(task_id)
 
-    async def _restart_lost(self, client: Client) -> None:
+    async def _restart_lost(self, client: Client, kind: _Kind) -> None:
         """Tasks that have not ended, but have no workflow that runs: the workflow server's database was lost or is new,
         or somebody ended the workflow by hand."""
-        for task_id in self._tasks.unfinished():
+        for task_id in kind.tasks.unfinished():
             try:
                 found = await client.get_workflow_handle(task_id).describe()
             except RPCError as error:
@@ -101,21 +127,19 @@ class Dispatcher:
             else:
                 if found.status is WorkflowExecutionStatus.RUNNING:
                     continue
-            await self._start_workflow(client, task_id)
+            await self._start_workflow(client, kind, task_id)
 
-    async def _send_cancels(self, client: Client) -> None:
-        for task_id in self._tasks.uncancelled():
+    async def _send_cancels(self, client: Client, kind: _Kind) -> None:
+        for task_id in kind.tasks.uncancelled():
             try:
                 await client.get_workflow_handle(task_id).cancel()
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:  # ended meanwhile: it has cleaned up
                     raise
-            self._tasks.mark_cancel_sent(task_id)
+            kind.tasks.mark_cancel_sent(task_id)
 
-    async def _start_workflow(self, client: Client, task_id: str) -> None:
+    async def _start_workflow(self, client: Client, kind: _Kind, task_id: str) -> None:
         try:
-            await client.start_workflow(
-                TASKS["import_image"].workflow.__name__, task_id, id=task_id, task_queue=TASK_QUEUE
-            )
+            await client.start_workflow(kind.workflow, task_id, id=task_id, task_queue=TASK_QUEUE)
         except WorkflowAlreadyStartedError:
             self._log.debug("the workflow runs already", task=task_id)

@@ -19,6 +19,7 @@ __all__ = [
     "Store",
     "StoreKind",
     "SupportsResume",
+    "SupportsUpload",
 ]
 
 
@@ -85,6 +86,20 @@ class SupportsResume(Protocol):
 
     def locate(self, bucket: str, key: str) -> str:
         """The path of the blob at ``key``, for other tools. Raises ``BlobNotFoundError``."""
+
+
+@runtime_checkable
+class SupportsUpload(Protocol):
+    """A store of objects, into which a large one is uploaded in parts that stay when the process dies."""
+
+    def upload(self, bucket: str, key: str, budget: int) -> BlobWriter:
+        """As ``create``, with up to ``budget`` bytes held in memory."""
+
+    def check_upload(self, bucket: str, key: str) -> None:
+        """Raise what ``upload`` would raise: ``BlobNotFoundError``, ``AccessDeniedError``. Nothing is left behind."""
+
+    def abort_uploads(self, bucket: str, key: str) -> None:
+        """Remove what any process has sent of unfinished uploads of ``key``; nothing happens where there are none."""
 
 
 class StoreKind(Protocol):

@@ -63,8 +63,19 @@ class Multipart:
         self._call("complete_multipart_upload", **self._names, UploadId=upload, MultipartUpload={"Parts": parts})
 
     def abort(self, upload: str) -> None:
-        """Remove what was sent."""
-        self._call("abort_multipart_upload", **self._names, UploadId=upload)
+        """Remove what was sent; nothing happens where there is no such upload."""
+        try:
+            self._call("abort_multipart_upload", **self._names, UploadId=upload)
+        except StoreError as error:
+            if error.facts.get("code") != "NoSuchUpload":
+                raise
+
+    def unfinished(self) -> list[str]:
+        """The ids of all uploads of the object that were neither completed nor aborted: the first thousand."""
+        answer: dict[str, Any] = self._call(
+            "list_multipart_uploads", Bucket=self._names["Bucket"], Prefix=self._names["Key"]
+        )
+        return [one["UploadId"] for one in answer.get("Uploads", ()) if one["Key"] == self._names["Key"]]
 
     def _call(self, action: str, **parameters: Any) -> Any:
         with translated(self._request), _plain_errors():

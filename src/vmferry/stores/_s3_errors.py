@@ -131,7 +131,9 @@ def _missing(code: str, request: Request) -> StoreError:
             key=request.key,
         )
     if code == "NoSuchUpload":
-        return StoreError(f"{quote(request.name)}: the upload was swept away before it was finished. Upload it again.")
+        return StoreError(
+            f"{quote(request.name)}: the upload was swept away before it was finished. Upload it again.", code=code
+        )
     return StoreError(
         f"{quote(request.endpoint)} answers 404 to a request for {quote(request.name)}, but not as S3 does. Check that "
         "the endpoint is an S3 service."

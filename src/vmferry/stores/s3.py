@@ -176,11 +176,26 @@ class S3Store:
         """The object that an ``s3://`` URL, or a URL below this store's endpoint, names: see ``parse_location``."""
         return self.open(*parse_location(url, self._options.endpoint))
 
-    def create(self, bucket: str, key: str, budget: int = DEFAULT_BUDGET) -> S3Upload:
-        """A multipart upload that holds up to ``budget`` bytes in memory; see ``S3Upload``."""
+    def create(self, bucket: str, key: str) -> S3Upload:
+        """See ``Store`` and ``S3Upload``."""
+        return self.upload(bucket, key)
+
+    def upload(self, bucket: str, key: str, budget: int = DEFAULT_BUDGET) -> S3Upload:
+        """See ``SupportsUpload`` and ``S3Upload``."""
         request = self._request(bucket, key, "s3:PutObject")
         self._check_writable(request)
         return S3Upload(Multipart(self._multipart(), request), request.name, budget)
+
+    def check_upload(self, bucket: str, key: str) -> None:
+        """See ``SupportsUpload``: an upload is begun, which takes the permission, and removed again."""
+        multipart = Multipart(self._multipart(), self._request(bucket, key, "s3:PutObject"))
+        multipart.abort(multipart.begin())
+
+    def abort_uploads(self, bucket: str, key: str) -> None:
+        """See ``SupportsUpload``. Takes ``s3:ListBucketMultipartUploads``; raises ``AccessDeniedError`` without it."""
+        listing = Multipart(self._multipart(), self._request(bucket, key, "s3:ListBucketMultipartUploads"))
+        for upload in listing.unfinished():
+            listing.abort(upload)
 
     def delete(self, bucket: str, key: str) -> None:
         request = self._request(bucket, key, "s3:DeleteObject")

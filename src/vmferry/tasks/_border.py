@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy.exc import OperationalError
@@ -57,13 +58,24 @@ def status_message(error: VmferryError, disk_format: str = "disk image") -> str:
     return f"{who}: an internal error has occurred during conversion. | {error}"
 
 
+class SupportsWait(Protocol):
+    """Tasks that can say what they wait for."""
+
+    def wait(self, task_id: str, what: str) -> datetime:
+        """See ``ImportTasks.wait``."""
+
+
 @contextmanager
-def border(services: Services, task_id: str, disk_format: str = "disk image") -> Iterator[None]:
+def border(
+    services: Services, task_id: str, disk_format: str = "disk image", tasks: SupportsWait | None = None
+) -> Iterator[None]:
     """Change what a step raises into what the workflow server understands, and say what the task waits for.
 
     A fault of the user's ends the task; a failure that may pass is tried again, for as long as the configuration lets
     a task wait without moving; a fault of ours is tried a few times and ends the task with its id in the message.
+    ``tasks`` are those of the task's kind: imports, where nothing is said.
     """
+    kept: SupportsWait = tasks or services.catalog.import_tasks
     try:
         yield
     except (ApplicationError, CancelledError):
@@ -71,7 +83,7 @@ def border(services: Services, task_id: str, disk_format: str = "disk image") ->
     except TaskCancelledError as error:
         raise ApplicationError(str(error), type="TaskCancelledError", non_retryable=True) from error
     except VmferryError as error:
-        give_up = not error.retryable or _has_waited_enough(services, task_id, error)
+        give_up = not error.retryable or _has_waited_enough(services, kept, task_id, error)
         message = status_message(error, disk_format)
         raise ApplicationError(message, type=type(error).__name__, non_retryable=give_up) from error
     except OperationalError as error:  # the database is busy or away: it comes back
@@ -86,9 +98,9 @@ def border(services: Services, task_id: str, disk_format: str = "disk image") ->
         raise ApplicationError(message, type="Fault", non_retryable=give_up) from error
 
 
-def _has_waited_enough(services: Services, task_id: str, error: VmferryError) -> bool:
+def _has_waited_enough(services: Services, tasks: SupportsWait, task_id: str, error: VmferryError) -> bool:
     what = "room on the disk" if isinstance(error, OutOfSpaceError) else "the object store"
     if not isinstance(error, StoreError):
         what = "another try"
-    since = services.catalog.import_tasks.wait(task_id, f"waiting for {what}: {error}")
+    since = tasks.wait(task_id, f"waiting for {what}: {error}")
     return datetime.now(UTC) - since > timedelta(seconds=services.config.give_up_seconds)

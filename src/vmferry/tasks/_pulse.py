@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError
 
 QUIET_SECONDS = 10.0
 """After how long without movement the task says what it waits for."""
@@ -41,6 +42,15 @@ class Pulse:
         """The step got further."""
         self._moved_at = time.monotonic()
         self._said_quiet = False
+
+    def raise_if_stopped(self) -> None:
+        """End the step where it was told to, in the words of the workflow server: cancelled, or to be done again."""
+        if not self.stop.is_set():
+            return
+        if activity.is_cancelled() and not activity.is_worker_shutdown():
+            raise CancelledError("cancelled")
+        what = "the worker is shutting down, or the step moved nothing for too long"
+        raise ApplicationError(what, type="Interrupted")
 
     @property
     def stalled(self) -> bool:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, CancelledError
 
 from vmferry.catalog.import_tasks import COMPLETED, IMPORT_IMAGE, ImportTask, Slice
 from vmferry.catalog.snapshots import Snapshot
@@ -22,6 +21,7 @@ from vmferry.stores import ResumableBlobWriter
 from vmferry.tasks import STEPS_AT_ONCE, Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
+from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image.conversion import Conversion, Way
 from vmferry.tasks.import_image.facts import (
     find_facts,
@@ -33,7 +33,7 @@ from vmferry.tasks.import_image.facts import (
 )
 from vmferry.tasks.import_image.source import OpenSources
 from vmferry.tasks.import_image.stages import Stage
-from vmferry.tasks.import_image.workflow import CleanUp, DiskStep, Plan, SliceStep
+from vmferry.tasks.import_image.workflow import DiskStep, Plan, SliceStep
 from vmferry.units import format_size
 
 _SLICE_THREADS = 2
@@ -161,7 +161,7 @@ class ImportImageActivities:
             try:
                 return Conversion(self._tasks, task.id, slices, way, pulse).run(target, ends_at)
             except TaskCancelledError:
-                _raise_if_stopped(pulse)
+                pulse.raise_if_stopped()
                 raise
 
     def _digest(self, task: ImportTask, disk: int) -> str | None:
@@ -209,12 +209,4 @@ class ImportImageActivities:
 def _go_on(pulse: Pulse, _: int) -> None:
     """A step got further, by any number of bytes; it ends here when it was told to."""
     pulse.moved()
-    _raise_if_stopped(pulse)
-
-
-def _raise_if_stopped(pulse: Pulse) -> None:
-    if not pulse.stop.is_set():
-        return
-    if activity.is_cancelled() and not activity.is_worker_shutdown():
-        raise CancelledError("cancelled")
-    raise ApplicationError("the worker is shutting down, or the step moved nothing for too long", type="Interrupted")
+    pulse.raise_if_stopped()

@@ -5,30 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import is_cancelled_exception
 
-_ENDLESS = timedelta(days=3650)
-"""No step has a limit in time: only a step that shows no life is begun again."""
-
-_SILENCE = timedelta(seconds=10)
-"""How long a worker may be silent before its step is given to another."""
-
-_RETRY = RetryPolicy(
-    initial_interval=timedelta(seconds=1), backoff_coefficient=2, maximum_interval=timedelta(seconds=30)
-)
-
-_FIRST = Priority(1)
-"""Of the short steps, which begin and end tasks: they go before those that convert."""
-
-
-def _in_turn(account: str) -> Priority:
-    """Of steps that convert: accounts have theirs one after the other, however many each has waiting."""
-    return Priority(3, account)
+from vmferry.tasks._steps import CleanUp, in_turn, reason_of, run_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +47,6 @@ class Plan:
     """Disks that the manifest has a digest for: they are converted in order, and ``slices`` has none of theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class CleanUp:
-    """The end of a task that did not complete, and why."""
-
-    task_id: str
-    reason: str
-
-
 @workflow.defn
 class ImportImage:
     """validating → converting → updating → preparing ami → completed; or, whatever happens, deleting → deleted."""
@@ -80,15 +54,15 @@ class ImportImage:
     @workflow.run
     async def run(self, task_id: str) -> None:
         try:
-            plan = await _step("validate", task_id, Plan)
+            plan = await run_step("validate", task_id, Plan)
             await self._convert(plan)
-            await _step("update", task_id)
-            await _step("register", task_id)
+            await run_step("update", task_id)
+            await run_step("register", task_id)
         except BaseException as error:
             if not isinstance(error, Exception) and not is_cancelled_exception(error):
                 raise  # the workflow is being evicted from a worker's memory, not ended
-            reason = _reason(error)
-            await asyncio.shield(_step("clean_up", CleanUp(task_id, reason)))
+            reason = reason_of(error)
+            await asyncio.shield(run_step("clean_up", CleanUp(task_id, reason)))
             raise
 
     async def _convert(self, plan: Plan) -> None:
@@ -101,10 +75,10 @@ class ImportImage:
 
         async def convert(piece: SliceStep) -> None:
             async with gate:
-                await _step("convert_slice", piece, priority=_in_turn(plan.account))
+                await run_step("convert_slice", piece, priority=in_turn(plan.account))
 
         async def convert_in_order(disk: DiskStep) -> None:
-            while await _step("convert_disk", disk, bool, _in_turn(plan.account)):
+            while await run_step("convert_disk", disk, bool, in_turn(plan.account)):
                 pass
 
         disks = [_bind(convert_in_order, DiskStep(plan.task_id, disk)) for disk in plan.verified]
@@ -130,25 +104,3 @@ async def _all(steps: list[Callable[[], Awaitable[Any]]]) -> None:
             await asyncio.shield(workflow.wait(unfinished))
     for future in running:
         future.result()
-
-
-async def _step(name: str, argument: object, result: type | None = None, priority: Priority = _FIRST) -> Any:
-    return await workflow.execute_activity(
-        name,
-        argument,
-        result_type=result,
-        start_to_close_timeout=_ENDLESS,
-        heartbeat_timeout=_SILENCE,
-        retry_policy=_RETRY,
-        priority=priority,
-        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """The status message inside a failed step; the activities have made it."""
-    if isinstance(error, ActivityError) and isinstance(error.cause, ApplicationError):
-        return error.cause.message
-    if is_cancelled_exception(error):
-        return "User initiated task cancelation"
-    return f"ServerError: an internal error has occurred during conversion. | {error}"

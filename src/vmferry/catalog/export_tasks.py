@@ -1,0 +1,167 @@
+"""Export image tasks: which AMI goes where, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+
+from vmferry.catalog._client_tokens import claim_token
+from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox
+from vmferry.catalog._schema import ExportTaskRow
+from vmferry.catalog.places import Place
+from vmferry.catalog.tags import put_tags
+from vmferry.errors import ConflictError
+
+__all__ = ["ACTIVE", "COMPLETED", "DELETED", "DELETING", "EXPORT_IMAGE", "ExportTask", "ExportTasks"]
+
+EXPORT_IMAGE = "export-image-task"
+"""The kind of the tasks, as tags call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTask:
+    """An export image task. ``status`` is EC2's; ``stage`` is the word in StatusMessage while it is active."""
+
+    id: str
+    place: Place
+    created_at: datetime
+    image_id: str
+    format: str
+    """EC2's name, upper case: ``VMDK``."""
+    bucket: str
+    prefix: str
+    """As it was given."""
+    key: str
+    """Of the object."""
+    description: str | None = None
+    role_name: str | None = None
+    status: str = ACTIVE
+    stage: str = "pending"
+    progress: int = 0
+    reason: str | None = None
+    waiting_for: str | None = None
+    waiting_since: datetime | None = None
+
+
+class ExportTasks(Outbox[ExportTaskRow]):
+    """The export image tasks of every region and account."""
+
+    row = ExportTaskRow
+    noun = "export"
+
+    def add(self, task: ExportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
+        """Record a new task with its tags and answer its id; see ``ImportTasks.add`` for ``token``.
+
+        Raises ``ConflictError`` while the image is being exported already.
+        """
+        with self._database.write() as session:
+            if token is not None:
+                earlier = claim_token(session, task.place, "ExportImage", token, fingerprint, task.id)
+                if earlier is not None:
+                    return earlier
+            query = select(ExportTaskRow.id).where(
+                ExportTaskRow.image_id == task.image_id, ExportTaskRow.status.in_((ACTIVE, DELETING))
+            )
+            if (other := session.scalars(query).first()) is not None:
+                raise ConflictError(
+                    f"The image {task.image_id} is being exported by {other}; wait for it, or cancel it.",
+                    code="IncorrectState",
+                )
+            session.add(_row(task))
+            session.flush()
+            put_tags(session, task.place, task.id, EXPORT_IMAGE, tags)
+        return task.id
+
+    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[ExportTask]:
+        """Tasks of ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
+        query = select(ExportTaskRow).where(
+            ExportTaskRow.region == place.region, ExportTaskRow.account_id == place.account_id
+        )
+        if ids is not None:
+            query = query.where(ExportTaskRow.id.in_(list(ids)))
+        with self._database.read() as session:
+            found = [_fact(row) for row in session.scalars(query.order_by(ExportTaskRow.created_at, ExportTaskRow.id))]
+        if missing := sorted(set(ids or ()) - {task.id for task in found}):
+            raise self._not_found(missing[0])
+        return found
+
+    def get(self, task_id: str) -> ExportTask:
+        """The task, in whichever region and account. Raises ``NotFoundError``."""
+        with self._database.read() as session:
+            return _fact(self._get(session, task_id))
+
+    def cancel(self, place: Place, task_id: str, reason: str) -> None:
+        """Mark an active task as being deleted. Cancelling twice is the same as once.
+
+        Raises ``NotFoundError``, and ``ConflictError`` when the task has ended.
+        """
+        with self._database.write() as session:
+            row = session.get(ExportTaskRow, task_id)
+            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
+                raise self._not_found(task_id)
+            if row.status in (COMPLETED, DELETED):
+                message = f"The task {task_id} is {row.status} and cannot be cancelled."
+                raise ConflictError(message, code="IncorrectState")
+            if row.status == ACTIVE:
+                row.status, row.reason = DELETING, reason
+
+    def advance(self, task_id: str, stage: str, progress: int) -> None:
+        """Go on to ``stage``; progress never falls. Raises ``TaskCancelledError`` when the task is no longer active."""
+        with self._database.write() as session:
+            row = self._get_active(session, task_id)
+            row.stage, row.waiting_for, row.waiting_since = stage, None, None
+            row.progress = max(row.progress, progress)
+
+    def complete(self, task_id: str) -> None:
+        """The object is there. Raises ``TaskCancelledError`` when the task was cancelled."""
+        with self._database.write() as session:
+            row = self._get(session, task_id)
+            if row.status != COMPLETED:
+                row = self._get_active(session, task_id)
+                row.status, row.progress = COMPLETED, 100
+                row.waiting_for = row.waiting_since = None
+
+
+def _row(task: ExportTask) -> ExportTaskRow:
+    return ExportTaskRow(
+        id=task.id,
+        region=task.place.region,
+        account_id=task.place.account_id,
+        created_at=task.created_at.astimezone(UTC),
+        image_id=task.image_id,
+        format=task.format,
+        bucket=task.bucket,
+        prefix=task.prefix,
+        key=task.key,
+        description=task.description,
+        role_name=task.role_name,
+        status=task.status,
+        stage=task.stage,
+        progress=task.progress,
+        dispatched=False,
+        cancel_sent=False,
+    )
+
+
+def _fact(row: ExportTaskRow) -> ExportTask:
+    return ExportTask(
+        id=row.id,
+        place=Place(row.region, row.account_id),
+        created_at=row.created_at,
+        image_id=row.image_id,
+        format=row.format,
+        bucket=row.bucket,
+        prefix=row.prefix,
+        key=row.key,
+        description=row.description,
+        role_name=row.role_name,
+        status=row.status,
+        stage=row.stage,
+        progress=row.progress,
+        reason=row.reason,
+        waiting_for=row.waiting_for,
+        waiting_since=row.waiting_since,
+    )

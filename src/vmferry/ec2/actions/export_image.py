@@ -1,0 +1,84 @@
+"""ExportImage: an AMI becomes an object in S3, in the format of another hypervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from vmferry.catalog.export_tasks import EXPORT_IMAGE, ExportTask
+from vmferry.catalog.images import AVAILABLE
+from vmferry.ec2.actions import Action, RequestContext
+from vmferry.ec2.choices import choose
+from vmferry.ec2.disk_containers import fingerprint
+from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.export_task_views import describe_export_task
+from vmferry.ec2.ids import check_id, new_id
+from vmferry.ec2.tag_specifications import tags_for
+from vmferry.errors import BlobNotFoundError, StoreUnavailableError
+from vmferry.tasks.export_image.formats import EXPORT_FORMATS, export_key
+
+
+def export_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
+    task, tags = _read_request(context, request)
+    _check_bucket(context, task)
+    tasks = context.services.catalog.export_tasks
+    task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
+    context.services.wake()
+    kept = tasks.get(task_id)
+    return {
+        **describe_export_task(kept, tags),
+        "DiskImageFormat": request["DiskImageFormat"],
+        "ImageId": kept.image_id,
+        "RoleName": kept.role_name,
+    }
+
+
+def check_export_image(context: RequestContext, request: Mapping[str, Any]) -> None:
+    """What a DryRun checks: the parameters, and nothing in S3, as with AWS."""
+    _read_request(context, request)
+
+
+ACTION = Action("ExportImage", export_image, check_export_image)
+
+
+def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[ExportTask, dict[str, str]]:
+    image_id = check_id(request["ImageId"], "ami-")
+    (image,) = context.services.catalog.images.describe(context.place, [image_id])
+    if image.state != AVAILABLE:
+        raise Ec2Error("IncorrectState", f"The image {image_id} is {image.state}: wait until it is available.")
+    wanted = choose(request["DiskImageFormat"], EXPORT_FORMATS, "DiskImageFormat")
+    if wanted != "OVA" and len(image.block_devices) > 1:
+        raise Ec2Error(
+            "UnsupportedOperation",
+            f"The image {image_id} has {len(image.block_devices)} disks, and a {wanted} holds one"
+            " | Export it with DiskImageFormat OVA, which holds all of them.",
+        )
+    location = request["S3ExportLocation"]
+    bucket, prefix = location["S3Bucket"], location.get("S3Prefix") or ""
+    task_id = new_id("export-ami-")
+    key = export_key(prefix, task_id, wanted)
+    task = ExportTask(
+        id=task_id,
+        place=context.place,
+        created_at=datetime.now(UTC),
+        image_id=image_id,
+        format=wanted,
+        bucket=bucket,
+        prefix=prefix,
+        key=key,
+        description=request.get("Description"),
+        role_name=request.get("RoleName"),
+    )
+    return task, tags_for(request.get("TagSpecifications"), EXPORT_IMAGE)
+
+
+def _check_bucket(context: RequestContext, task: ExportTask) -> None:
+    """Fail at once for a bucket that is not there; whether it may be written to, the task finds out first of all."""
+    try:
+        context.services.objects(context.place).create(task.bucket, task.key).abort()
+    except StoreUnavailableError:
+        return  # the task waits for it
+    except BlobNotFoundError as error:
+        raise Ec2Error("InvalidParameter", f"Invalid S3 destination location | {error}") from error

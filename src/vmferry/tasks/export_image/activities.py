@@ -1,0 +1,140 @@
+"""The steps of an export. Each may run again, in any worker: twice is the same as once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import structlog
+from temporalio import activity
+
+from vmferry.catalog.export_tasks import COMPLETED, ExportTask
+from vmferry.catalog.images import Image
+from vmferry.convert import find_granules
+from vmferry.disk import Disk
+from vmferry.errors import AccessDeniedError, StoreError, TaskCancelledError
+from vmferry.formats import FORMATS, open_disk
+from vmferry.formats.qcow2.layout import CLUSTER_SIZE
+from vmferry.stores import SupportsUpload
+from vmferry.tasks import Services
+from vmferry.tasks._border import border
+from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
+from vmferry.tasks._steps import CleanUp
+from vmferry.tasks.export_image.formats import EXPORT_FORMATS
+from vmferry.tasks.export_image.writing import Listener, write_disk, write_ova
+from vmferry.units import MIB
+
+_UPLOAD_MEMORY = 64 * MIB
+_RECORD_SECONDS = 0.5
+_VALIDATING, _CONVERTING = "validating", "converting"
+_CONVERTING_FIRST, _CONVERTING_LAST = 21, 95
+
+
+class ExportImageActivities:
+    """The steps, bound to what they work with. Thread-safe: a worker runs several at once."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._tasks = services.catalog.export_tasks
+
+    def all(self) -> Sequence[Callable[..., Any]]:
+        """Every step, for a worker to register."""
+        return [self.check_export, self.write_export, self.end_export]
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def check_export(self, task_id: str) -> None:
+        """Whether the object may be written: known before the work, not after it."""
+        task = self._tasks.get(task_id)
+        with border(self._services, task_id, tasks=self._tasks), self._pulse(task_id):
+            self._tasks.advance(task_id, _VALIDATING, 1)
+            self._store(task).check_upload(task.bucket, task.key)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def write_export(self, task_id: str) -> None:
+        """Write the object, and complete the task. What an earlier attempt has sent is removed first."""
+        task = self._tasks.get(task_id)
+        with border(self._services, task_id, tasks=self._tasks), self._pulse(task_id) as pulse:
+            if task.status == COMPLETED:
+                return
+            self._tasks.advance(task_id, _CONVERTING, _CONVERTING_FIRST)
+            self._abort_uploads(task)
+            with self._open_disks(task) as (image, disks):
+                try:
+                    self._write(task, image, disks, pulse)
+                except TaskCancelledError:
+                    pulse.raise_if_stopped()
+                    raise
+            self._tasks.complete(task_id)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def end_export(self, step: CleanUp) -> None:
+        """Remove what was sent; of the task its record stays, with the reason."""
+        with border(self._services, step.task_id, tasks=self._tasks):
+            self._tasks.fail(step.task_id, step.reason)
+            task = self._tasks.get(step.task_id)
+            if task.status != COMPLETED:
+                self._abort_uploads(task)
+                self._tasks.mark_deleted(step.task_id)
+
+    def _write(self, task: ExportTask, image: Image, disks: Sequence[Disk], pulse: Pulse) -> None:
+        listener = Listener(self._recorder(task.id, disks, pulse), pulse.stop)
+        target = self._store(task).upload(task.bucket, task.key, _UPLOAD_MEMORY)
+        try:
+            if task.format == "OVA":
+                write_ova(image.name, image.boot_mode, disks, target, listener)
+            else:
+                write_disk(disks[0], EXPORT_FORMATS[task.format], target, listener)
+        finally:
+            target.abort()  # harmless once it is whole
+
+    def _recorder(self, task_id: str, disks: Sequence[Disk], pulse: Pulse) -> Callable[[int], None]:
+        """Takes the progress of the copy, of one thread at a time, and writes it to the catalog now and then."""
+        ranges = (find_granules(disk.extents(), CLUSTER_SIZE, disk.size) for disk in disks)
+        planned = max(sum(end - start for found in ranges for start, end in found), 1)
+        done, recorded_at = 0, time.monotonic()
+
+        def record(copied: int) -> None:
+            nonlocal done, recorded_at
+            done += copied
+            pulse.moved()
+            if time.monotonic() - recorded_at >= _RECORD_SECONDS:
+                recorded_at = time.monotonic()
+                share = (_CONVERTING_LAST - _CONVERTING_FIRST) * min(done, planned) // planned
+                self._tasks.advance(task_id, _CONVERTING, _CONVERTING_FIRST + share)
+
+        return record
+
+    @contextmanager
+    def _open_disks(self, task: ExportTask) -> Iterator[tuple[Image, list[Disk]]]:
+        """The AMI and its disks, the root's first. Raises ``NotFoundError`` where they were removed meanwhile."""
+        (image,) = self._services.catalog.images.describe(task.place, [task.image_id])
+        ids = [device.snapshot_id for device in image.block_devices]
+        found = {one.id: one for one in self._services.catalog.snapshots.describe(task.place, ids)}
+        with ExitStack() as opened:
+            disks = []
+            for snapshot_id in ids:
+                blob = self._services.images.open(found[snapshot_id].bucket, found[snapshot_id].key)
+                opened.callback(blob.close)
+                disks.append(open_disk(blob, FORMATS["qcow2"]))
+            yield image, disks
+
+    def _abort_uploads(self, task: ExportTask) -> None:
+        """Remove what earlier attempts have sent: nobody else uses a key with the task's id."""
+        try:
+            self._store(task).abort_uploads(task.bucket, task.key)
+        except AccessDeniedError:  # it needs a right that EC2's role for exports lacks
+            structlog.get_logger("vmferry.tasks").warning("unfinished uploads stay", bucket=task.bucket, key=task.key)
+
+    def _store(self, task: ExportTask) -> SupportsUpload:
+        store = self._services.objects(task.place)
+        if not isinstance(store, SupportsUpload):
+            raise StoreError("The object store takes no uploads in parts: exports need S3.")
+        return store
+
+    def _pulse(self, task_id: str) -> Pulse:
+        def say() -> None:
+            self._tasks.wait(task_id, f"waiting for the object store: nothing has moved for {QUIET_SECONDS:.0f} s")
+
+        return Pulse(self._services.config.stall_seconds, say)

@@ -1,0 +1,56 @@
+"""The object of an export: one disk in its format, or all disks of a machine in an OVA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vmferry.appliances import OvaWriter, PackedDisk, disk_file_name, package_stem
+from vmferry.blob import BlobWriter
+from vmferry.convert import Cancelled, copy
+from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter
+from vmferry.formats import FORMATS, SupportsCreate
+from vmferry.machine import Firmware, Machine, NetworkInterface
+
+_THREADS = 3
+"""Threads of an export: each sends the parts that it completes."""
+_OVA_DISKS = "vmdk"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told how far a copy is, and who may end it."""
+
+    progress: Callable[[int], None]
+    cancelled: Cancelled
+
+
+def write_disk(disk: Disk, name: str, target: BlobWriter, listener: Listener) -> None:
+    """``disk`` into ``target`` in the format ``name``, which then appears."""
+    _copy(disk, _writer(disk, name, target), listener)
+
+
+def write_ova(name: str, boot_mode: str, disks: Sequence[Disk], target: BlobWriter, listener: Listener) -> None:
+    """A machine of ``disks`` called ``name`` as an OVA into ``target``, which then appears."""
+    stem = package_stem(name)
+    packed = [PackedDisk(disk_file_name(stem, i, _OVA_DISKS), disk.size, _OVA_DISKS) for i, disk in enumerate(disks)]
+    firmware = Firmware.BIOS if boot_mode == Firmware.BIOS.value else Firmware.UEFI
+    machine = Machine(name, cpus=2, memory=2 << 30, firmware=firmware, interfaces=(NetworkInterface(),))
+    package = OvaWriter(target, machine, packed)
+    for index, disk in enumerate(disks):
+        copied = _copy(disk, _writer(disk, _OVA_DISKS, package.member(index)), listener)
+        package.set_sizes(index, populated=copied)
+    package.finish()
+
+
+def _writer(disk: Disk, name: str, target: BlobWriter) -> DiskWriter | OrderedDiskWriter:
+    made = FORMATS[name]
+    assert isinstance(made, SupportsCreate)
+    return made.create(target, disk.size, disk.extents())
+
+
+def _copy(disk: Disk, writer: DiskWriter | OrderedDiskWriter, listener: Listener) -> int:
+    """Guest bytes that were copied."""
+    result = copy(disk, writer, workers=_THREADS, progress=listener.progress, cancelled=listener.cancelled)
+    writer.finish()
+    return result.data
