@@ -161,7 +161,6 @@ def test_another_region_is_named(endpoint: Endpoint) -> None:
 
 def test_a_service_that_is_not_offered_says_so_in_its_own_tongue(endpoint: Endpoint) -> None:
     for service, call, word in (
-        ("sts", "get_caller_identity", "STS"),
         ("iam", "list_roles", "IAM"),
         ("ebs", "list_snapshot_blocks", "the EBS direct API"),
     ):
@@ -439,3 +438,19 @@ def test_every_action_is_one_that_ec2_has_under_the_name_of_its_file() -> None:
     for module, action in ACTIONS.items():
         assert snake_case(action.name) == module
         assert load_service("ec2").operation(action.name) is not None
+
+
+def test_sts_says_who_asks(endpoint: Endpoint) -> None:
+    found = endpoint.client("sts").get_caller_identity()
+    assert (found["Account"], found["Arn"]) == (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root")
+    assert found["ResponseMetadata"]["RequestId"]
+
+
+def test_sts_refuses_in_its_own_envelope(endpoint: Endpoint) -> None:
+    with pytest.raises(ClientError) as caught:
+        endpoint.client("sts").get_session_token()
+    error = caught.value.response["Error"]
+    assert (error["Code"], error["Type"]) == ("InvalidAction", "Sender")
+    assert "GetCallerIdentity alone" in error["Message"]
+    code, _, status = refused(endpoint.client("sts", aws_secret_access_key="wrong").get_caller_identity)
+    assert (code, status) == ("AuthFailure", 401)

@@ -27,6 +27,7 @@ from vmferry.aws.errors import ApiError
 from vmferry.aws.model import Operation, load_service, snake_case
 from vmferry.aws.query import parse_form, parse_request
 from vmferry.aws.signature import Caller, CredentialLookup, HttpRequest, SignatureError, verify
+from vmferry.ec2 import sts
 from vmferry.ec2.actions import ACTIONS, Action, RequestContext
 from vmferry.ec2.errors import Ec2Error, from_error, from_signature, internal_error
 from vmferry.ec2.services import Services
@@ -40,7 +41,6 @@ _SERVICE = "ec2"
 _NOT_OFFERED = {
     "ebs": "the EBS direct API",
     "iam": "IAM",
-    "sts": "STS",
     "s3": "S3 (its endpoint is another one, see `vmferry env`)",
 }
 _FORM = "application/x-www-form-urlencoded"
@@ -128,6 +128,9 @@ class _Gateway:
         _check_service(caller)
         _check_region(caller, self._services)
         form = _form(http)
+        if caller.service == sts.SERVICE:
+            exchange.action = form.get("Action")
+            return sts.answer(caller, form, exchange.request_id)
         version = _version(form)
         operation, action = self._find(form, exchange)
         request = parse_request(operation.input, form)
@@ -168,7 +171,7 @@ async def _read(request: Request) -> HttpRequest:
 
 
 def _check_service(caller: Caller) -> None:
-    if caller.service == _SERVICE:
+    if caller.service in (_SERVICE, sts.SERVICE):
         return
     if (offered := _NOT_OFFERED.get(caller.service)) is not None:
         raise Ec2Error("UnsupportedOperation", f"This endpoint answers EC2's API; {offered} is not offered here yet.")
@@ -238,7 +241,10 @@ def _error_response(exchange: _Exchange, error: ApiError) -> Response:
     _log(exchange, error.status, error.code)
     if exchange.service == "ebs":  # a REST-JSON service, whose clients read no XML
         return JSONResponse({"message": str(error)}, error.status, headers={"x-amzn-ErrorType": error.code})
-    content = xml.error_document(error.code, str(error), exchange.request_id)
+    if exchange.service == sts.SERVICE:
+        content = sts.error_document(error.code, str(error), error.status, exchange.request_id)
+    else:
+        content = xml.error_document(error.code, str(error), exchange.request_id)
     return Response(content, error.status, media_type=xml.CONTENT_TYPE)
 
 
