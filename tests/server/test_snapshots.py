@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.server.harness import Server
-from tests.server.material import holds, make_vmdk
+from tests.server.material import holds, make_vmdk, same_guest
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -271,3 +271,61 @@ def test_devices_that_cannot_be_are_refused(server: Server, snapshot_id: str, eb
         mapping[0]["Ebs"]["SnapshotId"] = ebs["SnapshotId"]
     call = server.client("ec2").register_image
     assert refusal(call, Name="never made", VirtualizationType="hvm", BlockDeviceMappings=mapping)[0] == code
+
+
+def test_a_copied_snapshot_lives_by_itself_in_its_own_region(server: Server, small_disk: Path) -> None:
+    original = wait(server, import_snapshot(server, server.upload(small_disk, "imports")))["SnapshotId"]
+    west = server.client("ec2", region_name="us-west-2")
+    answer = west.copy_snapshot(
+        SourceRegion="us-east-1",
+        SourceSnapshotId=original,
+        Description="in the west",
+        TagSpecifications=[{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "b"}]}],
+    )
+    assert answer["Tags"] == [{"Key": "a", "Value": "b"}]
+    server.client("ec2").delete_snapshot(SnapshotId=original)
+    (copied,) = west.describe_snapshots(SnapshotIds=[answer["SnapshotId"]])["Snapshots"]
+    assert (copied["State"], copied["Description"], copied["VolumeId"]) == ("completed", "in the west", "vol-ffffffff")
+    assert {tag["Key"] for tag in copied["Tags"]} == {"a", "vmferry:guest-digest"}
+    assert same_guest(server.locate(answer["SnapshotId"]), small_disk)
+    west.delete_snapshot(SnapshotId=answer["SnapshotId"])
+    assert refusal(west.copy_snapshot, SourceRegion="us-east-1", SourceSnapshotId=original)[0] == (
+        "InvalidSnapshot.NotFound"
+    )
+    assert refusal(west.copy_snapshot, SourceRegion="mars-1", SourceSnapshotId=original)[0] == "InvalidRegion"
+
+
+def test_packers_way_an_ami_is_copied_to_its_name_and_the_first_one_removed(
+    server: Server, small_disk: Path, small_ova: Path
+) -> None:
+    ec2 = server.client("ec2")
+    server.upload(small_ova, "imports")
+    first = server.wait(server.import_image(container(small_ova.name, "OVA")))
+    ec2.create_tags(Resources=[first["ImageId"]], Tags=[{"Key": "kept", "Value": "yes"}])
+    asked = {"SourceRegion": "us-east-1", "SourceImageId": first["ImageId"], "Name": "packer web"}
+    asked["ClientToken"] = "copy"
+    copied = ec2.copy_image(**asked, CopyImageTags=True)["ImageId"]
+    assert ec2.copy_image(**asked, CopyImageTags=True)["ImageId"] == copied
+    assert refusal(ec2.copy_image, **{**asked, "Name": "other"})[0] == "IdempotentParameterMismatch"
+    before = set(server.leftovers())
+    assert refusal(ec2.copy_image, **{**asked, "ClientToken": "again"})[0] == "InvalidAMIName.Duplicate"
+    assert set(server.leftovers()) == before
+    ec2.get_waiter("image_available").wait(ImageIds=[copied])
+    ec2.deregister_image(ImageId=first["ImageId"])
+    for detail in first["SnapshotDetails"]:
+        ec2.delete_snapshot(SnapshotId=detail["SnapshotId"])
+    (image,) = ec2.describe_images(ImageIds=[copied])["Images"]
+    assert (image["Name"], image["Tags"]) == ("packer web", [{"Key": "kept", "Value": "yes"}])
+    snapshot = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    assert snapshot != first["SnapshotDetails"][0]["SnapshotId"]
+    assert holds(server, snapshot, small_disk)
+    ec2.deregister_image(ImageId=copied)
+    ec2.delete_snapshot(SnapshotId=snapshot)
+
+
+def test_tasks_of_every_kind_take_tags(server: Server, snapshot_id: str) -> None:
+    ec2 = server.client("ec2")
+    tasks = ec2.describe_import_snapshot_tasks()["ImportSnapshotTasks"]
+    task_id = next(one["ImportTaskId"] for one in tasks if one["SnapshotTaskDetail"].get("SnapshotId") == snapshot_id)
+    ec2.create_tags(Resources=[task_id], Tags=[{"Key": "late", "Value": "1"}])
+    assert describe(server, task_id)["Tags"] == [{"Key": "late", "Value": "1"}]

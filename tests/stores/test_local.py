@@ -15,7 +15,7 @@ import pytest
 
 from tests.stores.contract import ResumeContract, get, letters, put
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError
-from vmferry.stores import STORES, Pin, Store
+from vmferry.stores import STORES, Pin, Store, copy_blob
 from vmferry.stores.local import LocalStore, create_file
 from vmferry.units import GIB, KIB, MIB
 
@@ -295,3 +295,35 @@ def test_create_file_refuses_what_is_no_file(tmp_path: Path) -> None:
             create_file(tmp_path / name)
     with pytest.raises(BlobNotFoundError, match="Make it first"):
         create_file(tmp_path / "no" / "such" / "directory")
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_copy_lives_and_dies_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
+    store = LocalStore(tmp_path)
+    writer = store.create("here", "a")
+    writer.write_at(0, b"begin")
+    writer.write_at(64 * MIB, b"end")
+    writer.finish()
+    if not linked:
+        monkeypatch.setattr(LocalStore, "link", lambda *_: False)
+    copy_blob(store, "here", "a", "there", "folder/b")
+    store.delete("here", "a")
+    blob = store.open("there", "folder/b")
+    assert (blob.size, blob.read_at(0, 5), blob.read_at(64 * MIB, 3)) == (64 * MIB + 3, b"begin", b"end")
+    assert (tmp_path / "there/folder/b").stat().st_blocks * 512 < MIB  # what was a hole is one
+    blob.close()
+    store.delete("there", "folder/b")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_copy_never_takes_a_name_that_is_taken(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for key in ("a", "b"):
+        writer = store.create("here", key)
+        writer.write_at(0, key.encode())
+        writer.finish()
+    with pytest.raises(StoreError):
+        copy_blob(store, "here", "a", "here", "b")
+    assert store.open("here", "b").read_at(0, 1) == b"b"
+    with pytest.raises(BlobNotFoundError):
+        copy_blob(store, "here", "nothing", "here", "c")

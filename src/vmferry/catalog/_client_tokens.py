@@ -18,8 +18,8 @@ def claim_token(
 
     Raises ``ConflictError`` when it was used with other parameters.
     """
-    row = session.get(ClientTokenRow, (place.region, place.account_id, action, token))
-    if row is None:
+    earlier = find_token(session, place, action, token, fingerprint)
+    if earlier is None:
         session.add(
             ClientTokenRow(
                 region=place.region,
@@ -31,11 +31,16 @@ def claim_token(
                 created_at=datetime.now(UTC),
             )
         )
-        return None
-    if row.fingerprint != fingerprint:
+    return earlier
+
+
+def find_token(session: Session, place: Place, action: str, token: str, fingerprint: str) -> str | None:
+    """The resource that ``token`` made before, if any. Raises ``ConflictError`` as ``claim_token`` does."""
+    row = session.get(ClientTokenRow, (place.region, place.account_id, action, token))
+    if row is not None and row.fingerprint != fingerprint:
         raise ConflictError(
             f"The client token {quote(token)} was used before with other parameters (it made {row.resource_id}); "
             "use a new token for a new request.",
             code="IdempotentParameterMismatch",
         )
-    return row.resource_id
+    return None if row is None else row.resource_id

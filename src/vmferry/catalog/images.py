@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from vmferry.catalog._client_tokens import claim_token, find_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import BlockDeviceRow, ImageRow, SnapshotRow
 from vmferry.catalog.places import Place
@@ -66,10 +67,28 @@ class Images:
             raise _not_found(missing)
         return found
 
-    def register(self, image: Image, tags: Mapping[str, str]) -> None:
-        """Record ``image`` with its tags. Raises ``ConflictError`` when its name is in use, ``NotFoundError`` when one
-        of its snapshots was removed meanwhile."""
+    def made_by(self, place: Place, action: str, token: str, fingerprint: str) -> str | None:
+        """The AMI that ``action`` made for a client token; ``None`` where it was not used yet.
+
+        Raises ``ConflictError`` when it was used with other parameters.
+        """
+        with self._database.read() as session:
+            return find_token(session, place, action, token, fingerprint)
+
+    def register(
+        self, image: Image, tags: Mapping[str, str], claim: tuple[str, str | None, str] = ("", None, "")
+    ) -> str:
+        """Record ``image`` with its tags; its id. ``claim`` is an action, its client token and the fingerprint of its
+        parameters: where the token was used before, nothing is recorded, and the id is the one of then.
+
+        Raises ``ConflictError`` when the name is in use, ``NotFoundError`` when a snapshot was removed meanwhile.
+        """
+        action, token, fingerprint = claim
         with self._database.write() as session:
+            if token is not None:
+                earlier = claim_token(session, image.place, action, token, fingerprint, image.id)
+                if earlier is not None:
+                    return earlier
             for device in image.block_devices:
                 if session.get(SnapshotRow, device.snapshot_id) is None:
                     raise NotFoundError(
@@ -78,6 +97,7 @@ class Images:
             add_image(session, image)
             session.flush()
             put_tags(session, image.place, image.id, "image", tags)
+        return image.id
 
     def deregister(self, place: Place, image_id: str) -> Image:
         """Forget the AMI; its snapshots stay. Raises ``NotFoundError``."""

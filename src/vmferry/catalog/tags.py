@@ -10,19 +10,21 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ImageRow, ImportTaskRow, SnapshotRow, TagRow
+from vmferry.catalog._schema import ExportTaskRow, ImageRow, ImportTaskRow, SnapshotRow, TagRow
 from vmferry.catalog.places import Place
 from vmferry.errors import ConflictError, NotFoundError, quote
 
 MAX_TAGS = 50
 """Tags on one resource, as EC2 limits them."""
 
-_Taggable = ImageRow | SnapshotRow | ImportTaskRow
+_Taggable = ImageRow | SnapshotRow | ImportTaskRow | ExportTaskRow
 
 _TAGGABLE: Mapping[str, tuple[type[_Taggable], str]] = {
     "ami-": (ImageRow, "image"),
     "snap-": (SnapshotRow, "snapshot"),
     "import-ami-": (ImportTaskRow, "import-image-task"),
+    "import-snap-": (ImportTaskRow, "import-snapshot-task"),
+    "export-ami-": (ExportTaskRow, "export-image-task"),
 }
 """Id prefix → table, and EC2's name for the type of resource."""
 

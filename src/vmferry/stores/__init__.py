@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from vmferry.blob import Blob, BlobWriter
+from vmferry.blob import Blob, BlobWriter, SupportsDataRanges
 from vmferry.registry import Registry
 from vmferry.stores._read_ahead import ReadAheadBlob
+from vmferry.units import MIB
 
 __all__ = [
     "STORES",
@@ -18,9 +19,14 @@ __all__ = [
     "ResumableBlobWriter",
     "Store",
     "StoreKind",
+    "SupportsLink",
     "SupportsResume",
     "SupportsUpload",
+    "copy_blob",
 ]
+
+
+_COPY_STEP = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,17 @@ class SupportsResume(Protocol):
 
 
 @runtime_checkable
+class SupportsLink(Protocol):
+    """A store where the same bytes can stand under several keys."""
+
+    def link(self, bucket: str, key: str, to_bucket: str, to_key: str) -> bool:
+        """Let the blob at ``key`` stand at ``to_key``, too; ``False`` where the two places cannot share bytes.
+
+        Each lives and dies by itself. Raises ``BlobNotFoundError``, ``StoreError`` for a ``to_key`` that is taken.
+        """
+
+
+@runtime_checkable
 class SupportsUpload(Protocol):
     """A store of objects, into which a large one is uploaded in parts that stay when the process dies."""
 
@@ -114,3 +131,32 @@ class StoreKind(Protocol):
 
 
 STORES: Registry[StoreKind] = Registry("vmferry.stores", "STORE", ["local", "s3", "memory"])
+
+
+def copy_blob(store: Store, bucket: str, key: str, to_bucket: str, to_key: str) -> None:
+    """Let the blob at ``key`` stand at ``to_key`` of ``to_bucket``, too: each then lives and dies by itself.
+
+    Where the store can it is the same bytes, which cost nothing; else they are copied, holes left out. Raises
+    ``StoreError``; then nothing stands at ``to_key``.
+    """
+    if isinstance(store, SupportsLink) and store.link(bucket, key, to_bucket, to_key):
+        return
+    source = store.open(bucket, key)
+    try:
+        target = store.create(to_bucket, to_key)
+        try:
+            for start, end in _ranges(source):
+                for offset in range(start, end, _COPY_STEP):
+                    target.write_at(offset, source.read_at(offset, min(_COPY_STEP, end - offset)))
+            target.set_size(source.size)
+            target.finish()
+        finally:
+            target.abort()  # harmless once it is whole
+    finally:
+        source.close()
+
+
+def _ranges(source: Blob) -> list[tuple[int, int]]:
+    if isinstance(source, SupportsDataRanges):
+        return list(source.data_ranges(0, source.size))
+    return [(0, source.size)]

@@ -225,6 +225,18 @@ class LocalStore:
         writer.abort()
         return FinishedWriter(final)
 
+    def link(self, bucket: str, key: str, to_bucket: str, to_key: str) -> bool:
+        source, target = self._existing(bucket, key), self._path(to_bucket, to_key)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
+                return False
+            raise foreign_error(error, str(target)) from error
+        _sync_directory(target.parent)
+        return True
+
     def locate(self, bucket: str, key: str) -> str:
         return str(self._existing(bucket, key))
 

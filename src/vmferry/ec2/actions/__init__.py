@@ -56,6 +56,8 @@ ACTIONS: Registry[Action] = Registry(
     [
         "cancel_export_task",
         "cancel_import_task",
+        "copy_image",
+        "copy_snapshot",
         "create_tags",
         "delete_snapshot",
         "delete_tags",

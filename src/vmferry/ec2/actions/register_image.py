@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from vmferry.catalog.images import AVAILABLE, DEFAULT_VOLUME_TYPE, BlockDevice, Image
-from vmferry.catalog.snapshots import COMPLETED
 from vmferry.ec2.actions import Action, RequestContext
+from vmferry.ec2.ami_names import check_ami_name
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
+from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.ec2.tag_specifications import tags_for
 from vmferry.errors import quote
 
-_NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 _DEFAULT_ROOT = "/dev/sda1"
 _BOOT_MODES = ("legacy-bios", "uefi", "uefi-preferred")
 _VOLUME_TYPES = ("standard", "gp2", "gp3", "io1", "io2", "st1", "sc1")
@@ -57,12 +56,7 @@ ACTION = Action("RegisterImage", register_image, check_register_image)
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Image, dict[str, str]]:
     _refuse(request, _REFUSED)
     name = request["Name"]
-    if not _NAME.fullmatch(name):
-        raise Ec2Error(
-            "InvalidAMIName.Malformed",
-            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, spaces, "
-            "and ( ) [ ] . - / ' @ _",
-        )
+    check_ami_name(name)
     if (virtualization := request.get("VirtualizationType")) != "hvm":
         given = quote(virtualization or "paravirtual, as EC2 has it where it is left out")
         raise Ec2Error("UnsupportedOperation", f"VirtualizationType is {given}: give VirtualizationType=hvm.")
@@ -111,8 +105,7 @@ def _read_device(context: RequestContext, given: Mapping[str, Any]) -> BlockDevi
         )
     snapshot_id = check_id(ebs["SnapshotId"], "snap-")
     (snapshot,) = context.services.catalog.snapshots.describe(context.place, [snapshot_id])
-    if snapshot.state != COMPLETED:
-        raise Ec2Error("IncorrectState", f"The snapshot {snapshot_id} is {snapshot.state}: wait until it is completed.")
+    check_completed(snapshot)
     least = snapshot.volume_size_gib
     size = ebs.get("VolumeSize") or least
     if size < least:
