@@ -40,6 +40,24 @@ def test_import_uploads_imports_and_answers_the_ami(server: Server, small_disk: 
     assert image_id in server.vmferry("tasks").stdout
 
 
+def test_export_answers_where_the_object_is(server: Server, small_disk: Path, small_ova: Path, tmp_path: Path) -> None:
+    image_id = server.vmferry("import", str(small_ova)).stdout.strip()
+    server.client("s3").create_bucket(Bucket="by-command")
+    done = server.vmferry("export", image_id, "s3://by-command/web/", "--format", "vhdx")
+    assert done.returncode == 0, done.stderr
+    location = done.stdout.strip()
+    assert location.startswith("s3://by-command/web/export-ami-")
+    assert location.endswith(".vhdx")
+    compared = server.vmferry("verify", str(small_disk), location)
+    assert compared.returncode == 0, compared.stderr
+    assert "s3://by-command/web/" in server.vmferry("tasks").stdout
+    refused = server.vmferry("export", image_id, "web.vmdk")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    refused = server.vmferry("export", "ami-0123456789abcdef0", "s3://by-command/x")
+    assert refused.returncode == 1
+    assert "does not exist" in refused.stderr
+
+
 def test_the_receipt_of_an_import_is_checked_against_its_source(
     server: Server, small_disk: Path, small_ova: Path, tmp_path: Path
 ) -> None:

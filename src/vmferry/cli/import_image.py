@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from vmferry.cli._client import ApiError, Clients, api_errors, open_clients
+from vmferry.cli._client import Clients, api_errors, open_clients
+from vmferry.cli._following import follow_task
 from vmferry.cli._output import print_json, show_progress
-from vmferry.cli._stages import show_stages
 from vmferry.config import default_data_dir
 from vmferry.errors import BlobNotFoundError, ConfigError, quote
-from vmferry.units import format_duration
 
 DEFAULT_BUCKET = "vmferry-imports"
 """Where files go when no bucket is named; made when it is not there, but never at AWS."""
-
-_LOOK_SECONDS = 0.5
-_AWS_LOOK_SECONDS = 5.0
 
 
 def import_machine(
@@ -54,7 +47,9 @@ def import_machine(
         # With a token of its own: boto3 repeats a call that got no answer, and that must not make a second task.
         task = clients.ec2.import_image(DiskContainers=[container], ClientToken=str(uuid.uuid4()), **asked)
     if wait:
-        task = _follow(clients, task["ImportTaskId"], as_json=as_json)
+        task_id = task["ImportTaskId"]
+        cancel = f"aws ec2 cancel-import-task --import-task-id {task_id}"
+        task = follow_task(clients, task_id, lambda: _look(clients, task_id), cancel, as_json=as_json)
     _report(task, as_json=as_json)
 
 
@@ -82,37 +77,8 @@ def _make_bucket(clients: Clients, bucket: str) -> None:
         clients.s3.create_bucket(Bucket=bucket)
 
 
-def _follow(clients: Clients, task_id: str, *, as_json: bool) -> dict[str, Any]:
-    """The task when it has ended. Ctrl-C ends the looking only, and says how to cancel."""
-    begun = time.monotonic()
-    last: dict[str, Any] = {}
-    percent = 0
-    try:
-        with show_stages(task_id, as_json=as_json) as show:
-            for last in _looks(clients, task_id):
-                percent = int(last.get("Progress") or (100 if last["Status"] == "completed" else percent))
-                show(last.get("StatusMessage") or last["Status"], percent)
-    except KeyboardInterrupt:
-        print(
-            f"The import goes on without you. To cancel it: aws ec2 cancel-import-task --import-task-id {task_id}",
-            file=sys.stderr,
-        )
-        raise
-    if last["Status"] != "completed":
-        took = format_duration(time.monotonic() - begun)
-        raise ApiError(f"{task_id} failed after {took}: {last.get('StatusMessage')}")
-    return last
-
-
-def _looks(clients: Clients, task_id: str) -> Iterator[dict[str, Any]]:
-    """The task as it changes, until it has ended."""
-    while True:
-        with api_errors():
-            task = clients.ec2.describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"][0]
-        yield task
-        if task["Status"] in ("completed", "deleted"):
-            return
-        time.sleep(_AWS_LOOK_SECONDS if clients.is_aws else _LOOK_SECONDS)
+def _look(clients: Clients, task_id: str) -> dict[str, Any]:
+    return dict(clients.ec2.describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"][0])
 
 
 def _report(task: dict[str, Any], *, as_json: bool) -> None:
