@@ -1,4 +1,4 @@
-"""The composition root: from a configuration to a running server, or to a worker's services.
+"""The composition root: from a configuration to a running server.
 
 ``serve`` is the life of a server: lock, catalog, children (SeaweedFS, Temporal, workers), dispatcher, gateway; then it
 waits for SIGTERM or Ctrl-C and ends all that in reverse.
@@ -14,11 +14,9 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,7 +26,6 @@ from starlette.routing import Mount, Route
 from vmferry.aws.signature import Credential
 from vmferry.catalog import Catalog, open_catalog
 from vmferry.catalog.accounts import AccessKey, new_access_key
-from vmferry.catalog.places import Place
 from vmferry.config import Config
 from vmferry.ec2.gateway import create_gateway
 from vmferry.ec2.services import Services as Ec2Services
@@ -40,14 +37,9 @@ from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
 from vmferry.errors import ConfigError, NotFoundError, quote
 from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
-from vmferry.runtime.worker import run_worker
-from vmferry.stores import Store
 from vmferry.stores.local import LocalStore
-from vmferry.stores.s3 import S3Options, S3Store
 from vmferry.tasks import Services
-
-_UMASK = 0o077
-"""Keys and disks are for whoever runs the server, even in a data directory that others may enter."""
+from vmferry.work import UMASK, configure_logs, open_services, own_s3_options
 
 _REQUEST_RETRY_SECONDS = 3.0
 """How long a request waits for the object store; a task then waits as long as it takes."""
@@ -56,68 +48,15 @@ _SHUTDOWN_SECONDS = 2
 """How long requests in flight may take once the server is told to end."""
 
 
-def open_services(config: Config, s3_endpoint: str, retry_seconds: float = 60.0) -> Services:
-    """What tasks and actions work with, over the catalog and the stores of ``config``.
-
-    ``retry_seconds`` is how long one request to the object store is tried again before it counts as failed.
-    """
-    catalog = open_catalog(config.catalog_url)
-
-    @lru_cache(maxsize=64)
-    def objects(place: Place) -> Store:
-        return S3Store(_s3_options(config, catalog, place, s3_endpoint, retry_seconds))
-
-    config.images_dir.mkdir(parents=True, exist_ok=True)
-    return Services(config=config, catalog=catalog, objects=objects, images=LocalStore(config.images_dir))
-
-
-def _s3_options(config: Config, catalog: Catalog, place: Place, s3_endpoint: str, retry_seconds: float) -> S3Options:
-    """How the objects of ``place`` are reached: in the embedded store with its account's keys."""
-    if config.s3_endpoint is not None:
-        return _own_s3_options(config, place.region, s3_endpoint, retry_seconds)
-    key = catalog.accounts.of_account(place.account_id)
-    if key is None:
-        raise ConfigError(f"The account {quote(place.account_id)} has no access key.")
-    return S3Options(
-        endpoint=s3_endpoint,
-        access_key_id=key.access_key_id,
-        secret_access_key=key.secret_access_key,
-        region=place.region,
-        allow_http=True,
-        retry_seconds=retry_seconds,
-    )
-
-
-def _own_s3_options(config: Config, region: str, s3_endpoint: str, retry_seconds: float) -> S3Options:
-    """How an S3 service of the user's own is reached. Raises ``ConfigError`` for options that cannot work."""
-    options = S3Options(
-        endpoint=s3_endpoint,
-        access_key_id=config.s3_access_key_id,
-        secret_access_key=config.s3_secret_access_key,
-        region=config.s3_region or region,
-        allow_http=s3_endpoint.startswith("http://"),  # whoever writes it into the configuration wants it
-        retry_seconds=retry_seconds,
-    )
-    options.check()
-    return options
-
-
-def work(config: Config, temporal_address: str, s3_endpoint: str) -> None:
-    """Be a worker until SIGTERM."""
-    os.umask(_UMASK)
-    configure_logs()
-    run_worker(open_services(config, s3_endpoint), temporal_address)
-
-
 def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
     """Be a server until SIGTERM or Ctrl-C. ``on_ready`` is told how to reach it, once it can be reached.
 
     Raises ``ConfigError`` when another server has the data directory, a port is taken, or a child does not start.
     """
-    os.umask(_UMASK)
+    os.umask(UMASK)
     configure_logs()
     if config.s3_endpoint is not None:
-        _own_s3_options(config, config.default_region, config.s3_endpoint, _REQUEST_RETRY_SECONDS)
+        own_s3_options(config, config.default_region, config.s3_endpoint, _REQUEST_RETRY_SECONDS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while it starts; later the event loop takes it
     with ExitStack() as life:
         life.enter_context(DataDirectoryLock(config.data_dir))
@@ -184,21 +123,6 @@ def _identities(catalog: Catalog) -> list[seaweedfs.Identity]:
     return [
         seaweedfs.Identity(key.account_id, key.access_key_id, key.secret_access_key) for key in catalog.accounts.all()
     ]
-
-
-def configure_logs() -> None:
-    """Structured lines on stderr; one per request, one per thing that went wrong."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def _listen(config: Config) -> socket.socket:

@@ -365,6 +365,18 @@ def test_gaps_over_the_budget_become_zeros_and_come_too_late_then(s3: RunningS3,
     assert judge(s3).get_object(Bucket="bucket", Key="gaps")["Body"].read() == content
 
 
+def test_the_last_part_is_never_sent_too_long(s3: RunningS3, store: S3Store) -> None:
+    upload = store.upload("bucket", "end-first", 4 * MIN_PART)
+    upload.write_at(0, b"begin")
+    upload.write_at(20 * MIN_PART, b"end")  # a footer that is known early
+    for part in range(1, 20):
+        upload.write_at(part * MIN_PART + 1, b"x")
+    upload.finish()
+    found = judge(s3).get_object(Bucket="bucket", Key="end-first")["Body"].read()
+    assert len(found) == 20 * MIN_PART + 3
+    assert (found[:5], found[-3:], found[7 * MIN_PART + 1 : 7 * MIN_PART + 2]) == (b"begin", b"end", b"x")
+
+
 def test_what_no_part_may_be_sent_of_is_an_error(store: S3Store) -> None:
     upload = store.upload("bucket", "gap", 4 * MIN_PART)
     upload.reserve(0, 10 * MIN_PART)

@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
+
+if TYPE_CHECKING:  # else imported where the schema is migrated: a worker never does, and its memory is counted
+    from alembic.config import Config as AlembicConfig
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_SECONDS = 30
@@ -48,6 +50,8 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema to the newest revision. One process at a time: the server, before it starts its workers."""
         with self.engine.begin() as connection:
+            from alembic import command
+
             command.upgrade(alembic_config(connection), "head")
 
     def close(self) -> None:
@@ -56,7 +60,9 @@ class Database:
 
 def alembic_config(connection: Connection) -> AlembicConfig:
     """Alembic's view of our migrations, over an open connection."""
-    config = AlembicConfig()
+    from alembic.config import Config
+
+    config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     return config

@@ -15,7 +15,7 @@ def be_worker(
     s3_endpoint: str = typer.Option(..., help="URL of the object store."),
 ) -> None:
     """Take steps of tasks from the workflow server and do them, until SIGTERM."""
-    from vmferry.app import work
+    from vmferry.work import work
 
     work(load_config(data_dir), temporal, s3_endpoint)
 

@@ -219,8 +219,12 @@ class S3Upload:
         raise self._out_of_turn(f"{format_size(held)} wait in memory for what comes before them")
 
     def _waits(self, part: _Part) -> bool:
+        """Whether a part is not to be sent before it is whole: an early one, one that holds what was reserved, and the
+        last so far, which would make the object too long."""
         end = part.start + len(part.data)
-        return part.number <= (self._first or 0) or any(low < end and high > part.start for low, high in self._reserved)
+        if part.number <= (self._first or 0) or end > self._size:
+            return True
+        return any(low < end and high > part.start for low, high in self._reserved)
 
     def _settle(self, part: _Part) -> None:
         with self._changed:

@@ -39,7 +39,7 @@ from vmferry.units import format_size
 _SLICE_THREADS = 2
 """Threads of one slice: one decodes while the other waits for the store."""
 
-_DISK_THREADS = 4
+_DISK_THREADS = 3
 """Threads of a disk that is converted in order: some wait for the store while others decode. More would take more
 memory than a worker may."""
 
