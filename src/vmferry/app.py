@@ -225,7 +225,7 @@ def _application(config: Config, services: Services, children: _Children, dispat
             wake=dispatcher.wake,
         ),
     )
-    metrics = Metrics(services.catalog.import_tasks)
+    metrics = Metrics(services.catalog.import_tasks, services.catalog.export_tasks)
 
     def tell_metrics(_: Request) -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE)

@@ -40,6 +40,18 @@ def test_import_uploads_imports_and_answers_the_ami(server: Server, small_disk: 
     assert image_id in server.vmferry("tasks").stdout
 
 
+def test_import_makes_a_snapshot_of_one_disk(server: Server, small_disk: Path) -> None:
+    done = server.vmferry("import", str(small_disk), "--snapshot", "--format", "raw")
+    assert done.returncode == 0, done.stderr
+    snapshot_id = done.stdout.strip()
+    assert snapshot_id.startswith("snap-")
+    assert holds(server, snapshot_id, small_disk)
+    assert snapshot_id in server.vmferry("tasks").stdout
+    refused = server.vmferry("import", str(small_disk), "--snapshot", "--boot-mode", "uefi")
+    assert refused.returncode == 2
+    assert "a snapshot has none" in refused.stderr
+
+
 def test_export_answers_where_the_object_is(server: Server, small_disk: Path, small_ova: Path, tmp_path: Path) -> None:
     image_id = server.vmferry("import", str(small_ova)).stdout.strip()
     server.client("s3").create_bucket(Bucket="by-command")

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from tests.cli.material import qemu_img
 from tests.server.harness import Server, running_server
 from tests.server.material import make_disk
-from tests.server.test_import import in_s3
+from tests.server.test_import import in_s3, read_metrics
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -102,6 +102,7 @@ def test_the_aws_cli_exports(server: Server, image_id: str) -> None:
     assert started["S3ExportLocation"] == {"S3Bucket": BUCKET, "S3Prefix": "by-cli-"}
     assert wait(server, task_id)["Status"] == "completed"
     assert keys(server, "by-cli-") == [f"by-cli-{task_id}.vmdk"]
+    assert read_metrics(server)["vmferry_export_taskscompleted"] >= 1
     done = server.client("ec2").describe_export_image_tasks(Filters=[{"Name": "task-state", "Values": ["completed"]}])
     (task,) = [one for one in done["ExportImageTasks"] if one["ExportImageTaskId"] == task_id]
     assert (task["Description"], task["Tags"]) == ("to ESXi", [{"Key": "a", "Value": "b"}])

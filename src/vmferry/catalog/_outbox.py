@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
@@ -47,6 +47,12 @@ class Outbox(Generic[TaskRow]):
         """The task's workflow was told to end."""
         with self._database.write() as session:
             self._get(session, task_id).cancel_sent = True
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks there are of each status."""
+        query = select(self.row.status, func.count()).group_by(self.row.status)
+        with self._database.read() as session:
+            return {status: int(count) for status, count in session.execute(query)}
 
     def wait(self, task_id: str, what: str) -> datetime:
         """Say what the task waits for, and answer since when it has waited without moving."""

@@ -246,12 +246,6 @@ class ImportTasks(Outbox[ImportTaskRow]):
 
     # -- what the metrics tell
 
-    def counts(self) -> dict[str, int]:
-        """How many tasks there are of each status."""
-        query = select(ImportTaskRow.status, func.count()).group_by(ImportTaskRow.status)
-        with self._database.read() as session:
-            return {status: int(count) for status, count in session.execute(query)}
-
     def active(self) -> list[ImportTask]:
         """Every active task, in whichever region and account, oldest first."""
         query = select(ImportTaskRow).where(ImportTaskRow.status == ACTIVE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +31,60 @@ def import_machine(
     ),
     description: str = typer.Option(None, metavar="TEXT", help="Description of the task and the AMI."),
     boot_mode: str = typer.Option(None, metavar="MODE", help="legacy-bios or uefi (default: what the disk shows)."),
+    snapshot: bool = typer.Option(False, "--snapshot", help="Make a snapshot of one disk, and no AMI."),
     wait: bool = typer.Option(True, help="Follow the import to its end."),
     data_dir: Path = typer.Option(None, metavar="FOLDER", help="The data directory of the server to speak to."),
     aws: bool = typer.Option(False, "--aws", help="Speak to AWS itself."),
     as_json: bool = typer.Option(False, "--json", help="The task as JSON; progress as JSON lines on stderr."),
 ) -> None:
-    """Import a machine: upload it, start the import, follow it until there is an AMI."""
+    """Import a machine: upload it, start the import, follow it until there is an AMI (or a snapshot of one disk)."""
+    options = {"Description": description or Path(source).name}
+    if boot_mode is not None:
+        if snapshot:
+            raise typer.BadParameter("--boot-mode is an AMI's, and a snapshot has none. Leave it out.")
+        options["BootMode"] = boot_mode
     clients = open_clients(data_dir or default_data_dir(), aws=aws)
     place = _upload(clients, source, bucket, key, as_json=as_json)
     container: dict[str, Any] = {"UserBucket": place}
     if image_format or clients.is_aws:
         container["Format"] = image_format or Path(source).suffix.removeprefix(".").upper()
-    options = {"Description": description or Path(source).name, "BootMode": boot_mode}
+    kind = _SNAPSHOT if snapshot else _IMAGE
     with api_errors():
-        asked = {name: value for name, value in options.items() if value is not None}
-        # With a token of its own: boto3 repeats a call that got no answer, and that must not make a second task.
-        task = clients.ec2.import_image(DiskContainers=[container], ClientToken=str(uuid.uuid4()), **asked)
+        task = kind.start(clients, container, options)
     if wait:
         task_id = task["ImportTaskId"]
         cancel = f"aws ec2 cancel-import-task --import-task-id {task_id}"
-        task = follow_task(clients, task_id, lambda: _look(clients, task_id), cancel, as_json=as_json)
+        task = follow_task(clients, task_id, lambda: kind.look(clients, task_id), cancel, as_json=as_json)
     _report(task, as_json=as_json)
+
+
+class _Image:
+    """ImportImage."""
+
+    def start(self, clients: Clients, container: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+        # With a token of its own: boto3 repeats a call that got no answer, and that must not make a second task.
+        token = str(uuid.uuid4())
+        return dict(clients.ec2.import_image(DiskContainers=[container], ClientToken=token, **options))
+
+    def look(self, clients: Clients, task_id: str) -> dict[str, Any]:
+        """The task as it stands now."""
+        return dict(clients.ec2.describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"][0])
+
+
+class _Snapshot:
+    """ImportSnapshot, whose tasks keep their state one level deeper."""
+
+    def start(self, clients: Clients, container: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+        token = str(uuid.uuid4())
+        return dict(clients.ec2.import_snapshot(DiskContainer=container, ClientToken=token, **options))
+
+    def look(self, clients: Clients, task_id: str) -> dict[str, Any]:
+        """The task as it stands now."""
+        task = clients.ec2.describe_import_snapshot_tasks(ImportTaskIds=[task_id])["ImportSnapshotTasks"][0]
+        return {**task, **task["SnapshotTaskDetail"]}
+
+
+_IMAGE, _SNAPSHOT = _Image(), _Snapshot()
 
 
 def _upload(clients: Clients, source: str, bucket: str | None, key: str | None, *, as_json: bool) -> dict[str, str]:
@@ -77,15 +111,11 @@ def _make_bucket(clients: Clients, bucket: str) -> None:
         clients.s3.create_bucket(Bucket=bucket)
 
 
-def _look(clients: Clients, task_id: str) -> dict[str, Any]:
-    return dict(clients.ec2.describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"][0])
-
-
 def _report(task: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json({name: value for name, value in task.items() if name != "ResponseMetadata"})
     else:
-        print(task.get("ImageId") or task["ImportTaskId"])
+        print(task.get("ImageId") or task.get("SnapshotId") or task["ImportTaskId"])
 
 
 COMMAND = import_machine

@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 
+from vmferry.catalog.export_tasks import ExportTasks
 from vmferry.catalog.import_tasks import ImportTask, ImportTasks
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -20,11 +21,11 @@ _TASK = ("task", "account", "region")
 
 
 class Metrics:
-    """Renders what ``ImportTasks`` knows. Thread-safe."""
+    """Renders what the catalog knows of tasks. Thread-safe."""
 
-    def __init__(self, tasks: ImportTasks) -> None:
+    def __init__(self, imports: ImportTasks, exports: ExportTasks) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(tasks))
+        self._registry.register(_Collector(imports, exports))
 
     def render(self) -> bytes:
         """All figures, in Prometheus' text format."""
@@ -34,15 +35,18 @@ class Metrics:
 class _Collector:
     """A Collector of prometheus_client."""
 
-    def __init__(self, tasks: ImportTasks) -> None:
-        self._tasks = tasks
+    def __init__(self, imports: ImportTasks, exports: ExportTasks) -> None:
+        self._imports = imports
+        self._exports = exports
 
     def collect(self) -> Iterable[Metric]:
-        counts = GaugeMetricFamily("vmferry_import_tasks", "Import tasks by status.", labels=["status"])
-        for status, count in self._tasks.counts().items():
-            counts.add_metric([status], count)
-        yield counts
-        yield from self._active(self._tasks.active())
+        for tasks in (self._imports, self._exports):
+            name, told = f"vmferry_{tasks.noun}_tasks", f"{tasks.noun.capitalize()} tasks by status."
+            counts = GaugeMetricFamily(name, told, labels=["status"])
+            for status, count in tasks.counts().items():
+                counts.add_metric([status], count)
+            yield counts
+        yield from self._active(self._imports.active())
 
     def _active(self, tasks: list[ImportTask]) -> Iterator[Metric]:
         disk_labels = [*_TASK, "disk"]
