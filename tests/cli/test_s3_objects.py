@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from tests.cli.material import ROOT as REPOSITORY
 from tests.cli.material import VMFERRY, left_over, make_raw, make_stream, qemu_img
-from tests.stores.running_s3 import ROOT, RunningS3, start_s3
+from tests.stores.running_s3 import ROOT, RunningS3, running_s3
 from tests.stores.test_s3 import uploads
 from vmferry.stores.s3 import STORE
 from vmferry.units import MIB, TIB
@@ -25,11 +24,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS3]:
-    folder = tmp_path_factory.mktemp("s3")
-    running = start_s3(folder)
-    yield running
-    running.supervisor.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_s3(tmp_path_factory.mktemp("s3")) as running:
+        yield running
 
 
 def upload(s3: RunningS3, path: Path, key: str) -> str:
@@ -192,6 +188,17 @@ def test_what_ends_early_leaves_no_object_and_no_upload(s3: RunningS3, tmp_path:
         assert done.returncode == 1
     assert uploads(s3) == []
     assert list(STORE.connect(s3.options()).keys("bucket", "broken")) == []
+
+
+def test_a_raw_disk_that_is_too_large_for_s3_is_refused_before_the_work(s3: RunningS3, tmp_path: Path) -> None:
+    raw = tmp_path / "huge.raw"
+    with raw.open("wb") as file:
+        file.truncate(TIB)
+    done = run_with_s3(s3, "convert", raw, "s3://bucket/huge.raw")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "would be larger than 148" in line
+    assert uploads(s3) == []
 
 
 def test_a_target_in_s3_is_not_gone_on_with(s3: RunningS3, tmp_path: Path) -> None:

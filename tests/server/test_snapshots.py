@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ def describe(server: Server, task_id: str) -> dict[str, Any]:
 
 def follow(server: Server, task_id: str) -> Iterator[dict[str, Any]]:
     """The details of a task as they change, until it has ended; the state of an import, whatever its kind."""
-    for _ in range(1200):
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
         detail = describe(server, task_id)["SnapshotTaskDetail"]
         yield detail
         if detail["Status"] in ("completed", "deleted"):
             return
+        time.sleep(0.02)
     raise AssertionError(f"{task_id} did not end: {detail}")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +46,18 @@ class RunningS3:
         }
 
 
-def start_s3(data_dir: Path) -> RunningS3:
-    """A running SeaweedFS; the caller stops its supervisor."""
+@contextmanager
+def running_s3(data_dir: Path) -> Iterator[RunningS3]:
+    """A running SeaweedFS, stopped and removed at the end."""
+    running = _start(data_dir)
+    try:
+        yield running
+    finally:
+        running.supervisor.stop()
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def _start(data_dir: Path) -> RunningS3:
     ports = load_ports(data_dir, seaweedfs.PORT_NAMES)
     server = SeaweedFS(data_dir, [ROOT, READER, WRITER], ports)
     supervisor = Supervisor([server.service()], data_dir / "run")

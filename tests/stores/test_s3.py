@@ -377,16 +377,44 @@ def test_the_last_part_is_never_sent_too_long(s3: RunningS3, store: S3Store) -> 
     assert (found[:5], found[-3:], found[7 * MIN_PART + 1 : 7 * MIN_PART + 2]) == (b"begin", b"end", b"x")
 
 
-def test_what_no_part_may_be_sent_of_is_an_error(store: S3Store) -> None:
-    upload = store.upload("bucket", "gap", 4 * MIN_PART)
-    upload.reserve(0, 10 * MIN_PART)
-    for part in range(4):
-        upload.write_at(part * MIN_PART + 1, b"x")
-    with pytest.raises(StoreError, match="nearly from front to back"):
-        upload.write_at(4 * MIN_PART + 1, b"x")
+def test_threads_that_begin_out_of_order_do_not_use_up_the_budget(s3: RunningS3, store: S3Store) -> None:
+    """As when the pieces of a sparse disk come: each in a part of its own, the first of them not first."""
+    upload = store.upload("bucket", "sparse", 3 * MIN_PART)
+    order = [12, 8, 4, 0, *range(16, 80, 4)]
+    for part in order:
+        upload.write_at(part * MIN_PART + 1, b"data")
+    upload.write_at(0, b"h")  # the header, and a table's end in the part where the data began
+    upload.write_at(12 * MIN_PART, b"t")
+    upload.set_size(81 * MIN_PART)
+    upload.finish()
+    blob = store.open("bucket", "sparse")
+    assert blob.size == 81 * MIN_PART
+    assert all(blob.read_at(part * MIN_PART + 1, 4) == b"data" for part in order)
+    assert (blob.read_at(0, 1), blob.read_at(12 * MIN_PART, 1)) == (b"h", b"t")
+
+
+def test_what_is_reserved_is_no_matter_of_the_budget(s3: RunningS3, store: S3Store) -> None:
+    """An OVA of many disks: the header of each is known last."""
+    upload = store.upload("bucket", "many-reserved", 4 * MIN_PART)
+    for part in range(12):
+        upload.reserve(part * MIN_PART, part * MIN_PART + 1)
+        upload.write_at(part * MIN_PART + 1, bytes([part]) * (MIN_PART - 1))
+    for part in range(12):
+        upload.write_at(part * MIN_PART, b"!")
+    upload.finish()
+    found = judge(s3).get_object(Bucket="bucket", Key="many-reserved")["Body"].read()
+    assert found == b"".join(b"!" + bytes([part]) * (MIN_PART - 1) for part in range(12))
+
+
+def test_an_object_that_is_too_large_is_told_at_once(store: S3Store) -> None:
+    upload = store.upload("bucket", "huge", 4 * MIN_PART)
+    with pytest.raises(StoreError, match=r"larger than .* give it more"):
+        upload.set_size(PartSizes(4 * MIN_PART).most + 1)
     upload.abort()
-    with pytest.raises(BlobNotFoundError):
-        store.open("bucket", "gap")
+    expected = 4 * PartSizes(4 * MIN_PART).most
+    upload = store.upload("bucket", "huge", 4 * MIN_PART, expected)
+    upload.set_size(expected)
+    upload.abort()
 
 
 def test_an_aborted_multipart_upload_is_removed(s3: RunningS3, store: S3Store) -> None:

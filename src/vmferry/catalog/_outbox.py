@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import ExportTaskRow, ImportTaskRow
-from vmferry.errors import NotFoundError, TaskCancelledError, quote
+from vmferry.catalog.places import Place
+from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError, quote
 
 ACTIVE, COMPLETED, DELETING, DELETED = "active", "completed", "deleting", "deleted"
 TaskRow = TypeVar("TaskRow", ImportTaskRow, ExportTaskRow)
@@ -21,10 +22,28 @@ class Outbox(Generic[TaskRow]):
 
     row: type[TaskRow]
     noun: str
+    ended_code: str
+    """EC2's code for a task that has ended and cannot be cancelled."""
     """``import``, ``export``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def cancel(self, place: Place, task_id: str, reason: str) -> str:
+        """Mark an active task as being deleted and answer its status before. Cancelling twice is the same as once.
+
+        Raises ``NotFoundError``, and ``ConflictError`` when the task has ended.
+        """
+        with self._database.write() as session:
+            row = session.get(self.row, task_id)
+            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
+                raise self._not_found(task_id)
+            before = row.status
+            if before in (COMPLETED, DELETED):
+                raise ConflictError(f"The task {task_id} is {before} and cannot be cancelled.", code=self.ended_code)
+            if before == ACTIVE:
+                row.status, row.reason = DELETING, reason
+            return before
 
     def undispatched(self) -> list[str]:
         """Tasks that no workflow was started for yet, oldest first."""

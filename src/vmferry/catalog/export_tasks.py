@@ -51,6 +51,7 @@ class ExportTasks(Outbox[ExportTaskRow]):
 
     row = ExportTaskRow
     noun = "export"
+    ended_code = "IncorrectState"
 
     def add(self, task: ExportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
         """Record a new task with its tags and answer its id; see ``ImportTasks.add`` for ``token``.
@@ -92,21 +93,6 @@ class ExportTasks(Outbox[ExportTaskRow]):
         """The task, in whichever region and account. Raises ``NotFoundError``."""
         with self._database.read() as session:
             return _fact(self._get(session, task_id))
-
-    def cancel(self, place: Place, task_id: str, reason: str) -> None:
-        """Mark an active task as being deleted. Cancelling twice is the same as once.
-
-        Raises ``NotFoundError``, and ``ConflictError`` when the task has ended.
-        """
-        with self._database.write() as session:
-            row = session.get(ExportTaskRow, task_id)
-            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
-                raise self._not_found(task_id)
-            if row.status in (COMPLETED, DELETED):
-                message = f"The task {task_id} is {row.status} and cannot be cancelled."
-                raise ConflictError(message, code="IncorrectState")
-            if row.status == ACTIVE:
-                row.status, row.reason = DELETING, reason
 
     def advance(self, task_id: str, stage: str, progress: int) -> None:
         """Go on to ``stage``; progress never falls. Raises ``TaskCancelledError`` when the task is no longer active."""

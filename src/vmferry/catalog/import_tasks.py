@@ -17,7 +17,6 @@ from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import complete_snapshot
 from vmferry.catalog.tags import put_tags
-from vmferry.errors import ConflictError
 
 __all__ = [
     "ACTIVE",
@@ -191,6 +190,7 @@ class ImportTasks(Outbox[ImportTaskRow]):
 
     row = ImportTaskRow
     noun = "import"
+    ended_code = "DeleteConversionTaskError"
 
     # -- what the front end does
 
@@ -225,24 +225,6 @@ class ImportTasks(Outbox[ImportTaskRow]):
         if missing := sorted(set(ids or ()) - {task.id for task in found}):
             raise self._not_found(missing[0])
         return found
-
-    def cancel(self, place: Place, task_id: str, reason: str) -> str:
-        """Mark an active task as being deleted and answer its status before. Cancelling twice is the same as once.
-
-        Raises ``NotFoundError``, and ``ConflictError`` when the task has ended.
-        """
-        with self._database.write() as session:
-            row = session.get(ImportTaskRow, task_id)
-            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
-                raise self._not_found(task_id)
-            if row.status in (COMPLETED, DELETED):
-                raise ConflictError(
-                    f"The task {task_id} is {row.status} and cannot be cancelled.", code="DeleteConversionTaskError"
-                )
-            before = row.status
-            if before == ACTIVE:
-                row.status, row.reason = DELETING, reason
-            return before
 
     # -- what the metrics tell
 

@@ -33,8 +33,11 @@ def check_completed(snapshot: Snapshot) -> None:
         raise Ec2Error("IncorrectState", f"The snapshot {snapshot.id} is {snapshot.state}: wait until it is completed.")
 
 
-def copy_snapshot_to(context: RequestContext, source: Snapshot, description: str | None) -> Snapshot:
-    """A completed snapshot in the caller's place that holds what ``source`` does. Raises ``StoreError``.
+def copy_snapshot_to(
+    context: RequestContext, source: Snapshot, description: str | None, tags: Mapping[str, str]
+) -> Snapshot:
+    """A completed snapshot in the caller's place that holds what ``source`` does. Raises ``StoreError``,
+    ``ConflictError`` for too many tags.
 
     It is pending until its bytes are there: what dies in between is a snapshot that nobody can use.
     """
@@ -55,6 +58,7 @@ def copy_snapshot_to(context: RequestContext, source: Snapshot, description: str
     snapshots.begin(made)
     try:
         copy_blob(context.services.images, source.bucket, source.key, made.bucket, made.key)
+        context.services.catalog.tags.put(place, [snapshot_id], tags)
         snapshots.complete(snapshot_id, source.digest)
     except BaseException:
         snapshots.discard(snapshot_id)

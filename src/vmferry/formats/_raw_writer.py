@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmferry.blob import BlobWriter, Buffer
+from vmferry.blob import BlobWriter, Buffer, SupportsReserve
 from vmferry.extent import nonzero_runs
 from vmferry.units import format_size
 
@@ -19,6 +19,8 @@ class RawWriter:
         """``size`` guest bytes, which is the length of the file, too."""
         self._target = target
         self._size = size
+        if isinstance(target, SupportsReserve):  # what is too large for S3 is said before hours of work
+            target.set_size(size)
 
     def write_at(self, offset: int, data: Buffer) -> None:
         if offset < 0 or offset + len(data) > self._size:

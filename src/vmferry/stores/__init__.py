@@ -109,8 +109,9 @@ class SupportsLink(Protocol):
 class SupportsUpload(Protocol):
     """A store of objects, into which a large one is uploaded in parts that stay when the process dies."""
 
-    def upload(self, bucket: str, key: str, budget: int) -> BlobWriter:
-        """As ``create``, with up to ``budget`` bytes held in memory."""
+    def upload(self, bucket: str, key: str, budget: int, expected: int = 0) -> BlobWriter:
+        """As ``create``, with up to ``budget`` bytes held in memory; with more where that is too little to send an
+        object of ``expected`` bytes."""
 
     def check_upload(self, bucket: str, key: str) -> None:
         """Raise what ``upload`` would raise: ``BlobNotFoundError``, ``AccessDeniedError``. Nothing is left behind."""

@@ -44,6 +44,13 @@ class PartSizes:
         self.most = start
         """Bytes of the largest object."""
 
+    @classmethod
+    def least_budget(cls, size: int, budget: int) -> int:
+        """``budget``, doubled until an object of ``size`` bytes can be sent with it."""
+        while cls(budget).most < size:
+            budget *= 2
+        return budget
+
     def find(self, offset: int) -> tuple[int, int, int]:
         """The part that holds ``offset``: its number from 0, where it begins, and its bytes."""
         row = bisect_right(self._starts, offset) - 1
@@ -96,9 +103,9 @@ class S3Upload:
     """Takes its bytes in any order, and keeps what is not yet a whole part in memory, up to ``budget`` bytes.
 
     Over that, the part that was not written to for longest is sent with zeros in its gaps; who writes to it later
-    gets a ``StoreError``. The first part that was written to, all before it, and those that hold what was reserved
-    wait for ``finish``, or until they are whole. ``write_at`` sends a part that it made whole, so a slow service slows
-    its callers. Writing twice to one place is a ``ValueError``. Thread-safe.
+    gets a ``StoreError``. On top of the budget, the parts that were the first ones so far, and those that hold what was
+    reserved, wait for ``finish``, or until they are whole. ``write_at`` sends a part that
+    it made whole, so a slow service slows its callers. Writing twice to one place is a ``ValueError``. Thread-safe.
 
     ``abort`` removes the parts from S3. A process that dies before leaves an unfinished multipart upload, which nobody
     sees but which takes room: give the bucket a lifecycle rule with ``AbortIncompleteMultipartUpload``.
@@ -113,15 +120,15 @@ class S3Upload:
         self._open: dict[int, _Part] = {}
         self._sent: dict[int, str] = {}
         self._reserved: list[ByteRange] = []
-        self._first: int | None = None
-        """The part that was written to first."""
+        self._first: set[int] = set()
+        """Parts before which nothing had been written when they were begun: headers and tables come there last."""
         self._free: list[bytearray] = []
+        self._zeros = b""
         self._sending = 0
         self._size = 0
         self._clock = 0
         self._upload: str | None = None
         self._over = False
-        self._finished = False
         self._beginning = threading.Lock()
         self._changed = threading.Condition()
 
@@ -132,11 +139,7 @@ class S3Upload:
 
     def write_at(self, offset: int, data: Buffer) -> None:
         view = memoryview(data).cast("B")
-        if view and offset + len(view) > self._sizes.most:
-            raise StoreError(
-                f"{quote(self._name)} would be larger than {format_size(self._sizes.most)}, which is all that an "
-                f"upload with {format_size(self._budget)} of memory may hold: give it more, or write to a local file."
-            )
+        self._check_size(offset + len(view))
         while view:
             number, start, size = self._sizes.find(offset)
             taken = min(len(view), start + size - offset)
@@ -146,19 +149,21 @@ class S3Upload:
             view, offset = view[taken:], offset + taken
 
     def set_size(self, size: int) -> None:
+        self._check_size(size)
         with self._changed:
             self._size = max(self._size, size)
 
     def finish(self) -> None:
         self._check_open()
         if self._upload is None and self._size <= MIN_PART:
-            self._multipart.put(_content(self._open.pop(0, None), self._size))
+            part = self._open.pop(0, None)
+            self._multipart.put(bytes(self._size) if part is None else _content(part, self._size))
         else:
             with ThreadPoolExecutor(SENDERS, "upload") as pool:
                 for _ in pool.map(self._send_rest, self._unsent()):
                     pass
             self._multipart.complete(self._begin(), [self._sent[number] for number in sorted(self._sent)])
-        self._finished = self._over = True
+        self._over = True
 
     def abort(self) -> None:
         with self._changed:
@@ -179,10 +184,11 @@ class S3Upload:
                 if number in self._sent:
                     raise self._out_of_turn(f"offset {low:,} comes too late, that part is in S3 already")
                 if self._has_room(size):
+                    if not self._first or number < min(self._first):
+                        self._first.add(number)
                     part = self._open[number] = _Part(number, start, self._buffer(size))
                     break
             part.take(low, high)
-            self._first = number if self._first is None else self._first
             self._size = max(self._size, high)
             self._clock += 1
             part.used_at = self._clock
@@ -199,31 +205,25 @@ class S3Upload:
         return bytearray(size)
 
     def _has_room(self, size: int) -> bool:
-        """Whether ``size`` bytes more may be held. If not, something was done about it: look again.
-
-        Raises ``StoreError`` when nothing can be done: all that is held waits for ``finish``.
-        """
-        held = self._sending + sum(len(part.data) for part in self._open.values())
-        if held + size <= self._budget:
+        """Whether ``size`` bytes more may be held. If not, something was done about it: look again."""
+        loose = [part for part in self._open.values() if part.number not in self._first and not self._is_reserved(part)]
+        if self._sending + sum(len(part.data) for part in loose) + size <= self._budget:
             return True
         if self._sending:
             self._changed.wait()
             return False
-        idle = [part for part in self._open.values() if not part.busy and not self._waits(part)]
+        # The last part so far is not sent before it is whole: it would make the object too long.
+        idle = [part for part in loose if not part.busy and part.start + len(part.data) <= self._size]
         if idle:
             self._send(min(idle, key=lambda part: part.used_at))
             return False
-        if any(part.busy for part in self._open.values()):  # it is whole in a moment, or may be sent
+        if any(part.busy for part in loose):  # it is whole in a moment, or may be sent
             self._changed.wait()
             return False
-        raise self._out_of_turn(f"{format_size(held)} wait in memory for what comes before them")
+        return True
 
-    def _waits(self, part: _Part) -> bool:
-        """Whether a part is not to be sent before it is whole: an early one, one that holds what was reserved, and the
-        last so far, which would make the object too long."""
+    def _is_reserved(self, part: _Part) -> bool:
         end = part.start + len(part.data)
-        if part.number <= (self._first or 0) or end > self._size:
-            return True
         return any(low < end and high > part.start for low, high in self._reserved)
 
     def _settle(self, part: _Part) -> None:
@@ -260,8 +260,15 @@ class S3Upload:
 
     def _send_rest(self, item: tuple[int, int]) -> None:
         number, size = item
-        content = _content(self._open.pop(number, None), size)
+        part = self._open.pop(number, None)
+        content = self._zero_part(size) if part is None else _content(part, size)
         self._sent[number] = self._multipart.send(self._begin(), number + 1, content)
+
+    def _zero_part(self, size: int) -> bytes:
+        """``size`` zeros, which all parts without data share."""
+        if len(self._zeros) != size:
+            self._zeros = bytes(size)
+        return self._zeros
 
     def _begin(self) -> str:
         with self._beginning:
@@ -275,15 +282,20 @@ class S3Upload:
             "first, then copy it up."
         )
 
+    def _check_size(self, size: int) -> None:
+        if size > self._sizes.most:
+            raise StoreError(
+                f"{quote(self._name)} would be larger than {format_size(self._sizes.most)}, which is all that an "
+                f"upload with {format_size(self._budget)} of memory can send: give it more, or write to a local file."
+            )
+
     def _check_open(self) -> None:
         if self._over:
             raise StoreError(f"{quote(self._name)}: the upload is over. Start it again.")
 
 
-def _content(part: _Part | None, size: int) -> Buffer:
-    """The first ``size`` bytes of ``part``, or as many zeros."""
-    if part is None:
-        return bytes(size)
+def _content(part: _Part, size: int) -> Buffer:
+    """The first ``size`` bytes of ``part``."""
     part.close_gaps()
     del part.data[size:]
     return part.data

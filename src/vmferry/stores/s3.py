@@ -26,7 +26,7 @@ from vmferry.stores._s3_client import Multipart
 from vmferry.stores._s3_client import connect as connect_client
 from vmferry.stores._s3_errors import Request, changed, status_of, translate, translated
 from vmferry.stores._s3_location import check_bucket, check_key, parse_location
-from vmferry.stores._s3_upload import DEFAULT_BUDGET, S3Upload
+from vmferry.stores._s3_upload import DEFAULT_BUDGET, PartSizes, S3Upload
 
 __all__ = ["STORE", "S3Blob", "S3Options", "S3Store", "parse_location"]
 
@@ -180,11 +180,12 @@ class S3Store:
         """See ``Store`` and ``S3Upload``."""
         return self.upload(bucket, key)
 
-    def upload(self, bucket: str, key: str, budget: int = DEFAULT_BUDGET) -> S3Upload:
+    def upload(self, bucket: str, key: str, budget: int = DEFAULT_BUDGET, expected: int = 0) -> S3Upload:
         """See ``SupportsUpload`` and ``S3Upload``."""
         request = self._request(bucket, key, "s3:PutObject")
         self._check_writable(request)
-        return S3Upload(Multipart(self._multipart(), request), request.name, budget)
+        multipart = Multipart(self._multipart(), request)
+        return S3Upload(multipart, request.name, PartSizes.least_budget(expected, budget))
 
     def check_upload(self, bucket: str, key: str) -> None:
         """See ``SupportsUpload``: an upload is begun, which takes the permission, and removed again."""

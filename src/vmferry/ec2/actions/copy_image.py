@@ -30,7 +30,7 @@ def copy_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str,
     try:
         for snapshot in _snapshots(context, source):
             told = f"Copied for DestinationAmi {image_id} from SourceAmi {source.id} for SourceSnapshot {snapshot.id}."
-            made[snapshot.id] = copy_snapshot_to(context, snapshot, told)
+            made[snapshot.id] = copy_snapshot_to(context, snapshot, told, tags.get("snapshot", {}))
         image = replace(
             source,
             id=image_id,
@@ -41,8 +41,6 @@ def copy_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str,
             block_devices=tuple(replace(one, snapshot_id=made[one.snapshot_id].id) for one in source.block_devices),
         )
         registered = images.register(image, tags.get("image", {}), ("CopyImage", token, print_of))
-        for snapshot in made.values() if registered == image_id else ():
-            context.services.catalog.tags.put(context.place, [snapshot.id], tags.get("snapshot", {}))
     except BaseException:
         _remove(context, made)
         raise

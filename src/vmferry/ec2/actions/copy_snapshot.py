@@ -17,8 +17,7 @@ def copy_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[s
     """A snapshot of its own over the same bytes. ``PresignedUrl`` is what botocore adds for AWS' regions: the caller
     is the same here, who may read both."""
     source, tags = _read_request(context, request)
-    made = copy_snapshot_to(context, source, request.get("Description"))
-    context.services.catalog.tags.put(context.place, [made.id], tags)
+    made = copy_snapshot_to(context, source, request.get("Description"), tags)
     return {"SnapshotId": made.id, "Tags": [{"Key": key, "Value": tags[key]} for key in sorted(tags)]}
 
 

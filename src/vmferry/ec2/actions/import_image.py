@@ -6,19 +6,17 @@ The request is checked and recorded here; a durable task does the work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from vmferry.catalog.import_tasks import ImportRequest, ImportTask
+from vmferry.catalog.import_tasks import IMPORT_IMAGE, ImportRequest, ImportTask
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
-from vmferry.ec2.disk_containers import check_encryption, check_objects, fingerprint, read_container
+from vmferry.ec2.disk_containers import check_encryption, read_container
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.ids import new_id
+from vmferry.ec2.import_starting import start_import
 from vmferry.ec2.import_task_views import describe_requested_containers, tag_list
-from vmferry.ec2.tag_specifications import check_tag_specifications
+from vmferry.ec2.tag_specifications import tags_for
 from vmferry.tasks.import_image.devices import MAX_DISKS
-from vmferry.tasks.import_image.stages import Stage
 
 _CHOICES = {
     "Architecture": ("x86_64", "i386"),
@@ -32,26 +30,14 @@ _CHOICES = {
 def import_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
     asked = _read_request(context, request)
-    tags = _read_tags(request)
-    check_objects(context, asked.containers)
-    task = ImportTask(
-        id=new_id("import-ami-"),
-        place=context.place,
-        created_at=datetime.now(UTC),
-        request=asked,
-        stage=Stage.PENDING.message,
-        progress=Stage.PENDING.first,
-    )
-    tasks = context.services.catalog.import_tasks
-    task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
-    context.services.wake()
-    return _answer(tasks.get(task_id), tags)
+    tags = tags_for(request.get("TagSpecifications"), IMPORT_IMAGE)
+    return _answer(start_import(context, request, IMPORT_IMAGE, asked, tags), tags)
 
 
 def check_import_image(context: RequestContext, request: Mapping[str, Any]) -> None:
     """What a DryRun checks: the parameters, and nothing in S3, as with AWS."""
     _read_request(context, request)
-    _read_tags(request)
+    tags_for(request.get("TagSpecifications"), IMPORT_IMAGE)
 
 
 ACTION = Action("ImportImage", import_image, check_import_image)
@@ -80,11 +66,6 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> Import
         role_name=request.get("RoleName"),
         hypervisor=request.get("Hypervisor"),
     )
-
-
-def _read_tags(request: Mapping[str, Any]) -> dict[str, str]:
-    allowed = ("import-image-task",)
-    return check_tag_specifications(request.get("TagSpecifications", ()), allowed).get(allowed[0], {})
 
 
 def _check_options(request: Mapping[str, Any]) -> None:

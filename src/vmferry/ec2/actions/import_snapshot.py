@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from vmferry.catalog.import_tasks import IMPORT_SNAPSHOT, ImportRequest, ImportTask
+from vmferry.catalog.import_tasks import IMPORT_SNAPSHOT, ImportRequest
 from vmferry.ec2.actions import Action, RequestContext
-from vmferry.ec2.disk_containers import check_encryption, check_objects, fingerprint, read_container
+from vmferry.ec2.disk_containers import check_encryption, read_container
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.ids import new_id
+from vmferry.ec2.import_starting import start_import
 from vmferry.ec2.import_task_views import describe_import_snapshot_task
 from vmferry.ec2.tag_specifications import tags_for
-from vmferry.tasks.import_image.stages import Stage
 
 
 def import_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
     asked = _read_request(context, request)
     tags = tags_for(request.get("TagSpecifications"), IMPORT_SNAPSHOT)
-    check_objects(context, asked.containers)
-    task = ImportTask(
-        id=new_id("import-snap-"),
-        kind=IMPORT_SNAPSHOT,
-        place=context.place,
-        created_at=datetime.now(UTC),
-        request=asked,
-        stage=Stage.PENDING.message,
-        progress=Stage.PENDING.first,
-    )
-    tasks = context.services.catalog.import_tasks
-    task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
-    context.services.wake()
-    return describe_import_snapshot_task(tasks.get(task_id), tags)
+    return describe_import_snapshot_task(start_import(context, request, IMPORT_SNAPSHOT, asked, tags), tags)
 
 
 def check_import_snapshot(context: RequestContext, request: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from vmferry.catalog.export_tasks import COMPLETED, ExportTask
 from vmferry.catalog.images import Image
 from vmferry.convert import find_granules
 from vmferry.disk import Disk
-from vmferry.errors import AccessDeniedError, StoreError, TaskCancelledError
+from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreError, TaskCancelledError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE
 from vmferry.stores import SupportsUpload
@@ -26,7 +26,8 @@ from vmferry.tasks.export_image.formats import EXPORT_FORMATS
 from vmferry.tasks.export_image.writing import Listener, write_disk, write_ova
 from vmferry.units import MIB
 
-_UPLOAD_MEMORY = 64 * MIB
+_UPLOAD_MEMORY = 24 * MIB
+"""A worker has two exports in hand, and 256 MiB for all."""
 _RECORD_SECONDS = 0.5
 _VALIDATING, _CONVERTING = "validating", "converting"
 _CONVERTING_FIRST, _CONVERTING_LAST = 21, 95
@@ -44,12 +45,13 @@ class ExportImageActivities:
         return [self.check_export, self.write_export, self.end_export]
 
     @activity.defn(no_thread_cancel_exception=True)
-    def check_export(self, task_id: str) -> None:
-        """Whether the object may be written: known before the work, not after it."""
+    def check_export(self, task_id: str) -> str:
+        """Whether the object may be written: known before the work, not after it. The account, whose turn it is."""
         task = self._tasks.get(task_id)
         with border(self._services, task_id, tasks=self._tasks), self._pulse(task_id):
             self._tasks.advance(task_id, _VALIDATING, 1)
             self._store(task).check_upload(task.bucket, task.key)
+            return task.place.account_id
 
     @activity.defn(no_thread_cancel_exception=True)
     def write_export(self, task_id: str) -> None:
@@ -70,17 +72,22 @@ class ExportImageActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def end_export(self, step: CleanUp) -> None:
-        """Remove what was sent; of the task its record stays, with the reason."""
-        with border(self._services, step.task_id, tasks=self._tasks):
+        """Remove what was sent, the object too, if it was whole when the task was cancelled; of the task its record
+        stays, with the reason."""
+        with border(self._services, step.task_id, tasks=self._tasks), self._pulse(step.task_id):
             self._tasks.fail(step.task_id, step.reason)
             task = self._tasks.get(step.task_id)
             if task.status != COMPLETED:
                 self._abort_uploads(task)
+                self._delete(task)
                 self._tasks.mark_deleted(step.task_id)
 
     def _write(self, task: ExportTask, image: Image, disks: Sequence[Disk], pulse: Pulse) -> None:
-        listener = Listener(self._recorder(task.id, disks, pulse), pulse.stop)
-        target = self._store(task).upload(task.bucket, task.key, _UPLOAD_MEMORY)
+        ranges = (find_granules(disk.extents(), CLUSTER_SIZE, disk.size) for disk in disks)
+        data = sum(end - start for found in ranges for start, end in found)
+        listener = Listener(self._recorder(task.id, max(data, 1), pulse), pulse.stop)
+        expected = sum(disk.size for disk in disks) if task.format == "RAW" else data + data // 8
+        target = self._store(task).upload(task.bucket, task.key, _UPLOAD_MEMORY, expected)
         try:
             if task.format == "OVA":
                 write_ova(image.name, image.boot_mode, disks, target, listener)
@@ -89,10 +96,9 @@ class ExportImageActivities:
         finally:
             target.abort()  # harmless once it is whole
 
-    def _recorder(self, task_id: str, disks: Sequence[Disk], pulse: Pulse) -> Callable[[int], None]:
-        """Takes the progress of the copy, of one thread at a time, and writes it to the catalog now and then."""
-        ranges = (find_granules(disk.extents(), CLUSTER_SIZE, disk.size) for disk in disks)
-        planned = max(sum(end - start for found in ranges for start, end in found), 1)
+    def _recorder(self, task_id: str, planned: int, pulse: Pulse) -> Callable[[int], None]:
+        """Takes the progress of a copy of ``planned`` bytes, of one thread at a time, and writes it to the catalog now
+        and then."""
         done, recorded_at = 0, time.monotonic()
 
         def record(copied: int) -> None:
@@ -124,8 +130,15 @@ class ExportImageActivities:
         """Remove what earlier attempts have sent: nobody else uses a key with the task's id."""
         try:
             self._store(task).abort_uploads(task.bucket, task.key)
-        except AccessDeniedError:  # it needs a right that EC2's role for exports lacks
-            structlog.get_logger("vmferry.tasks").warning("unfinished uploads stay", bucket=task.bucket, key=task.key)
+        except (AccessDeniedError, BlobNotFoundError) as error:  # EC2's role for exports has no right to list them
+            structlog.get_logger("vmferry.tasks").warning("unfinished uploads stay", key=task.key, error=str(error))
+
+    def _delete(self, task: ExportTask) -> None:
+        """Remove the object that was whole when the task was cancelled."""
+        try:
+            self._services.objects(task.place).delete(task.bucket, task.key)
+        except (AccessDeniedError, BlobNotFoundError) as error:  # it may be what the export failed for
+            structlog.get_logger("vmferry.tasks").warning("the object stays", key=task.key, error=str(error))
 
     def _store(self, task: ExportTask) -> SupportsUpload:
         store = self._services.objects(task.place)

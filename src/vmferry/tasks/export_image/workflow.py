@@ -7,7 +7,7 @@ import asyncio
 from temporalio import workflow
 from temporalio.exceptions import is_cancelled_exception
 
-from vmferry.tasks._steps import CleanUp, reason_of, run_step
+from vmferry.tasks._steps import CleanUp, in_turn, reason_of, run_step
 
 
 @workflow.defn
@@ -17,8 +17,8 @@ class ExportImage:
     @workflow.run
     async def run(self, task_id: str) -> None:
         try:
-            await run_step("check_export", task_id)
-            await run_step("write_export", task_id)
+            account = await run_step("check_export", task_id, str)
+            await run_step("write_export", task_id, priority=in_turn(account))
         except BaseException as error:
             if not isinstance(error, Exception) and not is_cancelled_exception(error):
                 raise  # the workflow is being evicted from a worker's memory, not ended

@@ -12,7 +12,7 @@ from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter
 from vmferry.formats import FORMATS, SupportsCreate
 from vmferry.machine import Firmware, Machine, NetworkInterface
 
-_THREADS = 3
+_THREADS = 2
 """Threads of an export: each sends the parts that it completes."""
 _OVA_DISKS = "vmdk"
 

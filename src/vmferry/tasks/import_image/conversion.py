@@ -92,6 +92,8 @@ class Conversion:
             self._kept.append(keeper.submit(self._keep, len(self._kept), target))
 
     def _keep(self, index: int, target: ResumableBlobWriter) -> None:
+        if index:
+            self._kept[index - 1].result()  # in order, or not at all: what is left to convert is then in one piece
         piece = self._slices[index]
         target.flush()
         file_digest = None if self._way.file is None else self._way.file.save()

@@ -1,0 +1,37 @@
+"""What ImportImage and ImportSnapshot have in common: a request that was checked becomes a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from vmferry.catalog.import_tasks import ImportRequest, ImportTask
+from vmferry.ec2.actions import RequestContext
+from vmferry.ec2.disk_containers import check_objects, fingerprint
+from vmferry.ec2.ids import new_id
+from vmferry.ec2.resources import KINDS
+from vmferry.tasks.import_image.stages import Stage
+
+
+def start_import(
+    context: RequestContext, request: Mapping[str, Any], kind: str, asked: ImportRequest, tags: Mapping[str, str]
+) -> ImportTask:
+    """Look for the objects, record a task of ``kind``, wake the dispatcher; the task as it stands.
+
+    Raises ``Ec2Error`` for an object that is not there, ``ConflictError`` for a client token of another request.
+    """
+    check_objects(context, asked.containers)
+    task = ImportTask(
+        id=new_id(next(one.prefix for one in KINDS if one.tag_type == kind)),
+        kind=kind,
+        place=context.place,
+        created_at=datetime.now(UTC),
+        request=asked,
+        stage=Stage.PENDING.message,
+        progress=Stage.PENDING.first,
+    )
+    tasks = context.services.catalog.import_tasks
+    task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
+    context.services.wake()
+    return tasks.get(task_id)

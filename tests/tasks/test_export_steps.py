@@ -1,0 +1,81 @@
+"""The steps of an export that no request can bring about at will, over a real S3 and a real catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from tests.stores.running_s3 import READER, RunningS3, running_s3
+from vmferry.catalog import open_catalog
+from vmferry.catalog.export_tasks import ExportTask
+from vmferry.catalog.places import Place
+from vmferry.config import Config
+from vmferry.errors import BlobNotFoundError
+from vmferry.stores.local import LocalStore
+from vmferry.stores.s3 import STORE, S3Store
+from vmferry.tasks import Services
+from vmferry.tasks._steps import CleanUp
+from vmferry.tasks.export_image.activities import ExportImageActivities
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+PLACE = Place("us-east-1", "111122223333")
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS3]:
+    with running_s3(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+def make_services(folder: Path, store: S3Store) -> Services:
+    catalog = open_catalog(f"sqlite:///{folder / 'catalog.sqlite'}")
+    catalog.migrate()
+    return Services(Config(data_dir=folder), catalog, lambda _: store, LocalStore(folder / "images"))
+
+
+def add_task(services: Services, key: str) -> ExportTask:
+    task = ExportTask("export-ami-1", PLACE, datetime.now(UTC), "ami-1", "RAW", "bucket", "", key)
+    services.catalog.export_tasks.add(task, {}, None, "")
+    return task
+
+
+def put(store: S3Store, key: str) -> None:
+    writer = store.create("bucket", key)
+    writer.write_at(0, b"whole")
+    writer.finish()
+
+
+def test_an_object_that_was_whole_when_the_task_was_cancelled_is_removed(s3: RunningS3, tmp_path: Path) -> None:
+    store = STORE.connect(s3.options())
+    services = make_services(tmp_path, store)
+    task = add_task(services, "export-ami-1.raw")
+    put(store, task.key)
+    services.catalog.export_tasks.cancel(PLACE, task.id, "enough")
+    ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "enough"))
+    assert services.catalog.export_tasks.get(task.id).status == "deleted"
+    with pytest.raises(BlobNotFoundError):
+        store.open("bucket", task.key)
+
+
+def test_a_completed_export_keeps_its_object(s3: RunningS3, tmp_path: Path) -> None:
+    store = STORE.connect(s3.options())
+    services = make_services(tmp_path, store)
+    task = add_task(services, "kept.raw")
+    put(store, task.key)
+    services.catalog.export_tasks.complete(task.id)
+    ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "late"))
+    assert services.catalog.export_tasks.get(task.id).status == "completed"
+    assert store.open("bucket", task.key).size == 5
+
+
+def test_an_export_ends_though_nothing_may_be_removed(s3: RunningS3, tmp_path: Path) -> None:
+    services = make_services(tmp_path, STORE.connect(s3.options(READER)))
+    task = add_task(services, "denied.raw")
+    ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "no right to write"))
+    ended = services.catalog.export_tasks.get(task.id)
+    assert (ended.status, ended.reason) == ("deleted", "no right to write")
