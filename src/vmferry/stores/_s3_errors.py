@@ -72,8 +72,7 @@ def translate(error: Exception, request: Request) -> VmferryError:
     status, code = status_of(error), code_of(error)
     if _no_credentials(error):
         return AccessDeniedError(
-            f"No S3 credentials were found to read {quote(request.name)} with: set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY."
+            f"No S3 credentials were found for {quote(request.name)}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     if isinstance(error, ValueError | InvalidPathError):
         return BlobNotFoundError(
