@@ -72,6 +72,15 @@ class SupportsReadInto(Protocol):
         """What reads into memory, from any thread; ``None`` where ``read_at`` is as good (a blob of a network)."""
 
 
+def find_reader_into(blob: Blob) -> ReadInto | None:
+    """What reads bytes of ``blob`` into memory, where it has such a thing and that is better than ``read_at``.
+
+    Asked for every read, so by name: a check against a protocol takes longer than the read of a small range.
+    """
+    reader_into: Callable[[], ReadInto | None] | None = getattr(blob, "reader_into", None)
+    return None if reader_into is None else reader_into()
+
+
 @runtime_checkable
 class SupportsReadOrder(Protocol):
     """A blob that knows how it is best read (what lies packed in a file is decoded from front to back)."""
@@ -187,7 +196,7 @@ class SliceBlob:
         return self._blob.read_at(self._offset + offset, length)
 
     def reader_into(self) -> ReadInto | None:
-        into = self._blob.reader_into() if isinstance(self._blob, SupportsReadInto) else None
+        into = find_reader_into(self._blob)
         if into is None:
             return None
         reader = into

@@ -147,6 +147,21 @@ class OrderedDiskWriter(Protocol):
 
 
 @runtime_checkable
+class SupportsReplay(Protocol):
+    """An ``OrderedDiskWriter`` that can be brought to where another one was, which wrote to the same place before it:
+    by notes of what that one placed, without the bytes."""
+
+    def note(self, encoded: Any) -> bytes:
+        """What ``place`` looks at in ``encoded``. Cheap; called in the order of placing."""
+
+    def replay(self, note: bytes) -> None:
+        """As ``place`` of what ``note`` was made from, all of which is written already.
+
+        ``ValueError`` for what is no note of such a writer.
+        """
+
+
+@runtime_checkable
 class SupportsRounding(Protocol):
     """A writer of a format that holds whole units only: its image may be larger than what was asked for."""
 

@@ -95,6 +95,10 @@ def nonzero_runs(data: Buffer, granularity: int) -> Iterator[ByteRange]:
     used[1 : whole + 1] = words[:, 0] != 0
     if not used[1 : whole + 1].all():
         used[1 : whole + 1] = words.max(axis=1) != 0
+    if whole * granularity == len(data) and used[1 : whole + 1].all():  # nearly always: no need to look for edges
+        if whole:
+            yield 0, len(data)
+        return
     edges = np.flatnonzero(np.diff(used)).tolist()
     runs = [(low * granularity, high * granularity) for low, high in zip(edges[::2], edges[1::2], strict=True)]
     tail = whole * granularity

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmferry.blob import Blob, Buffer, ReadInto, SupportsReadInto
+from vmferry.blob import Blob, Buffer, ReadInto, find_reader_into
 from vmferry.units import KIB, MIB
 
 _MAX_GAP = 64 * KIB
@@ -62,7 +62,7 @@ class StoredRanges:
         _clear(out[end:])
 
     def _into(self) -> ReadInto | None:
-        return self.blob.reader_into() if isinstance(self.blob, SupportsReadInto) else None
+        return find_reader_into(self.blob)
 
 
 def join_ranges(ranges: Iterable[StoredRange]) -> list[StoredRange]:

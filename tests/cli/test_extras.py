@@ -53,3 +53,13 @@ def test_help_lists_every_command() -> None:
     assert done.returncode == 0
     for name in ("convert", "inspect", "serve", "env", "import", "tasks", "images", "snapshots"):
         assert f" {name} " in done.stdout
+
+
+def test_the_garbage_collector_rests_only_until_a_command_is_imported() -> None:
+    program = (
+        "import atexit, gc, sys; sys.argv = ['vmferry', *sys.argv[1:]]; from vmferry.__main__ import main; "
+        "atexit.register(lambda: print('collecting', gc.isenabled())); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "convert", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.endswith("collecting True\n")

@@ -146,13 +146,41 @@ def test_two_at_once_do_not_write_one_file(tmp_path: Path) -> None:
         holder.wait()
 
 
-@pytest.mark.parametrize("target", ["out.vmdk", "out.vhdx", "out.vhd", "out.vdi"])
-def test_what_is_packed_cannot_be_gone_on_with(target: str, tmp_path: Path) -> None:
-    source = make_raw(tmp_path / "in.raw", 8 * MIB, 2)
-    done = call_vmferry("convert", source, tmp_path / target, "--resume")
-    assert done.returncode == 2
-    assert "convert to raw or plain qcow2" in done.stderr
-    assert left_over(tmp_path) == {"in.raw"}
+PACKED = {
+    "out.vmdk": [],
+    "sparse.vmdk": ["--subformat", "monolithicSparse"],
+    "out.vhdx": [],
+    "out.vhd": [],
+    "out.vdi": [],
+    "out.qcow2": ["--subformat", "zstd"],
+}
+
+
+@pytest.mark.parametrize("target", PACKED)
+def test_what_is_packed_is_the_same_file_killed_or_not(stream: Path, target: str, tmp_path: Path) -> None:
+    out, whole = tmp_path / target, tmp_path / "whole" / target  # a VMDK says its own name
+    whole.parent.mkdir()
+    assert call_vmferry("convert", stream, whole, *PACKED[target]).returncode == 0
+    done = total = 0
+    for share in (0.2, 0.6):
+        done, total, _ = kill_at(share, stream, out, "--resume", *PACKED[target])
+    last = json.loads(call_vmferry("convert", stream, out, "--resume", "--json", *PACKED[target]).stdout)
+    assert last["resumed_at"] > 0
+    assert last["data"] <= total - done + 0.02 * total + 8 * MIB
+    assert left_over(tmp_path) == {target, "whole"}
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_damaged_notes_of_what_was_packed_are_said(stream: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.vhd"
+    kill_at(0.5, stream, out, "--resume")
+    os.truncate(tmp_path / ".out.vhd.placed", 20)
+    done = call_vmferry("convert", stream, out, "--resume")
+    assert done.returncode == 1
+    assert "Remove " in done.stderr
+    (tmp_path / ".out.vhd.resume").unlink()
+    assert json.loads(call_vmferry("convert", stream, out, "--resume", "--json").stdout)["resumed_at"] is None
+    assert left_over(tmp_path) == {"out.vhd"}
 
 
 def test_a_damaged_source_leaves_nothing_to_go_on_with(stream: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed (the reason on stderr, one line), 2 wrong usage, 13
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ class _LazyGroup(TyperGroup):
         if self._listing:
             return TyperCommand(cmd_name, help=summary)
         command = import_module(f"vmferry.cli.{module}").COMMAND
+        gc.freeze()  # what is imported stays to the end: the collector need not look at it, not even then
+        gc.enable()
         if not isinstance(command, typer.Typer):
             application = typer.Typer(add_completion=False)
             application.command(cmd_name)(command)
@@ -135,8 +138,3 @@ def missing_extra(error: ImportError) -> ConfigError:
     """What to say when a package is missing that only an extra brings."""
     extra = _EXTRAS.get((error.name or "").partition(".")[0], "server")
     return ConfigError(f"This command needs the package {error.name}: pip install 'vmferry[{extra}]'.")
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(run())

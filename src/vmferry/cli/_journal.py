@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vmferry.blob import foreign_error
+from vmferry.cli._placements import Placements
 from vmferry.digest import DigestTree
-from vmferry.errors import ConflictError, quote
+from vmferry.disk import SupportsReplay
+from vmferry.errors import ConflictError, StoreError, quote
 from vmferry.stores.local import SharedFileWriter
 
 _STEP = 100
@@ -35,25 +38,53 @@ class Journal:
         self._boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
         self._synced_at = time.monotonic()
         self._noted, self._step = 0, 0
-        self._durable: dict[str, Any] = {"offset": 0, "digest": ""}
+        self._durable: dict[str, Any] = {"offset": 0, "digest": "", "placed": 0}
+        self._placements = Placements(path.with_name(f".{path.name}.placed"))
+        self._placed = 0
+        """Bytes of the notes of what was placed before ``offset``."""
         self.offset = 0
         """The guest offset before which all is there."""
         self._load(path)
         if not self.offset:
+            self._placements.remove()
             target.set_size(0)  # nothing of an older conversion may show through where this one writes no zeros
+
+    def replay(self, writer: SupportsReplay) -> None:
+        """Bring ``writer``, a new one, to where the one before it was. Raises ``StoreError`` where the notes do not go
+        so far."""
+        try:
+            for note in self._placements.load(self._placed):
+                writer.replay(note)
+        except ValueError as error:
+            raise StoreError(
+                f"The notes of the unfinished conversion are damaged: {error}. "
+                f"Remove {quote(self._path)} to begin anew."
+            ) from error
+
+    def placed(self, end: int, note: bytes) -> None:
+        """What ends at guest offset ``end`` was placed; told in the order of placing, by one thread at a time."""
+        self._placements.add(end, note)
 
     def plan(self, data: int) -> None:
         """Say how many guest bytes of data there are in all."""
         self._step = data // _STEP
 
     def checkpoint(self, offset: int, copied: int) -> None:
-        """All before guest ``offset`` was written, in this process ``copied`` bytes of data."""
+        """All before guest ``offset`` was written, in this process ``copied`` bytes of data. Raises ``StoreError``."""
         if offset <= self.offset or copied - self._noted < self._step:
             return
         self.offset, self._noted = offset, copied
-        note = {"offset": offset, "digest": "" if self._tree is None else base64.b64encode(self._tree.pack()).decode()}
+        try:
+            self._note(offset)
+        except OSError as error:
+            raise foreign_error(error, str(self._path)) from error
+
+    def _note(self, offset: int) -> None:
+        digest = "" if self._tree is None else base64.b64encode(self._tree.pack()).decode()
+        note = {"offset": offset, "digest": digest, "placed": self._placements.save(offset)}
         if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
             self._target.flush()
+            self._placements.flush()
             self._durable, self._synced_at = note, time.monotonic()
         inode, size = self._target.identity
         about = {"facts": self._facts, "inode": inode, "size": size, "boot_id": self._boot_id}
@@ -62,13 +93,14 @@ class Journal:
     def remove(self) -> None:
         """The conversion is at its end."""
         self._path.unlink(missing_ok=True)
+        self._placements.remove()
 
     def _load(self, path: Path) -> None:
         try:
             notes = json.loads(self._path.read_text())
             # What was written but not made durable is there as long as the machine was not started again.
             note = notes["written" if notes["boot_id"] == self._boot_id else "durable"]
-            offset, nodes = int(note["offset"]), base64.b64decode(note["digest"])
+            offset, nodes, placed = int(note["offset"]), base64.b64decode(note["digest"]), int(note["placed"])
             inode, size = self._target.identity
             is_same_file = notes["inode"] == inode and notes["size"] <= size
         except (OSError, ValueError, KeyError, TypeError):
@@ -82,7 +114,7 @@ class Journal:
             )
         if self._tree is not None:
             self._tree.merge(nodes)
-        self.offset, self._durable = offset, notes["durable"]
+        self.offset, self._placed, self._durable = offset, placed, notes["durable"]
 
     def _write(self, notes: Mapping[str, Any]) -> None:
         partial = self._path.with_name(self._path.name + ".new")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from vmferry.cli._container import Said
 from vmferry.cli._destination import Destination
 from vmferry.cli._journal import Journal
 from vmferry.cli._output import print_note, show_progress
 from vmferry.cli._source import identify
-from vmferry.cli._writing import Effort, InputDisk, Made, Output, report_file
+from vmferry.cli._writing import Effort, InputDisk, Made, Output, Writer, made_size, report_file
 from vmferry.convert import copy, find_granules, find_unit
 from vmferry.digest import DigestTree
-from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter
+from vmferry.disk import Disk, SupportsReplay
 from vmferry.errors import BlobChangedError, FormatError, UnsafeDiskError, quote
 from vmferry.stores.local import SharedFileWriter, resume_file
 
@@ -45,11 +43,8 @@ def resume_conversion(
     with _kept(path, target) as kept:
         kept.journal = journal = Journal(path, {**facts, "digest": effort.digests}, target, tree)
         writer = output.maker.create(target, found.disk.size, found.disk.extents(), output.options)
-        if isinstance(writer, OrderedDiskWriter):
-            raise typer.BadParameter(
-                f"--resume: a {output.format.name} of this kind is packed block behind block and cannot be gone on "
-                "with; convert to raw or plain qcow2, or leave it out."
-            )
+        if isinstance(writer, SupportsReplay):
+            journal.replay(writer)
         made = _copy(found, writer, journal, tree, path.name, effort)
         if found.file is not None:
             found.file.finish()
@@ -70,7 +65,7 @@ def _kept(path: Path, target: SharedFileWriter) -> Iterator[_Kept]:
     kept = _Kept()
     try:
         yield kept
-    except (FormatError, UnsafeDiskError, BlobChangedError, typer.BadParameter):
+    except (FormatError, UnsafeDiskError, BlobChangedError):
         target.abort()
         if kept.journal is not None:
             kept.journal.remove()
@@ -83,7 +78,7 @@ def _kept(path: Path, target: SharedFileWriter) -> Iterator[_Kept]:
 
 
 def _copy(
-    found: InputDisk, writer: DiskWriter, journal: Journal, tree: DigestTree | None, title: str, effort: Effort
+    found: InputDisk, writer: Writer, journal: Journal, tree: DigestTree | None, title: str, effort: Effort
 ) -> Made:
     disk, start = found.disk, journal.offset
     unit = find_unit(writer, tree)
@@ -106,9 +101,17 @@ def _copy(
             digest=tree,
             progress=tell,
             checkpoint=lambda offset: journal.checkpoint(offset, copied),
+            placed=_noting(writer, journal),
         )
     digest = None if tree is None else tree.finish()
-    return Made(found, disk.size, result.data, result.seconds, digest, resumed_at=start or None)
+    return Made(found, made_size(writer, disk), result.data, result.seconds, digest, resumed_at=start or None)
+
+
+def _noting(writer: Writer, journal: Journal) -> Callable[[int, Any], None] | None:
+    """What writes down for ``journal`` what ``writer`` places."""
+    if not isinstance(writer, SupportsReplay):
+        return None
+    return lambda end, encoded: journal.placed(end, writer.note(encoded))
 
 
 def _count(disk: Disk, unit: int, start: int, end: int) -> int:

@@ -121,8 +121,12 @@ def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort
         if writer is not None:
             writer.abort()
         raise
-    size = writer.size if isinstance(writer, SupportsRounding) else disk.size
-    return Made(found, size, result.data, result.seconds, None if tree is None else tree.finish())
+    return Made(found, made_size(writer, disk), result.data, result.seconds, None if tree is None else tree.finish())
+
+
+def made_size(writer: Writer, disk: Disk) -> int:
+    """Guest bytes of the image that ``writer`` makes of ``disk``."""
+    return writer.size if isinstance(writer, SupportsRounding) else disk.size
 
 
 def begin_image(disk: Disk, output: Output, begin: Callable[[], BlobWriter]) -> Writer:

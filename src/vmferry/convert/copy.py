@@ -72,15 +72,18 @@ def copy(
     checkpoint: Callable[[int], None] | None = None,
     cancelled: Cancelled | None = None,
     until: Callable[[int], bool] | None = None,
+    placed: Callable[[int, Any], None] | None = None,
 ) -> CopyResult:
     """Copy the data of guest bytes ``[start, end)``: whole granules (``find_unit``), the disk's end excepted.
 
     ``workers`` threads (as many as there are cores when ``None``) take pieces in ascending order; an
-    ``OrderedDiskWriter`` gets them placed in that order, too, and copies the whole disk. ``digest`` is given what is
-    read. By one thread at a time, ``progress`` is told of guest bytes copied, and ``checkpoint`` of a guest offset
-    before which a ``DiskWriter`` has everything. The first error of any thread stops all and is raised, as is what
-    those two raise; ``cancelled`` set stops with ``TaskCancelledError``. ``until`` is asked before each piece, by its
-    guest offset, whether the copy is to end there, as if that were its end. Neither finishes nor aborts the writer.
+    ``OrderedDiskWriter`` gets them placed in that order, too, up to the disk's end, and from its start on unless what
+    comes before ``start`` was replayed. ``digest`` is given what is read. By one thread at a time, ``progress`` is told
+    of guest bytes copied, ``checkpoint`` of a guest offset before which the writer has written everything, and
+    ``placed`` of what an ``OrderedDiskWriter`` has placed, with the guest offset where it ends. The first error of any
+    thread stops all and is raised, as is what those three raise; ``cancelled`` set stops with ``TaskCancelledError``.
+    ``until`` is asked before each piece, by its guest offset, whether the copy is to end there, as if that were its
+    end. Neither finishes nor aborts the writer.
     """
     begun = time.monotonic()
     limit = disk.size if end is None else end
@@ -88,7 +91,7 @@ def copy(
     unit = find_unit(writer, digest)
     reader = _Reader(disk, unit)
     pieces = cut(find_granules(disk.extents(start, limit), unit, limit), reader.piece)
-    way = _Line(writer, reader, count * _AHEAD) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer, reader)
+    way: _Way = _Line(writer, count * _AHEAD, placed) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer)
     run = _Run(reader, way, pieces, start, digest, progress, checkpoint, cancelled, until)
     # Leaving the block waits for the threads. Thread.join alone would not do: one that Ctrl-C interrupts takes the
     # thread for ended (CPython 3.11), and the writer would be aborted below its hands.
@@ -183,8 +186,9 @@ class _Frontier:
 class _Way(Protocol):
     """How pieces reach a writer."""
 
-    def put(self, piece: _Piece) -> None:
-        """Write ``piece``, then release it; called by any thread."""
+    def put(self, piece: _Piece) -> Iterator[_Piece]:
+        """Write ``piece``, now or with a later one; called by any thread. The pieces that were written: nobody looks at
+        them any more."""
 
     def stop(self) -> None:
         """A piece will never come: nobody waits for it any more."""
@@ -193,13 +197,12 @@ class _Way(Protocol):
 class _AnyOrder:
     """To a writer that has a place for everything."""
 
-    def __init__(self, writer: DiskWriter, reader: _Reader) -> None:
+    def __init__(self, writer: DiskWriter) -> None:
         self._writer = writer
-        self._reader = reader
 
-    def put(self, piece: _Piece) -> None:
+    def put(self, piece: _Piece) -> Iterator[_Piece]:
         self._writer.write_at(piece.offset, piece.data)
-        self._reader.release(piece)
+        yield piece
 
     def stop(self) -> None:
         pass
@@ -208,20 +211,20 @@ class _AnyOrder:
 class _Line:
     """To a writer that packs: pieces are encoded as they come, placed in their order, written by who placed them."""
 
-    def __init__(self, writer: OrderedDiskWriter, reader: _Reader, ahead: int) -> None:
+    def __init__(self, writer: OrderedDiskWriter, ahead: int, listener: Callable[[int, Any], None] | None) -> None:
         self._writer = writer
-        self._reader = reader
         self._ahead = ahead
+        self._listener = listener
         self._waiting: dict[int, tuple[Any, _Piece]] = {}
         self._next = 0
         self._stopped = False
         self._moved = threading.Condition()
 
-    def put(self, piece: _Piece) -> None:
+    def put(self, piece: _Piece) -> Iterator[_Piece]:
         encoded = self._writer.encode(piece.offset, piece.data)
         for placed, held in self._place(piece, encoded):
             self._writer.write(placed)
-            self._reader.release(held)
+            yield held
 
     def stop(self) -> None:
         with self._moved:
@@ -242,6 +245,8 @@ class _Line:
             while self._next in self._waiting:
                 ready, held = self._waiting.pop(self._next)
                 placed.append((self._writer.place(ready), held))
+                if self._listener is not None:
+                    self._listener(held.offset + len(held.data), ready)
                 self._next += 1
             self._moved.notify_all()
         return placed
@@ -287,8 +292,10 @@ class _Run:
                 read = self._reader.read(number, start, end)
                 if self._digest is not None:
                     self._digest.add(start, read.data)
-                self._way.put(read)
-                self._tell(number, end - start)
+                for written in self._way.put(read):
+                    length = len(written.data)
+                    self._reader.release(written)
+                    self._tell(written.number, length)
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that called copy
             self.fail(error)
 

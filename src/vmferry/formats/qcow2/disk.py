@@ -96,6 +96,10 @@ class Qcow2Layer:
         bits, rules = self._header.cluster_bits, self._tables.rules
         first = offset >> bits
         entries = self._tables.entries(first, ((offset + length - 1) >> bits) - first + 1)
+        if (host := rules.standard_run(entries)) is not None:
+            skip = offset - (first << bits)
+            yield STANDARD, host + skip, length, entries.words
+            return
         kinds, hosts, unit = rules.unit_kinds(entries), rules.unit_hosts(entries), rules.unit_size
         apart = kinds[1:] != kinds[:-1]
         apart |= (kinds[1:] == STANDARD) & (hosts[1:] != hosts[:-1] + np.uint64(unit))

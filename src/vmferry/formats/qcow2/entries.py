@@ -80,6 +80,16 @@ class EntryRules:
         flat: Kinds = kinds.reshape(-1)
         return flat
 
+    def standard_run(self, entries: Entries) -> int | None:
+        """Where ``entries`` begin if they are standard clusters that follow one another in the file; ``None`` if not.
+
+        By one comparison, for the usual case: entries that differ by the size of a cluster have the same flags.
+        """
+        words = entries.words
+        if entries.bitmaps is not None or (words[1:] - words[:-1] != np.uint64(self._cluster_size)).any():
+            return None
+        return int(words[0]) & OFFSET_MASK if self.cluster_kinds(words[:1])[0] == STANDARD else None
+
     def unit_hosts(self, entries: Entries) -> Words:
         """Where each unit lies if it is ``STANDARD``."""
         hosts = entries.words & np.uint64(OFFSET_MASK)

@@ -6,6 +6,7 @@ table | refcount blocks. What is held is the L1 table, one L2 table and two byte
 
 from __future__ import annotations
 
+import struct
 import threading
 import zlib
 from array import array
@@ -34,6 +35,8 @@ _ZLIB_LEVEL = 7
 """QEMU's is 6."""
 _MEMORY_LEVEL = 9
 _ZSTD_LEVELS = {Compression.FAST: 1, Compression.BALANCED: 3, Compression.BEST: 9}
+
+_NOTE = struct.Struct("<QI")
 
 Compress = Callable[[Buffer], Buffer]
 Encoded = list[tuple[int, bool, Buffer]]
@@ -96,6 +99,17 @@ class PackedQcow2Writer:
                 self._table.entries[entry] = COPIED | host
             placed.append((host, data))
         return placed
+
+    def note(self, encoded: Encoded) -> bytes:
+        """As ``SupportsReplay``: number and length of each cluster; a length that is a cluster's is not compressed."""
+        return b"".join(_NOTE.pack(guest, len(data)) for guest, _, data in encoded)
+
+    def replay(self, note: bytes) -> None:
+        """As ``SupportsReplay``."""
+        if len(note) % _NOTE.size:
+            raise ValueError(f"{len(note)} bytes are no note of clusters")
+        nothing = memoryview(bytes(CLUSTER_SIZE))
+        self.place([(guest, size < CLUSTER_SIZE, nothing[:size]) for guest, size in _NOTE.iter_unpack(note)])
 
     def write(self, placed: Sequence[Placed]) -> None:
         for _, run in groupby(_numbered(placed), key=lambda item: item[0]):

@@ -10,7 +10,7 @@ from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._block_table import UNALLOCATED
-from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
+from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
 from vmferry.formats.vdi.header import BLOCK_SIZE, FIXED, new_header
 from vmferry.limits import MAX_BLOCK_TABLE
 from vmferry.units import MIB, format_size, round_up
@@ -60,6 +60,14 @@ class VdiWriter:
             host = self._data_offset + int(self._map[block.number]) * BLOCK_SIZE
             placed.extend((host + start, run) for start, run in block.runs)
         return placed
+
+    def note(self, encoded: Sequence[EncodedBlock]) -> bytes:
+        """As ``SupportsReplay``."""
+        return note_blocks(encoded)
+
+    def replay(self, note: bytes) -> None:
+        """As ``SupportsReplay``."""
+        self.place(noted_blocks(note))
 
     def write(self, placed: Sequence[Placed]) -> None:
         for host, data in placed:

@@ -14,7 +14,7 @@ from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._block_table import UNALLOCATED
-from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
+from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
 from vmferry.formats.vhd import FOOTER_LENGTH
 from vmferry.formats.vhd.footer import DYNAMIC, FIXED, NOWHERE, Footer, geometry
 from vmferry.formats.vhd.header import BLOCK_SIZE, DynamicHeader
@@ -81,6 +81,14 @@ class VhdWriter:
                 self._end += _STRIDE
             placed.extend((host + start, run) for start, run in block.runs)
         return placed
+
+    def note(self, encoded: Sequence[EncodedBlock]) -> bytes:
+        """As ``SupportsReplay``."""
+        return note_blocks(encoded)
+
+    def replay(self, note: bytes) -> None:
+        """As ``SupportsReplay``."""
+        self.place(noted_blocks(note))
 
     def write(self, placed: Sequence[Placed]) -> None:
         for host, data in placed:

@@ -14,7 +14,7 @@ import numpy as np
 from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
-from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
+from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
 from vmferry.formats.vhdx import MAGIC
 from vmferry.formats.vhdx.header import VhdxHeader
 from vmferry.formats.vhdx.structures import (
@@ -97,6 +97,14 @@ class VhdxWriter:
             host = int(self._places[block]) * UNIT + inside
             placed.extend((host + start, run) for start, run in granule.runs)
         return placed
+
+    def note(self, encoded: Sequence[EncodedBlock]) -> bytes:
+        """As ``SupportsReplay``."""
+        return note_blocks(encoded)
+
+    def replay(self, note: bytes) -> None:
+        """As ``SupportsReplay``."""
+        self.place(noted_blocks(note))
 
     def write(self, placed: Sequence[Placed]) -> None:
         for host, data in placed:

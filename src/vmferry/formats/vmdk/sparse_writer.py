@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from deflate import crc32
@@ -109,6 +110,19 @@ class MonolithicSparseWriter:
             self._entries[slot : slot + run.count] = start + np.arange(run.count, dtype=np.int64) * GRAIN_SECTORS
             placed.append((start * SECTOR, run.data))
         return placed
+
+    def note(self, encoded: Sequence[_Run]) -> bytes:
+        """As ``SupportsReplay``: the facts of the grains, run behind run; they tell where a run begins."""
+        return b"".join(run.facts for run in encoded)
+
+    def replay(self, note: bytes) -> None:
+        """As ``SupportsReplay``."""
+        facts = np.frombuffer(note, "<u8").reshape(-1, 2)
+        numbers = facts[:, 0].astype(np.int64)
+        apart = (np.diff(numbers) != 1) | (numbers[1:] % TABLE_ENTRIES == 0)
+        edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(numbers)]
+        for low, high in pairwise(edges):
+            self.place([_Run(int(numbers[low]), high - low, b"", facts[low:high].tobytes())])
 
     def write(self, placed: Sequence[Placed]) -> None:
         for host, data in placed:

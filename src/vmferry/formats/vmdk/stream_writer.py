@@ -52,6 +52,7 @@ _AT_END = (1 << 64) - 1
 _OVERHEAD_SECTORS = 128
 _GRAIN_MARKER = struct.Struct("<QI")
 _MARKER = struct.Struct("<QII")
+_NOTE = struct.Struct("<IIII")
 _TABLE, _DIRECTORY, _FOOTER = 1, 2, 3
 _ZLIB_HEADER = b"\x78\x01"
 """What VMware writes, whatever the level, which it only hints at."""
@@ -145,6 +146,25 @@ class StreamOptimizedWriter:
             placed.append(self._append(grains.content))
         return placed
 
+    def note(self, encoded: Sequence[_Grains]) -> bytes:
+        """As ``SupportsReplay``: of each part its table, length in sectors and checksum, then slots and places."""
+        parts = []
+        for grains in encoded:
+            count, sectors = len(grains.slots), len(grains.content) // SECTOR
+            parts.append(_NOTE.pack(grains.table, count, sectors, grains.first_checksum))
+            parts.append(np.array([grains.slots, grains.sectors], "<u4").tobytes())
+        return b"".join(parts)
+
+    def replay(self, note: bytes) -> None:
+        """As ``SupportsReplay``."""
+        position = 0
+        while position < len(note):
+            table, count, sectors, checksum = _unpack_note(note, position)
+            position += _NOTE.size
+            slots, places = np.frombuffer(note, "<u4", 2 * count, position).reshape(2, count).tolist()
+            position += 8 * count
+            self.place([_Grains(table, slots, places, bytes(sectors * SECTOR), checksum)])
+
     def write(self, placed: Sequence[Placed]) -> None:
         for host, data in placed:
             self._target.write_at(host, data)
@@ -219,6 +239,14 @@ class StreamOptimizedWriter:
         self._end += len(content) // SECTOR
         check_end(self._end, "streamOptimized")
         return start * SECTOR, content
+
+
+def _unpack_note(note: bytes, position: int) -> tuple[int, int, int, int]:
+    """Table, grains, sectors and checksum of a part. ``ValueError`` where there is none."""
+    if len(note) - position < _NOTE.size:
+        raise ValueError(f"{len(note) - position} bytes are no note of grains")
+    table, count, sectors, checksum = _NOTE.unpack_from(note, position)
+    return table, count, sectors, checksum
 
 
 def _no_table() -> _Table:
