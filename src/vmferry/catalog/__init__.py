@@ -1,4 +1,6 @@
-"""The durable record: accounts, images, snapshots, import and export tasks, tags. ``open_catalog`` is the way in.
+"""The durable record: accounts, images, snapshots, volumes, instances, import and export tasks, tags.
+
+``open_catalog`` is the way in.
 
 Everything is kept per region and account: an id of another region or account does not exist here. What comes out are
 frozen facts, never rows. Thread-safe; the server and its workers share one database.
@@ -11,8 +13,10 @@ from vmferry.catalog.accounts import Accounts
 from vmferry.catalog.export_tasks import ExportTasks
 from vmferry.catalog.images import Images
 from vmferry.catalog.import_tasks import ImportTasks
+from vmferry.catalog.instances import Instances
 from vmferry.catalog.snapshots import Snapshots
 from vmferry.catalog.tags import Tags
+from vmferry.catalog.volumes import Volumes
 
 
 class Catalog:
@@ -24,8 +28,10 @@ class Catalog:
         self.export_tasks = ExportTasks(self._database)
         self.images = Images(self._database)
         self.import_tasks = ImportTasks(self._database)
+        self.instances = Instances(self._database)
         self.snapshots = Snapshots(self._database)
         self.tags = Tags(self._database)
+        self.volumes = Volumes(self._database)
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""

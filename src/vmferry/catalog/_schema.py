@@ -24,7 +24,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, int: BigInteger}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, int: BigInteger}  # noqa: RUF012
 
 
 class AccessKeyRow(Base):
@@ -84,8 +84,63 @@ class SnapshotRow(Base):
     key: Mapped[str] = mapped_column(String(1024))
     task_id: Mapped[str | None] = mapped_column(String(48), index=True)
     digest: Mapped[str | None] = mapped_column(String(96))
+    volume_id: Mapped[str | None] = mapped_column(String(32))
 
     __table_args__ = (Index("snapshot_place", "region", "account_id"),)
+
+
+class InstanceRow(Base):
+    __tablename__ = "instance"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    reservation_id: Mapped[str] = mapped_column(String(32), index=True)
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+    state: Mapped[str] = mapped_column(String(16))
+    state_reason: Mapped[str | None] = mapped_column(Text)
+    image_id: Mapped[str | None] = mapped_column(String(32))
+    instance_type: Mapped[str] = mapped_column(String(32))
+    architecture: Mapped[str] = mapped_column(String(16))
+    platform: Mapped[str | None] = mapped_column(String(16))
+    boot_mode: Mapped[str] = mapped_column(String(16))
+    root_device_name: Mapped[str] = mapped_column(String(64))
+    zone: Mapped[str] = mapped_column(String(32))
+    private_ip: Mapped[str | None] = mapped_column(String(45))
+    launched_at: Mapped[datetime]
+    launch_index: Mapped[int]
+    key_name: Mapped[str | None] = mapped_column(String(255))
+    security_groups: Mapped[list[str]]
+    user_data: Mapped[str | None] = mapped_column(Text)
+    shutdown_behavior: Mapped[str] = mapped_column(String(16))
+    disable_api_termination: Mapped[bool]
+    disable_api_stop: Mapped[bool]
+    ebs_optimized: Mapped[bool]
+    task_id: Mapped[str | None] = mapped_column(String(48))
+
+    __table_args__ = (Index("instance_place", "region", "account_id"),)
+
+
+class VolumeRow(Base):
+    __tablename__ = "volume"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+    state: Mapped[str] = mapped_column(String(16))
+    size_gib: Mapped[int]
+    zone: Mapped[str] = mapped_column(String(32))
+    snapshot_id: Mapped[str | None] = mapped_column(String(32))
+    volume_type: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+    bucket: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(1024))
+    task_id: Mapped[str | None] = mapped_column(String(48))
+    instance_id: Mapped[str | None] = mapped_column(ForeignKey("instance.id"), index=True)
+    device_name: Mapped[str | None] = mapped_column(String(64))
+    attached_at: Mapped[datetime | None]
+    delete_on_termination: Mapped[bool]
+
+    __table_args__ = (Index("volume_place", "region", "account_id"),)
 
 
 class ImportTaskRow(Base):

@@ -38,6 +38,8 @@ class Snapshot:
     """The task that made it."""
     digest: str | None = None
     """The guest digest of its bytes, once it is known."""
+    volume_id: str | None = None
+    """The volume that it was made of, if any."""
 
     @property
     def volume_size_gib(self) -> int:
@@ -67,6 +69,7 @@ class Snapshots:
                         key=snapshot.key,
                         task_id=snapshot.task_id,
                         digest=snapshot.digest,
+                        volume_id=snapshot.volume_id,
                     )
                 )
 
@@ -158,4 +161,5 @@ def _fact(row: SnapshotRow) -> Snapshot:
         key=row.key,
         task_id=row.task_id,
         digest=row.digest,
+        volume_id=row.volume_id,
     )

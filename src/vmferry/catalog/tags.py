@@ -10,18 +10,28 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ExportTaskRow, ImageRow, ImportTaskRow, SnapshotRow, TagRow
+from vmferry.catalog._schema import (
+    ExportTaskRow,
+    ImageRow,
+    ImportTaskRow,
+    InstanceRow,
+    SnapshotRow,
+    TagRow,
+    VolumeRow,
+)
 from vmferry.catalog.places import Place
 from vmferry.errors import ConflictError, NotFoundError, quote
 
 MAX_TAGS = 50
 """Tags on one resource, as EC2 limits them."""
 
-_Taggable = ImageRow | SnapshotRow | ImportTaskRow | ExportTaskRow
+_Taggable = ImageRow | SnapshotRow | VolumeRow | InstanceRow | ImportTaskRow | ExportTaskRow
 
 _TAGGABLE: Mapping[str, tuple[type[_Taggable], str]] = {
     "ami-": (ImageRow, "image"),
     "snap-": (SnapshotRow, "snapshot"),
+    "vol-": (VolumeRow, "volume"),
+    "i-": (InstanceRow, "instance"),
     "import-ami-": (ImportTaskRow, "import-image-task"),
     "import-snap-": (ImportTaskRow, "import-snapshot-task"),
     "export-ami-": (ExportTaskRow, "export-image-task"),

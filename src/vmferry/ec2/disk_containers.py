@@ -21,11 +21,8 @@ _DEVICE = re.compile(r"/dev/(sd[a-z][0-9]{0,2}|xvd[a-z]{1,2}|hd[a-z][0-9]{0,2}|n
 def read_container(context: RequestContext, given: Mapping[str, Any]) -> DiskContainer:
     bucket, key = _read_source(context, given)
     device = given.get("DeviceName") or None
-    if device is not None and not _DEVICE.fullmatch(device):
-        raise Ec2Error(
-            "InvalidBlockDeviceMapping",
-            f"Value ({quote(device)}) for parameter DeviceName is invalid. Use e.g. /dev/sdf.",
-        )
+    if device is not None:
+        check_device_name(device)
     return DiskContainer(
         bucket=bucket,
         key=key,
@@ -34,6 +31,16 @@ def read_container(context: RequestContext, given: Mapping[str, Any]) -> DiskCon
         description=given.get("Description") or None,
         device_name=device,
     )
+
+
+def check_device_name(device: str) -> str:
+    """``device`` itself, when disks can have such a name. Raises ``Ec2Error``."""
+    if not _DEVICE.fullmatch(device):
+        raise Ec2Error(
+            "InvalidBlockDeviceMapping",
+            f"Value ({quote(device)}) for parameter DeviceName is invalid. Use e.g. /dev/sdf.",
+        )
+    return device
 
 
 def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str, str]:

@@ -65,6 +65,6 @@ def describe_snapshot(snapshot: Snapshot, tags: Mapping[str, str]) -> dict[str, 
         "State": snapshot.state,
         "StorageTier": "standard",
         "Tags": tag_list(tags),
-        "VolumeId": IMPORTED_VOLUME_ID,
+        "VolumeId": snapshot.volume_id or IMPORTED_VOLUME_ID,
         "VolumeSize": snapshot.volume_size_gib,
     }

@@ -12,13 +12,14 @@ from vmferry.ec2.ami_names import check_ami_name
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
+from vmferry.ec2.refusals import REFUSED_OF_EBS, refuse, refuse_encryption
 from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.ec2.tag_specifications import tags_for
+from vmferry.ec2.volume_images import VOLUME_TYPES
 from vmferry.errors import quote
 
 _DEFAULT_ROOT = "/dev/sda1"
 _BOOT_MODES = ("legacy-bios", "uefi", "uefi-preferred")
-_VOLUME_TYPES = ("standard", "gp2", "gp3", "io1", "io2", "st1", "sc1")
 _REFUSED = {
     "ImageLocation": "images of the instance store are not to be had; give BlockDeviceMappings",
     "KernelId": "paravirtual machines are not to be had",
@@ -30,12 +31,6 @@ _REFUSED = {
     "SriovNetSupport": "there are no SR-IOV network cards",
 }
 """Parameters that would have no effect, and why."""
-_REFUSED_OF_EBS = {
-    "Iops": "volumes have no guaranteed rate",
-    "Throughput": "volumes have no guaranteed rate",
-    "KmsKeyId": "volumes are not encrypted",
-    "OutpostArn": "there are no Outposts",
-}
 
 
 def register_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +49,7 @@ ACTION = Action("RegisterImage", register_image, check_register_image)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Image, dict[str, str]]:
-    _refuse(request, _REFUSED)
+    refuse(request, _REFUSED)
     name = request["Name"]
     check_ami_name(name)
     if (virtualization := request.get("VirtualizationType")) != "hvm":
@@ -96,9 +91,8 @@ def _read_device(context: RequestContext, given: Mapping[str, Any]) -> BlockDevi
     name, ebs = given.get("DeviceName"), given["Ebs"]
     if not name:
         raise Ec2Error("MissingParameter", "The request must contain the parameter BlockDeviceMapping.DeviceName")
-    _refuse(ebs, _REFUSED_OF_EBS)
-    if ebs.get("Encrypted"):
-        raise Ec2Error("UnsupportedOperation", "vmferry does not encrypt snapshots yet: leave Encrypted out.")
+    refuse(ebs, REFUSED_OF_EBS)
+    refuse_encryption(ebs)
     if not ebs.get("SnapshotId"):
         raise Ec2Error(
             "UnsupportedOperation", f"The device {quote(name)} has no SnapshotId: empty volumes cannot be mapped."
@@ -113,13 +107,6 @@ def _read_device(context: RequestContext, given: Mapping[str, Any]) -> BlockDevi
             "InvalidBlockDeviceMapping",
             f"Volume of size {size}GB is smaller than snapshot '{snapshot_id}', expect size >= {least}GB",
         )
-    kind = choose(ebs.get("VolumeType") or DEFAULT_VOLUME_TYPE, _VOLUME_TYPES, "VolumeType")
+    kind = choose(ebs.get("VolumeType") or DEFAULT_VOLUME_TYPE, VOLUME_TYPES, "VolumeType")
     keep = ebs.get("DeleteOnTermination")
     return BlockDevice(name, snapshot_id, size, keep is not False, kind)
-
-
-def _refuse(given: Mapping[str, Any], refused: Mapping[str, str]) -> None:
-    """Raise ``Ec2Error`` for the first parameter that would be accepted and ignored."""
-    for name, why in refused.items():
-        if given.get(name):
-            raise Ec2Error("UnsupportedOperation", f"vmferry does not take {name}: {why}. Leave it out.")
