@@ -1,0 +1,81 @@
+"""ModifyInstanceAttribute: one attribute of a stopped instance."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vmferry.catalog.volumes import TERMINATED
+from vmferry.ec2.actions import Action, RequestContext
+from vmferry.ec2.choices import choose
+from vmferry.ec2.default_network import find_groups
+from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.ids import check_id
+from vmferry.ec2.instance_types import find_instance_type
+from vmferry.ec2.refusals import take_only
+from vmferry.errors import quote
+
+_BEHAVIORS = ("stop", "terminate")
+_ATTRIBUTES: Mapping[str, tuple[str, Callable[[Any], object]]] = {
+    "DisableApiStop": ("disable_api_stop", lambda given: bool(given["Value"])),
+    "DisableApiTermination": ("disable_api_termination", lambda given: bool(given["Value"])),
+    "EbsOptimized": ("ebs_optimized", lambda given: bool(given["Value"])),
+    "InstanceInitiatedShutdownBehavior": (
+        "shutdown_behavior",
+        lambda given: choose(given["Value"], _BEHAVIORS, "InstanceInitiatedShutdownBehavior"),
+    ),
+    "InstanceType": ("instance_type", lambda given: find_instance_type(given["Value"]).name),
+    "UserData": ("user_data", lambda given: base64.b64encode(given["Value"]).decode() or None),
+}
+"""Member of the request → the name that ``Instance`` has for it, and how its value is read."""
+_BY_NAME = {name[0].lower() + name[1:]: name for name in _ATTRIBUTES}
+"""As ``Attribute`` names them, whose value comes in ``Value`` then."""
+_TRUTH = {"true": True, "false": False}
+
+
+def modify_instance_attribute(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Change what the request names. Raises ``Ec2Error`` for what would have no effect."""
+    instance_id = check_id(request["InstanceId"], "i-")
+    taken = ("Attribute", "BlockDeviceMappings", "DryRun", "Groups", "InstanceId", "Value", *_ATTRIBUTES)
+    take_only(request, taken, "nothing here would come of it")
+    (instance,) = context.services.catalog.instances.describe(context.place, [instance_id])
+    if instance.state == TERMINATED:
+        raise Ec2Error("IncorrectInstanceState", f"The instance '{instance_id}' is terminated.")
+    changes = _read_changes(context, request)
+    mappings = request.get("BlockDeviceMappings", ())
+    if not changes and not mappings:
+        raise Ec2Error("InvalidParameterCombination", "No attributes specified.")
+    for mapping in mappings:
+        ebs = mapping.get("Ebs") or {}
+        take_only(ebs, ("DeleteOnTermination",), "a volume is attached by AttachVolume")
+        context.services.catalog.volumes.set_delete_on_termination(
+            instance_id, mapping.get("DeviceName") or "", delete=bool(ebs.get("DeleteOnTermination"))
+        )
+    if changes:
+        context.services.catalog.instances.modify(context.place, instance_id, **changes)
+    return {}
+
+
+ACTION = Action("ModifyInstanceAttribute", modify_instance_attribute)
+
+
+def _read_changes(context: RequestContext, request: Mapping[str, Any]) -> dict[str, object]:
+    changes = {
+        field: read(request[name]) for name, (field, read) in _ATTRIBUTES.items() if request.get(name) is not None
+    }
+    if request.get("Groups"):
+        groups = tuple(check_id(one, "sg-") for one in request["Groups"])
+        changes["security_groups"] = find_groups(context.place, groups, ())
+    if request.get("Attribute"):
+        name = _BY_NAME.get(request["Attribute"])
+        if name is None or request.get("Value") is None:
+            raise Ec2Error(
+                "InvalidParameterValue",
+                f"Value ({quote(request['Attribute'])}) for parameter attribute is invalid. | With a Value these can "
+                f"be changed: {', '.join(_BY_NAME)}.",
+            )
+        field, read = _ATTRIBUTES[name]
+        value = request["Value"]
+        changes[field] = read({"Value": value.encode() if name == "UserData" else _TRUTH.get(value.lower(), value)})
+    return changes
