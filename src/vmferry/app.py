@@ -27,14 +27,16 @@ from vmferry.aws.signature import Credential
 from vmferry.catalog import Catalog, open_catalog
 from vmferry.catalog.accounts import AccessKey, new_access_key
 from vmferry.config import Config
-from vmferry.ec2.gateway import create_gateway
+from vmferry.ec2.gateway import Ec2FrontEnd
 from vmferry.ec2.services import Services as Ec2Services
+from vmferry.ec2.sts import StsFrontEnd
 from vmferry.embedded import seaweedfs, temporal
 from vmferry.embedded.child import Command
 from vmferry.embedded.lock import DataDirectoryLock
 from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
 from vmferry.errors import ConfigError, NotFoundError, quote
+from vmferry.gateway import create_gateway
 from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.stores.local import LocalStore
@@ -214,8 +216,7 @@ def _application(config: Config, services: Services, children: _Children, dispat
         healthy = all(entry["state"] == "ready" for entry in shown.values())
         return JSONResponse({"healthy": healthy, "services": shown}, 200 if healthy else 503)
 
-    gateway = create_gateway(
-        lookup,
+    ec2 = Ec2FrontEnd(
         Ec2Services(
             regions=config.regions,
             catalog=services.catalog,
@@ -223,8 +224,9 @@ def _application(config: Config, services: Services, children: _Children, dispat
             s3_endpoint=children.s3_endpoint,
             images=services.images,
             wake=dispatcher.wake,
-        ),
+        )
     )
+    gateway = create_gateway([ec2, StsFrontEnd()], lookup, config.regions)
     metrics = Metrics(services.catalog.import_tasks, services.catalog.export_tasks)
 
     def tell_metrics(_: Request) -> Response:

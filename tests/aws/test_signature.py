@@ -16,7 +16,15 @@ from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmferry.aws.signature import Credential, Fault, HttpRequest, SignatureError, canonical_path, verify
+from vmferry.aws.signature import (
+    Credential,
+    Fault,
+    HttpRequest,
+    SignatureError,
+    canonical_path,
+    claimed_service,
+    verify,
+)
 
 KEY = "AKIAABCDEFGHIJKLMNOP"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -182,6 +190,28 @@ def test_a_declared_hash_must_be_that_of_the_body() -> None:
     presigned = signed("GET", URL, b"", {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}, presigned_seconds=60)
     assert verify(presigned, lookup, now()).account_id == ACCOUNT
     assert fault_of(dataclasses.replace(presigned, body=b"Action=x")) is Fault.MISMATCH
+
+
+def test_a_body_may_stay_unsigned_where_a_signed_header_vouches_for_it() -> None:
+    named = {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD", "x-amz-checksum": "c2hhMjU2"}
+    vouched = signed("PUT", headers=named)
+    assert verify(vouched, lookup, now(), "x-amz-checksum").account_id == ACCOUNT
+    other_body = dataclasses.replace(vouched, body=b"other")
+    assert verify(other_body, lookup, now(), "x-amz-checksum").account_id == ACCOUNT  # the caller looks at the header
+    assert fault_of(vouched) is Fault.MISMATCH
+    changed = with_header(vouched, "x-amz-checksum", "b3RoZXI=")
+    with pytest.raises(SignatureError):
+        verify(changed, lookup, now(), "x-amz-checksum")
+    alone = signed("PUT", headers={"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"})
+    with pytest.raises(SignatureError):
+        verify(with_header(alone, "x-amz-checksum", "b3RoZXI="), lookup, now(), "x-amz-checksum")
+
+
+def test_the_service_is_claimed_before_it_is_verified() -> None:
+    request = signed()
+    assert claimed_service(request) == "ec2"
+    assert claimed_service(with_header(request, "authorization", "Bearer x")) is None
+    assert claimed_service(dataclasses.replace(request, headers=[])) is None
 
 
 def test_the_host_must_be_signed() -> None:

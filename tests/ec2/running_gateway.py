@@ -15,12 +15,16 @@ from botocore.config import Config
 
 from vmferry.aws.signature import Credential
 from vmferry.ec2.actions import Action
-from vmferry.ec2.gateway import create_gateway
+from vmferry.ec2.gateway import Ec2FrontEnd
 from vmferry.ec2.services import Services
+from vmferry.ec2.sts import StsFrontEnd
+from vmferry.gateway import FrontEnd, create_gateway
 
 KEY = "AKIAABCDEFGHIJKLMNOP"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 ACCOUNT = "111122223333"
+OTHER_KEY = "AKIAABCDEFGHIJKLMNOQ"
+OTHER_ACCOUNT = "444455556666"
 REGIONS = ("us-east-1", "us-west-2")
 
 
@@ -47,10 +51,10 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def run_gateway(actions: Mapping[str, Action], services: Services) -> Iterator[Endpoint]:
-    """Serve ``actions`` until the block ends."""
-    keys = {KEY: Credential(SECRET, ACCOUNT)}
-    app = create_gateway(keys.get, services, actions)
+def run_gateway(actions: Mapping[str, Action], services: Services, *others: FrontEnd) -> Iterator[Endpoint]:
+    """Serve ``actions`` of EC2, STS and ``others`` until the block ends."""
+    keys = {KEY: Credential(SECRET, ACCOUNT), OTHER_KEY: Credential(SECRET, OTHER_ACCOUNT)}
+    app = create_gateway([Ec2FrontEnd(services, actions), StsFrontEnd(), *others], keys.get, services.regions)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -53,6 +53,10 @@ class Shape:
     enum: tuple[str, ...] = ()
     sensitive: bool = False
     """Never to be quoted in a message or a log."""
+    pattern: str | None = None
+    """What a string must look like; a regular expression that is searched for."""
+    payload: str | None = None
+    """The member of a structure that is the whole body of a REST message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Member:
     request_name: str
     response_name: str
     shape: Shape
+    location: str | None = None
+    """Where it stands in a REST message: ``uri``, ``querystring``, ``header``; ``None`` for the body."""
 
 
 NOTHING = Shape("Nothing", Kind.STRUCTURE)
@@ -76,6 +82,12 @@ class Operation:
     name: str
     input: Shape
     output: Shape | None
+    method: str = "POST"
+    path: str = "/"
+    """With its parameters in braces: ``/snapshots/{snapshotId}/blocks``."""
+    status: int = 200
+    unsigned_body: bool = False
+    """Whether clients may leave the body out of what they sign."""
 
 
 class Service:
@@ -88,6 +100,8 @@ class Service:
         self._operations: dict[str, Operation] = {}
         self.api_version = str(model.api_version)
         self.operation_names = frozenset(str(name) for name in model.operation_names)
+        self.errors = {str(shape.name): int(shape.metadata["error"]["httpStatusCode"]) for shape in model.error_shapes}
+        """The codes of the service's own errors, and their HTTP status; those of EC2 are not in its model."""
 
     def operation(self, name: str) -> Operation | None:
         """The operation ``name`` (``ImportImage``), or ``None`` where the service has none."""
@@ -102,6 +116,10 @@ class Service:
                 name,
                 NOTHING if model.input_shape is None else self._shape(model.input_shape),
                 None if model.output_shape is None else self._shape(model.output_shape),
+                method=str(model.http["method"]),
+                path=str(model.http["requestUri"]),
+                status=int(model.http.get("responseCode", 200)),
+                unsigned_body=model.auth_type == "v4-unsigned-body",
             )
         self._operations[name] = operation
         return operation
@@ -133,6 +151,8 @@ class Service:
             maximum=_number(facts.get("max")),
             enum=tuple(map(str, facts.get("enum", ()))),
             sensitive=bool(facts.get("sensitive", False)),
+            pattern=None if facts.get("pattern") is None else str(facts["pattern"]),
+            payload=None if model.serialization.get("payload") is None else str(model.serialization["payload"]),
         )
 
     def _member(self, name: str, model: Any) -> Member:
@@ -140,7 +160,8 @@ class Service:
         location = str(names.get("name", name))
         # The ec2 protocol: queryName as it is, else locationName with its first letter in upper case.
         request_name = str(names["queryName"]) if "queryName" in names else location[:1].upper() + location[1:]
-        return Member(name, request_name, location, self._shape(model))
+        place = names.get("location")
+        return Member(name, request_name, location, self._shape(model), None if place is None else str(place))
 
 
 def _number(value: Any) -> float | None:

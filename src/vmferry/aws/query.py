@@ -7,19 +7,16 @@ anything but a free string counts as absent. Enums are not checked here: the act
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from vmferry.aws.errors import ApiError
 from vmferry.aws.model import Kind, Member, Shape
+from vmferry.aws.scalars import BITS, SCALARS
 from vmferry.errors import quote
 
 MAX_PARAMETERS = 10_000
@@ -32,9 +29,6 @@ _ENVELOPE = frozenset({"Action", "Version", "AWSAccessKeyId", "Signature", "Sign
 _WORDS = frozenset({"Architecture", "BootMode", "Hypervisor", "LicenseType", "Platform", "RoleName", "UsageOperation"})
 """Enums that the model has as plain strings. Packer sends ``Platform=`` and means none."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
-_BITS = {Kind.INTEGER: 31, Kind.LONG: 63}
 
 
 def parse_form(*sources: bytes) -> dict[str, str]:
@@ -155,7 +149,7 @@ def _scalar(shape: Shape, text: str, path: str) -> Any:
         return None if text == "" and shape.enum else text
     if text == "":
         return None
-    read, expected = _SCALARS[shape.kind]
+    read, expected = SCALARS[shape.kind]
     try:
         value = read(text)
     except (ValueError, OverflowError) as error:
@@ -166,56 +160,13 @@ def _scalar(shape: Shape, text: str, path: str) -> Any:
 
 
 def _check_range(value: float, text: str, path: str, shape: Shape) -> None:
-    if (bits := _BITS.get(shape.kind)) and not -(1 << bits) <= value < 1 << bits:
+    if (bits := BITS.get(shape.kind)) and not -(1 << bits) <= value < 1 << bits:
         raise _invalid(text, path, shape, f"Expected an integer of {bits + 1} bits.")
     low, high = shape.minimum, shape.maximum
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = [f"at least {low:.0f}"] if low is not None else []
         bounds += [f"at most {high:.0f}"] if high is not None else []
         raise _invalid(text, path, shape, f"Expected {' and '.join(bounds)}.")
-
-
-def _boolean(text: str) -> bool:
-    """AWS's clients write ``true``; people write ``True``."""
-    if (lower := text.lower()) not in {"true", "false"}:
-        raise ValueError(text)
-    return lower == "true"
-
-
-def _integer(text: str) -> int:
-    if not _INTEGER.fullmatch(text):
-        raise ValueError(text)
-    return int(text)
-
-
-def _float(text: str) -> float:
-    if not _NUMBER.fullmatch(text) or not math.isfinite(value := float(text)):
-        raise ValueError(text)
-    return value
-
-
-def _timestamp(text: str) -> datetime:
-    """ISO 8601 with a date at least; without an offset it is UTC."""
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _blob(text: str) -> bytes:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error as error:
-        raise ValueError(text) from error
-
-
-_SCALARS: Mapping[Kind, tuple[Callable[[str], Any], str]] = {
-    Kind.BOOLEAN: (_boolean, "true or false"),
-    Kind.INTEGER: (_integer, "an integer"),
-    Kind.LONG: (_integer, "an integer"),
-    Kind.FLOAT: (_float, "a number"),
-    Kind.DOUBLE: (_float, "a number"),
-    Kind.TIMESTAMP: (_timestamp, "a time such as 2026-11-23T10:00:00Z"),
-    Kind.BLOB: (_blob, "base64"),
-}
 
 
 def _invalid(value: str, path: str, shape: Shape, why: str) -> ApiError:

@@ -111,8 +111,20 @@ class _Claim:
     """The query's parameters without the signature."""
 
 
-def verify(request: HttpRequest, lookup: CredentialLookup, now: datetime) -> Caller:
-    """Who signed ``request``. ``now`` is aware. Raises ``SignatureError``."""
+def claimed_service(request: HttpRequest) -> str | None:
+    """The service that ``request`` claims to be signed for, which nobody has verified; ``None`` where it says none."""
+    try:
+        scope = _CREDENTIAL.fullmatch(_claim(request).credential)
+    except SignatureError:
+        return None
+    return None if scope is None else scope["service"]
+
+
+def verify(request: HttpRequest, lookup: CredentialLookup, now: datetime, vouching: str | None = None) -> Caller:
+    """Who signed ``request``. ``now`` is aware. Raises ``SignatureError``.
+
+    The body may be left unsigned where the header ``vouching`` is signed: the caller holds the body against it.
+    """
     claim = _claim(request)
     scope = _CREDENTIAL.fullmatch(claim.credential)
     if scope is None:
@@ -124,7 +136,7 @@ def verify(request: HttpRequest, lookup: CredentialLookup, now: datetime) -> Cal
     credential = lookup(scope["key"])
     if credential is None:
         raise SignatureError(Fault.UNKNOWN_KEY, f"The access key {quote(scope['key'])} is not known here.")
-    expected = _sign(credential.secret_access_key, scope, claim.date, _canonical_request(request, claim))
+    expected = _sign(credential.secret_access_key, scope, claim.date, _canonical_request(request, claim, vouching))
     if not hmac.compare_digest(expected.encode(), claim.signature.encode()):
         raise SignatureError(
             Fault.MISMATCH,
@@ -270,7 +282,7 @@ def _check_token(credential: Credential, claim: _Claim) -> None:
         raise SignatureError(Fault.TOKEN, "The session token is not that of the access key.")
 
 
-def _canonical_request(request: HttpRequest, claim: _Claim) -> str:
+def _canonical_request(request: HttpRequest, claim: _Claim, vouching: str | None) -> str:
     headers = "".join(f"{name}:{request.header(name)}\n" for name in claim.signed_headers.split(";"))
     return "\n".join(
         (
@@ -279,19 +291,21 @@ def _canonical_request(request: HttpRequest, claim: _Claim) -> str:
             canonical_query(claim.pairs),
             headers,
             claim.signed_headers,
-            _payload_hash(request, claim),
+            _payload_hash(request, claim, vouching),
         )
     )
 
 
-def _payload_hash(request: HttpRequest, claim: _Claim) -> str:
+def _payload_hash(request: HttpRequest, claim: _Claim, vouching: str | None) -> str:
     """The body's hash, which ``x-amz-content-sha256`` may repeat; a presigned request without a body may sign none."""
-    actual = hashlib.sha256(request.body).hexdigest()
     declared = request.header("x-amz-content-sha256") or dict(claim.pairs).get("X-Amz-Content-Sha256")
+    if declared == UNSIGNED_PAYLOAD:
+        if (claim.expires is not None and not request.body) or vouching in claim.signed_headers.split(";"):
+            return declared
+        raise SignatureError(Fault.MISMATCH, "The body must be signed: send its SHA-256 as x-amz-content-sha256.")
+    actual = hashlib.sha256(request.body).hexdigest()
     if declared is None or hmac.compare_digest(declared.encode(), actual.encode()):
         return actual
-    if declared == UNSIGNED_PAYLOAD and claim.expires is not None and not request.body:
-        return declared
     raise SignatureError(Fault.MISMATCH, "The body is not the one whose SHA-256 x-amz-content-sha256 gives.")
 
 

@@ -55,6 +55,8 @@ def from_error(error: errors.VmferryError) -> ApiError | None:
     """
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, SignatureError):
+        return from_signature(error)
     if isinstance(code := error.facts.get("code"), str):
         return Ec2Error(code, str(error))
     if isinstance(error, errors.NotFoundError) and (missing := kind_of(str(error.facts.get("resource_id", "")))):

@@ -8,14 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vmferry.aws.signature import Caller
+from vmferry.aws import xml
+from vmferry.aws.errors import ApiError
+from vmferry.aws.signature import Caller, HttpRequest
 from vmferry.aws.xml import escape
-from vmferry.ec2.errors import Ec2Error
-from vmferry.errors import quote
+from vmferry.ec2.errors import Ec2Error, from_error, internal_error
+from vmferry.ec2.gateway import read_form
+from vmferry.errors import VmferryError, quote
+from vmferry.gateway import Answer, Exchange
 
 SERVICE = "sts"
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _WHO = "GetCallerIdentity"
+
+
+class StsFrontEnd:
+    """STS, a ``FrontEnd``."""
+
+    service = SERVICE
+
+    def vouching_header(self, http: HttpRequest) -> str | None:
+        return None
+
+    def answer(self, http: HttpRequest, caller: Caller, exchange: Exchange) -> Answer:
+        form = read_form(http)
+        exchange.action = form.get("Action")
+        return Answer(answer(caller, form, exchange.request_id), xml.CONTENT_TYPE)
+
+    def translate(self, error: VmferryError) -> ApiError | None:
+        return from_error(error)
+
+    def internal_error(self, request_id: str) -> ApiError:
+        return internal_error(request_id)
+
+    def refuse(self, error: ApiError, exchange: Exchange) -> Answer:
+        content = error_document(error.code, str(error), error.status, exchange.request_id)
+        return Answer(content, xml.CONTENT_TYPE, error.status)
 
 
 def answer(caller: Caller, form: Mapping[str, str], request_id: str) -> bytes:
