@@ -15,6 +15,7 @@ ROOMS = [
     ("vmferry.stores", "STORES"),
     ("vmferry.wrappers", "WRAPPERS"),
     ("vmferry.tasks", "TASKS"),
+    ("vmferry.ebs.operations", "OPERATIONS"),
     ("vmferry.ec2.actions", "ACTIONS"),
 ]
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ from vmferry.aws.signature import Credential
 from vmferry.catalog import Catalog, open_catalog
 from vmferry.catalog.accounts import AccessKey, new_access_key
 from vmferry.config import Config
+from vmferry.ebs.expiry import expire_uploads
+from vmferry.ebs.gateway import EbsFrontEnd
+from vmferry.ebs.services import Services as EbsServices
+from vmferry.ebs.tokens import load_token_key
 from vmferry.ec2.gateway import Ec2FrontEnd
 from vmferry.ec2.services import Services as Ec2Services
 from vmferry.ec2.sts import StsFrontEnd
@@ -35,16 +39,21 @@ from vmferry.embedded.child import Command
 from vmferry.embedded.lock import DataDirectoryLock
 from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
-from vmferry.errors import ConfigError, NotFoundError, quote
+from vmferry.errors import BlobNotFoundError, ConfigError, NotFoundError, quote
 from vmferry.gateway import create_gateway
 from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
+from vmferry.runtime.sweeper import Sweeper
+from vmferry.snapshot_blocks import file_keys, is_parent_key
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.work import UMASK, configure_logs, open_services, own_s3_options
 
 _REQUEST_RETRY_SECONDS = 3.0
 """How long a request waits for the object store; a task then waits as long as it takes."""
+
+_SWEEP_SECONDS = 5.0
+"""How often uploads of snapshots are looked at that nobody goes on with."""
 
 _SHUTDOWN_SECONDS = 2
 """How long requests in flight may take once the server is told to end."""
@@ -75,9 +84,19 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
         dispatcher = Dispatcher(services, children.temporal_address)
         life.callback(dispatcher.stop)
         dispatcher.start()
+        ebs = EbsServices(
+            catalog=services.catalog,
+            images=services.images,
+            token_key=load_token_key(config.token_key_path),
+            wake=dispatcher.wake,
+            max_disk_size=config.max_disk_size,
+        )
+        sweeper = Sweeper(lambda: expire_uploads(ebs), _SWEEP_SECONDS)
+        life.callback(sweeper.stop)
+        sweeper.start()
         facts = _facts(config, listener, key, children.s3_endpoint)
         life.callback(lambda: config.endpoint_path.unlink(missing_ok=True))
-        application = _application(config, services, children, dispatcher)
+        application = _application(config, services, ebs, children, dispatcher)
         asyncio.run(_run_http(application, listener, lambda: _announce(config, facts, on_ready)))
 
 
@@ -168,16 +187,22 @@ def _first_account(config: Config, catalog: Catalog) -> AccessKey:
 
 
 def _sweep_images(services: Services) -> None:
-    """Remove unfinished disk images that no task goes on with: a worker that was cut off can leave one."""
+    """Remove unfinished disk images that nobody goes on with: a process that was cut off can leave one."""
     wanted = {
         (snapshot.bucket, snapshot.key)
         for task_id in services.catalog.import_tasks.unfinished()
         for snapshot in services.catalog.snapshots.of_task(task_id)
     }
+    for upload in services.catalog.snapshot_uploads.unended():
+        wanted |= {(upload.bucket, key) for key in file_keys(upload)}
     for region in services.config.regions:
         for key in list(services.images.unfinished(region)):
             if (region, key) not in wanted:
                 services.images.resume(region, key).abort()
+        with suppress(BlobNotFoundError):  # a region in which nothing was imported yet
+            for key in list(services.images.keys(region)):
+                if is_parent_key(key) and (region, key) not in wanted:
+                    services.images.delete(region, key)
 
 
 def _facts(config: Config, listener: socket.socket, key: AccessKey, s3_endpoint: str) -> dict[str, Any]:
@@ -205,7 +230,9 @@ def _announce(config: Config, facts: dict[str, Any], on_ready: Callable[[dict[st
     on_ready(facts)
 
 
-def _application(config: Config, services: Services, children: _Children, dispatcher: Dispatcher) -> Starlette:
+def _application(
+    config: Config, services: Services, ebs: EbsServices, children: _Children, dispatcher: Dispatcher
+) -> Starlette:
     def lookup(access_key_id: str, /) -> Credential | None:
         key = services.catalog.accounts.find(access_key_id)
         return None if key is None else Credential(key.secret_access_key, key.account_id)
@@ -226,7 +253,7 @@ def _application(config: Config, services: Services, children: _Children, dispat
             wake=dispatcher.wake,
         )
     )
-    gateway = create_gateway([ec2, StsFrontEnd()], lookup, config.regions)
+    gateway = create_gateway([ec2, EbsFrontEnd(ebs), StsFrontEnd()], lookup, config.regions)
     metrics = Metrics(services.catalog.import_tasks, services.catalog.export_tasks)
 
     def tell_metrics(_: Request) -> Response:

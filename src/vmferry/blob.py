@@ -281,6 +281,10 @@ class FileBlob:
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         return file_data_ranges(self._fd, start, end)
 
+    def fileno(self) -> int:
+        """The descriptor, for what the kernel can do with it alone."""
+        return self._fd
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

@@ -70,6 +70,11 @@ class Config:
         return self.data_dir / "receipts.key"
 
     @property
+    def token_key_path(self) -> Path:
+        """The key of the tokens that the EBS direct API gives out, mode 0600; made at the first start."""
+        return self.data_dir / "tokens.key"
+
+    @property
     def endpoint_path(self) -> Path:
         """Where a running server says how to reach it."""
         return self.data_dir / "endpoint.json"

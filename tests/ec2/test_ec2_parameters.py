@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
+from vmferry.aws.errors import ApiError
+from vmferry.aws.tags import check_tags
 from vmferry.ec2.choices import choose
-from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, check_ids, new_id
 from vmferry.ec2.resources import KINDS, kind_of
-from vmferry.ec2.tag_specifications import check_tag_specifications, check_tags, tags_for
+from vmferry.ec2.tag_specifications import check_tag_specifications, tags_for
 from vmferry.ec2.zones import zones_of
 
 
 def error_of(call: Any, *arguments: Any) -> tuple[str, str]:
-    with pytest.raises(Ec2Error) as caught:
+    with pytest.raises(ApiError) as caught:
         call(*arguments)
     return caught.value.code, str(caught.value)
 

@@ -78,6 +78,7 @@ class Server:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "AWS_ENDPOINT_URL_EC2": self.ready["endpoint"],
+            "AWS_ENDPOINT_URL_EBS": self.ready["endpoint"],
             "AWS_ENDPOINT_URL_S3": self.ready["s3_endpoint"],
             "AWS_ACCESS_KEY_ID": self.ready["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": self.ready["secret_access_key"],

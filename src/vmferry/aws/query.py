@@ -8,7 +8,6 @@ anything but a free string counts as absent. Enums are not checked here: the act
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from vmferry.aws.errors import ApiError
 from vmferry.aws.model import Kind, Member, Shape
-from vmferry.aws.scalars import BITS, SCALARS
+from vmferry.aws.scalars import BITS, SCALARS, UNPRINTABLE
 from vmferry.errors import quote
 
 MAX_PARAMETERS = 10_000
@@ -28,7 +27,6 @@ _ENVELOPE = frozenset({"Action", "Version", "AWSAccessKeyId", "Signature", "Sign
 """Parameters of the protocol, which no action sees; ``X-Amz-…`` besides."""
 _WORDS = frozenset({"Architecture", "BootMode", "Hypervisor", "LicenseType", "Platform", "RoleName", "UsageOperation"})
 """Enums that the model has as plain strings. Packer sends ``Platform=`` and means none."""
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def parse_form(*sources: bytes) -> dict[str, str]:
@@ -43,7 +41,7 @@ def parse_form(*sources: bytes) -> dict[str, str]:
                 raise ApiError("MalformedQueryString", f"A parameter's name is longer than {MAX_KEY_LENGTH} characters")
             if key in form:
                 raise ApiError("MalformedQueryString", f"The parameter {quote(key)} occurs more than once")
-            if _UNPRINTABLE.search(value):
+            if UNPRINTABLE.search(value):
                 raise ApiError("InvalidCharacter", f"The value of {quote(key)} has a character that XML cannot carry")
             form[key] = value
     return form

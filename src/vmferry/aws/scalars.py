@@ -15,6 +15,8 @@ from vmferry.aws.model import Kind
 BITS = {Kind.INTEGER: 31, Kind.LONG: 63}
 """Of the value of each kind of integer, besides its sign."""
 
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""What XML cannot carry (and a database may not): no text of a request may hold it."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
 

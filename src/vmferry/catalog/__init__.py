@@ -14,6 +14,7 @@ from vmferry.catalog.export_tasks import ExportTasks
 from vmferry.catalog.images import Images
 from vmferry.catalog.import_tasks import ImportTasks
 from vmferry.catalog.instances import Instances
+from vmferry.catalog.snapshot_uploads import SnapshotUploads
 from vmferry.catalog.snapshots import Snapshots
 from vmferry.catalog.tags import Tags
 from vmferry.catalog.volumes import Volumes
@@ -29,6 +30,7 @@ class Catalog:
         self.images = Images(self._database)
         self.import_tasks = ImportTasks(self._database)
         self.instances = Instances(self._database)
+        self.snapshot_uploads = SnapshotUploads(self._database)
         self.snapshots = Snapshots(self._database)
         self.tags = Tags(self._database)
         self.volumes = Volumes(self._database)

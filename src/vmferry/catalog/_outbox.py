@@ -9,12 +9,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ExportTaskRow, ImportTaskRow
+from vmferry.catalog._schema import ExportTaskRow, ImportTaskRow, SnapshotUploadRow
 from vmferry.catalog.places import Place
 from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError, quote
 
 ACTIVE, COMPLETED, DELETING, DELETED = "active", "completed", "deleting", "deleted"
-TaskRow = TypeVar("TaskRow", ImportTaskRow, ExportTaskRow)
+TaskRow = TypeVar("TaskRow", ImportTaskRow, ExportTaskRow, SnapshotUploadRow)
 
 
 class Outbox(Generic[TaskRow]):
@@ -116,7 +116,7 @@ class Outbox(Generic[TaskRow]):
         return NotFoundError(f"The {self.noun} task ID '{quote(task_id)}' does not exist", resource_id=task_id)
 
 
-def check_active(row: ImportTaskRow | ExportTaskRow) -> None:
+def check_active(row: ImportTaskRow | ExportTaskRow | SnapshotUploadRow) -> None:
     """Raise ``TaskCancelledError`` for a task that has ended, or is to end."""
     if row.status != ACTIVE:
         raise TaskCancelledError(row.reason or f"The task {row.id} is {row.status}.")

@@ -85,6 +85,8 @@ class SnapshotRow(Base):
     task_id: Mapped[str | None] = mapped_column(String(48), index=True)
     digest: Mapped[str | None] = mapped_column(String(96))
     volume_id: Mapped[str | None] = mapped_column(String(32))
+    state_message: Mapped[str | None] = mapped_column(Text)
+    progress: Mapped[int | None]
 
     __table_args__ = (Index("snapshot_place", "region", "account_id"),)
 
@@ -141,6 +143,29 @@ class VolumeRow(Base):
     delete_on_termination: Mapped[bool]
 
     __table_args__ = (Index("volume_place", "region", "account_id"),)
+
+
+class SnapshotUploadRow(Base):
+    __tablename__ = "snapshot_upload"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    region: Mapped[str] = mapped_column(String(32))
+    account_id: Mapped[str] = mapped_column(String(12))
+    created_at: Mapped[datetime]
+    size: Mapped[int]
+    bucket: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(1024))
+    parent_id: Mapped[str | None] = mapped_column(String(32))
+    timeout_minutes: Mapped[int]
+    changed_blocks: Mapped[int | None]
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    reason: Mapped[str | None] = mapped_column(Text)
+    waiting_for: Mapped[str | None] = mapped_column(Text)
+    waiting_since: Mapped[datetime | None]
+    dispatched: Mapped[bool]
+    cancel_sent: Mapped[bool]
+
+    __table_args__ = (Index("snapshot_upload_place", "region", "account_id"),)
 
 
 class ImportTaskRow(Base):
@@ -219,7 +244,7 @@ class ClientTokenRow(Base):
     region: Mapped[str] = mapped_column(String(32), primary_key=True)
     account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
     action: Mapped[str] = mapped_column(String(64), primary_key=True)
-    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     resource_id: Mapped[str] = mapped_column(String(48))
     created_at: Mapped[datetime]

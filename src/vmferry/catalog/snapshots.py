@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,7 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow
+from vmferry.catalog._outbox import ACTIVE, DELETING
+from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow, SnapshotUploadRow
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import drop_tags, put_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
@@ -40,6 +42,10 @@ class Snapshot:
     """The guest digest of its bytes, once it is known."""
     volume_id: str | None = None
     """The volume that it was made of, if any."""
+    state_message: str | None = None
+    """Why it ended in error."""
+    progress: int | None = None
+    """How far its making is, in percent, where somebody has said so."""
 
     @property
     def volume_size_gib(self) -> int:
@@ -72,6 +78,7 @@ class Snapshots:
                         volume_id=snapshot.volume_id,
                     )
                 )
+                session.add(snapshot_row(snapshot))
 
     def complete(self, snapshot_id: str, digest: str | None = None) -> None:
         """The image is whole, and holds what ``digest`` says: the snapshot may be used. Raises ``NotFoundError``."""
@@ -111,7 +118,7 @@ class Snapshots:
             row = session.get(SnapshotRow, snapshot_id)
             if row is None or (row.region, row.account_id) != (place.region, place.account_id):
                 raise NotFoundError(f"The snapshot '{quote(snapshot_id)}' does not exist.", resource_id=snapshot_id)
-            if row.state == PENDING:
+            if row.state == PENDING and not _end_upload(session, snapshot_id):
                 raise ConflictError(
                     f"The snapshot {snapshot_id} is being written by {row.task_id}; cancel that task instead.",
                     code="IncorrectState",
@@ -133,7 +140,40 @@ def complete_snapshot(session: Session, snapshot_id: str, digest: str | None) ->
         raise NotFoundError(f"The snapshot {quote(snapshot_id)} does not exist.", resource_id=snapshot_id)
     row.state, row.digest = COMPLETED, digest
     if digest is not None:
-        put_tags(session, Place(row.region, row.account_id), snapshot_id, "snapshot", {DIGEST_TAG: digest})
+        with suppress(ConflictError):  # the user's own tags may take all the room there is
+            put_tags(session, Place(row.region, row.account_id), snapshot_id, "snapshot", {DIGEST_TAG: digest})
+
+
+def _end_upload(session: Session, snapshot_id: str) -> bool:
+    """Whether a snapshot is one that blocks are put into; then nothing more is. A task that puts it together ends and
+    cleans up after itself."""
+    upload = session.get(SnapshotUploadRow, snapshot_id)
+    if upload is None:
+        return False
+    if upload.status == ACTIVE:
+        upload.status, upload.reason = DELETING, "The snapshot was deleted."
+    else:
+        session.delete(upload)
+    return True
+
+
+def snapshot_row(snapshot: Snapshot) -> SnapshotRow:
+    """``snapshot`` as it is recorded."""
+    return SnapshotRow(
+        id=snapshot.id,
+        region=snapshot.place.region,
+        account_id=snapshot.place.account_id,
+        state=snapshot.state,
+        size=snapshot.size,
+        description=snapshot.description,
+        created_at=snapshot.created_at.astimezone(UTC),
+        bucket=snapshot.bucket,
+        key=snapshot.key,
+        task_id=snapshot.task_id,
+        digest=snapshot.digest,
+        state_message=snapshot.state_message,
+        progress=snapshot.progress,
+    )
 
 
 def remove_snapshot(session: Session, row: SnapshotRow) -> Snapshot:
@@ -162,4 +202,6 @@ def _fact(row: SnapshotRow) -> Snapshot:
         task_id=row.task_id,
         digest=row.digest,
         volume_id=row.volume_id,
+        state_message=row.state_message,
+        progress=row.progress,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmferry.blob import Buffer, ByteRange
 from vmferry.convert.copy import copy
@@ -60,6 +61,15 @@ def count_data(one: Disk, other: Disk | None = None) -> int:
     return sum(high - low for disk in disks for low, high in find_granules(disk.extents(), LEAF, disk.size))
 
 
+def read_filled(disk: Disk, offset: int, length: int) -> NDArray[np.uint8]:
+    """``length`` guest bytes from ``offset``; behind the end of ``disk`` there are zeros."""
+    there = max(0, min(length, disk.size - offset))
+    data = np.zeros(length, np.uint8)
+    if there:
+        data[:there] = np.frombuffer(disk.read_at(offset, there), np.uint8)
+    return data
+
+
 def _find_difference(disk: Disk, other: Disk, end: int, workers: int | None, progress: Progress | None) -> int | None:
     """The first guest offset before ``end`` where ``disk`` has DATA that is not what ``other`` holds."""
     comparison = _Comparison(other)
@@ -78,10 +88,7 @@ class _Comparison(NullWriter):
         """The first guest offset that differs, of all that was given."""
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        there = max(0, min(len(data), self._other.size - offset))
-        mine, other = np.frombuffer(data, np.uint8), np.zeros(len(data), np.uint8)
-        if there:
-            other[:there] = np.frombuffer(self._other.read_at(offset, there), np.uint8)
+        mine, other = np.frombuffer(data, np.uint8), read_filled(self._other, offset, len(data))
         if not np.array_equal(mine, other):
             place = offset + int(np.argmax(mine != other))
             with self._lock:

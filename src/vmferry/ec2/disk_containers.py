@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -96,12 +94,6 @@ def check_objects(context: RequestContext, containers: Sequence[DiskContainer]) 
         except AccessDeniedError as error:
             sentence = "We do not have access to the given resource. Reason 403 Forbidden"
             raise Ec2Error("InvalidParameter", f"{sentence} | {error}") from error
-
-
-def fingerprint(request: Mapping[str, Any]) -> str:
-    """The same for the same parameters, whatever their order; the token itself does not count."""
-    counted = {name: value for name, value in request.items() if name not in ("ClientToken", "DryRun")}
-    return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def check_encryption(request: Mapping[str, Any]) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterable
 
+from vmferry.aws.ids import new_id
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.resources import kind_named
 from vmferry.errors import quote
 
+__all__ = ["check_id", "check_ids", "new_id"]
+
 _TAIL = re.compile("[0-9a-z]{8,17}", re.ASCII)
 """Old ids have 8 characters, and those of tasks letters beyond f."""
-
-
-def new_id(prefix: str) -> str:
-    """``new_id("ami-")`` → ``ami-`` and 17 random hexadecimal digits (68 bits)."""
-    return f"{prefix}{secrets.randbits(68):017x}"
 
 
 def check_id(value: str, *prefixes: str) -> str:

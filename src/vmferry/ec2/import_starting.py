@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from vmferry.aws.fingerprint import fingerprint
 from vmferry.catalog.import_tasks import ImportRequest, ImportTask
 from vmferry.ec2.actions import RequestContext
-from vmferry.ec2.disk_containers import check_objects, fingerprint
+from vmferry.ec2.disk_containers import check_objects
 from vmferry.ec2.ids import new_id
 from vmferry.ec2.resources import KINDS
 from vmferry.tasks.import_image.stages import Stage

@@ -53,6 +53,7 @@ class Dispatcher:
         self._kinds = [
             _Kind(catalog.import_tasks, TASKS["import_image"].workflow.__name__),
             _Kind(catalog.export_tasks, TASKS["export_image"].workflow.__name__),
+            _Kind(catalog.snapshot_uploads, TASKS["complete_snapshot"].workflow.__name__),
         ]
         self._address = address
         self._log = structlog.get_logger("vmferry.runtime")

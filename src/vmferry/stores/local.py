@@ -12,11 +12,13 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vmferry.blob import Buffer, ByteRange, FileBlob, file_data_ranges, foreign_error
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, quote
-from vmferry.stores import Pin, ResumableBlobWriter, Store, StoreKind
+from vmferry.stores import Pin, Store, StoreKind
+from vmferry.units import MIB
 
 _PARTIAL = ".partial"
 _MAX_KEY = 1024
@@ -157,6 +159,43 @@ class SharedFileWriter(FileWriter):
         self._sync_directories()
         self._close()
 
+    def close(self) -> None:
+        """Let go of the file, whose name is durable; what was not flushed the kernel writes when it likes."""
+        if self._fd >= 0:
+            self._close()
+
+    @property
+    def changed_at(self) -> datetime:
+        """When somebody wrote to it last."""
+        return datetime.fromtimestamp(os.fstat(self._fd).st_mtime, UTC)
+
+    def lock(self, *, shared: bool, wait: bool = True) -> bool:
+        """Hold the file, together with others or alone, until this writer lets go of it, or its process dies.
+
+        Without ``wait`` the answer may be ``False``: somebody else holds it.
+        """
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self._fd, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+        return True
+
+    def copy_from(self, blob: FileBlob, source: int, offset: int, length: int) -> None:
+        """Write ``length`` bytes of ``blob`` from ``source`` at ``offset``: within the kernel, where it can."""
+        try:
+            while length and (copied := os.copy_file_range(blob.fileno(), self._fd, length, source, offset)):
+                source, offset, length = source + copied, offset + copied, length - copied
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise foreign_error(error, str(self._final)) from error
+        while length:  # two file systems, or one that cannot
+            step = min(length, MIB)
+            self.write_at(offset, blob.read_at(source, step))
+            source, offset, length = source + step, offset + step, length - step
+
     def flush(self) -> None:
         """Make what was written so far durable."""
         try:
@@ -186,7 +225,7 @@ class FinishedWriter:
     def detach(self) -> None:
         self._blob.close()
 
-    finish = abort = detach
+    finish = abort = close = detach
 
 
 class LocalStore:
@@ -210,7 +249,7 @@ class LocalStore:
     def create(self, bucket: str, key: str) -> FileWriter:
         return _create(self._path(bucket, key), top=self._root)
 
-    def resume(self, bucket: str, key: str) -> ResumableBlobWriter:
+    def resume(self, bucket: str, key: str) -> SharedFileWriter | FinishedWriter:
         final = self._path(bucket, key)
         partial = final.with_name(f".{final.name}{_PARTIAL}")
         try:

@@ -53,4 +53,4 @@ class TaskKind(Protocol):
         """The activities that the workflow calls, bound to ``services``."""
 
 
-TASKS: Registry[TaskKind] = Registry("vmferry.tasks", "TASK", ["export_image", "import_image"])
+TASKS: Registry[TaskKind] = Registry("vmferry.tasks", "TASK", ["complete_snapshot", "export_image", "import_image"])

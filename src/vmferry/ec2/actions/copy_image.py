@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from vmferry.aws.fingerprint import fingerprint
 from vmferry.catalog.images import AVAILABLE, Image
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.ami_names import check_ami_name
-from vmferry.ec2.disk_containers import check_encryption, fingerprint
+from vmferry.ec2.disk_containers import check_encryption
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.snapshot_copies import check_completed, copy_snapshot_to, source_place

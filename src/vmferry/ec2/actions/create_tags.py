@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vmferry.aws.tags import check_tags
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.tag_specifications import check_tags
 
 
 def create_tags(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:

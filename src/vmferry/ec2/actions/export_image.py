@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from vmferry.aws.fingerprint import fingerprint
 from vmferry.catalog.export_tasks import EXPORT_IMAGE, ExportTask
 from vmferry.catalog.images import AVAILABLE
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
-from vmferry.ec2.disk_containers import fingerprint
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.export_task_views import describe_export_task
 from vmferry.ec2.ids import check_id, new_id

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from vmferry import appliances, formats
@@ -17,6 +15,7 @@ from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
 from vmferry.folder import ALONE, Companions
 from vmferry.formats import Format
 from vmferry.formats.qcow2.layout import Layout
+from vmferry.keep import Keep
 from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin, ReadAheadBlob
 from vmferry.tasks import Services
@@ -185,49 +184,16 @@ def _declared(ec2_name: str | None) -> Format | None:
 
 
 class OpenSources:
-    """The sources that a worker has open, least recently used first. Thread-safe."""
+    """The sources that a worker has open. Thread-safe."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._lock = threading.Lock()
-        self._sources: OrderedDict[str, Source] = OrderedDict()
-        self._users: dict[int, int] = {}
+        self._sources = Keep[Source](_OPEN_SOURCES, rest=Source.rest)
 
-    @contextmanager
-    def borrow(self, task: ImportTask) -> Iterator[Source]:
+    def borrow(self, task: ImportTask) -> AbstractContextManager[Source]:
         """The source of ``task``; it stays open at least until the block ends."""
-        source = self._take(task)
-        try:
-            yield source
-        finally:
-            with self._lock:
-                self._users[id(source)] -= 1
-                if not self._users[id(source)]:
-                    source.rest()
-                self._close_unused()
+        return self._sources.borrow(task.id, lambda: open_source(self._services, task))
 
     def forget(self, task_id: str) -> None:
         """Close the source of a task that has ended, once nobody uses it."""
-        with self._lock:
-            source = self._sources.pop(task_id, None)
-            if source is not None and not self._users.get(id(source)):
-                self._users.pop(id(source), None)
-                source.close()
-
-    def _take(self, task: ImportTask) -> Source:
-        with self._lock:
-            source = self._sources.get(task.id)
-            if source is None:
-                source = self._sources[task.id] = open_source(self._services, task)
-            self._sources.move_to_end(task.id)
-            self._users[id(source)] = self._users.get(id(source), 0) + 1
-            return source
-
-    def _close_unused(self) -> None:
-        for task_id, source in list(self._sources.items()):
-            if len(self._sources) <= _OPEN_SOURCES:
-                return
-            if not self._users.get(id(source)):
-                del self._sources[task_id]
-                self._users.pop(id(source), None)
-                source.close()
+        self._sources.forget(task_id)
