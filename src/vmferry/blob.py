@@ -323,7 +323,8 @@ def foreign_error(error: OSError, name: str) -> StoreError:
         case errno.EFBIG:
             return StoreError(
                 f"{quote(name)} would become larger than its file system lets a file be: write it to another one, or "
-                "in a format that leaves empty space out (qcow2, vhdx)."
+                "in a format that leaves empty space out (qcow2, vhdx).",
+                too_large=True,
             )
         case _:
             return StoreError(f"{quote(name)}: {error.strerror or error}.")

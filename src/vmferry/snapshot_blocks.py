@@ -49,15 +49,25 @@ Go = Callable[[], None]
 
 
 def begin_blocks(images: LocalStore, upload: SnapshotUpload, parent: tuple[str, str] | None) -> None:
-    """Make the files of ``upload``. ``parent`` is the place of its parent's image. Twice is the same as once.
+    """Make the files of ``upload``, as long as they may become, so that a block always has a place. ``parent`` is the
+    place of its parent's image. Twice is the same as once.
 
     Raises ``StoreError``; ``remove_blocks`` then removes what was made.
     """
     if parent is not None:
         images.delete(upload.bucket, _parent_key(upload))
         copy_blob(images, *parent, upload.bucket, _parent_key(upload))
-    for key in (upload.key, _record_key(upload)):
-        images.resume(upload.bucket, key).detach()
+    layout = _layout(upload.size)
+    lengths = {
+        upload.key: (layout.data_start + layout.data_clusters) << CLUSTER_BITS,
+        _record_key(upload): upload.size // EBS_BLOCK_SIZE * _DIGEST,
+    }
+    for key, length in lengths.items():
+        writer = images.resume(upload.bucket, key)
+        try:
+            writer.set_size(length)
+        finally:
+            writer.detach()
 
 
 def remove_blocks(images: LocalStore, upload: SnapshotUpload, *, image: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -231,6 +233,34 @@ def test_blocks_are_put_into_pending_snapshots_alone(house: House) -> None:
 )
 def test_what_cannot_be_started_is_refused(quiet: House, parameters: dict[str, Any], reason: str) -> None:
     assert refusal(quiet.rude.start_snapshot, **{"VolumeSize": 1, **parameters}) == (INVALID, reason)
+
+
+def test_a_volume_that_the_file_system_cannot_hold_is_refused_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EFBIG, "too large")
+
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    assert refusal(house.ebs.start_snapshot, VolumeSize=1) == (INVALID, "INVALID_VOLUME_SIZE")
+    assert house.files() == set()
+
+
+def test_a_full_disk_is_no_fault_of_the_clients(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The put is tried again, and is as if nothing had been."""
+    snapshot_id = house.ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        patch.setattr(os, "pwrite", refuse)
+        assert refusal(house.ebs.put_snapshot_block, **put_arguments(snapshot_id, 0, block(1)))[0] == (
+            "InternalServerException"
+        )
+    house.put(snapshot_id, 0, block(1))
+    house.ebs.complete_snapshot(SnapshotId=snapshot_id, ChangedBlocksCount=1)
+    assert house.read(snapshot_id) == {0: block(1)}
 
 
 def test_a_parent_is_no_larger_than_its_child(house: House) -> None:

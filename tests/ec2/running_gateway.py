@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import uvicorn
 from botocore.config import Config
+from starlette.applications import Starlette
 
 from vmferry.aws.signature import Credential
 from vmferry.ec2.actions import Action
@@ -55,6 +56,13 @@ def run_gateway(actions: Mapping[str, Action], services: Services, *others: Fron
     """Serve ``actions`` of EC2, STS and ``others`` until the block ends."""
     keys = {KEY: Credential(SECRET, ACCOUNT), OTHER_KEY: Credential(SECRET, OTHER_ACCOUNT)}
     app = create_gateway([Ec2FrontEnd(services, actions), StsFrontEnd(), *others], keys.get, services.regions)
+    with run_app(app) as port:
+        yield Endpoint(port)
+
+
+@contextlib.contextmanager
+def run_app(app: Starlette) -> Iterator[int]:
+    """Serve ``app`` on a free port, which is the answer, until the block ends."""
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -63,7 +71,7 @@ def run_gateway(actions: Mapping[str, Action], services: Services, *others: Fron
         assert time.monotonic() < deadline, "the server did not start"
         time.sleep(0.01)
     try:
-        yield Endpoint(server.servers[0].sockets[0].getsockname()[1])
+        yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
         thread.join(10)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.stores.contract import ResumeContract, get, letters, put
-from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError
+from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, OutOfSpaceError, StoreError
 from vmferry.stores import STORES, Pin, Store, copy_blob
-from vmferry.stores.local import LocalStore, create_file
+from vmferry.stores.local import LocalStore, SharedFileWriter, create_file
 from vmferry.units import GIB, KIB, MIB
 
 
@@ -327,3 +329,56 @@ def test_a_copy_never_takes_a_name_that_is_taken(tmp_path: Path) -> None:
     assert store.open("here", "b").read_at(0, 1) == b"b"
     with pytest.raises(BlobNotFoundError):
         copy_blob(store, "here", "nothing", "here", "c")
+
+
+# --- files that several hold -------------------------------------------------------------------------------------
+
+
+def test_a_file_is_held_together_or_alone(store: LocalStore) -> None:
+    one, two, three = (shared(store) for _ in range(3))
+    assert one.lock(shared=True)
+    assert two.lock(shared=True)
+    assert not three.lock(shared=False, wait=False)
+    one.close()
+    assert not three.lock(shared=False, wait=False)
+    two.close()
+    assert three.lock(shared=False, wait=False)
+    three.abort()
+
+
+@pytest.mark.parametrize("broken", [None, errno.EXDEV, errno.EOPNOTSUPP])
+def test_bytes_are_copied_whether_the_kernel_can_or_not(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, broken: int | None
+) -> None:
+    content = os.urandom(3 * MIB + 5)
+    put(store, "b", "source", content)
+    if broken is not None:
+        monkeypatch.setattr(os, "copy_file_range", _raiser(broken))
+    source, target = store.open("b", "source"), shared(store)
+    target.copy_from(source, 5, 7, 3 * MIB)
+    assert target.read_back(0, 7 + 3 * MIB) == bytes(7) + content[5:]
+    target.finish()
+    source.close()
+
+
+def test_what_fails_in_the_kernel_is_ours(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, "b", "source", b"x")
+    monkeypatch.setattr(os, "copy_file_range", _raiser(errno.ENOSPC))
+    source, target = store.open("b", "source"), shared(store)
+    with pytest.raises(OutOfSpaceError):
+        target.copy_from(source, 0, 0, 1)
+    target.abort()
+    source.close()
+
+
+def shared(store: LocalStore) -> SharedFileWriter:
+    writer = store.resume("b", "shared")
+    assert isinstance(writer, SharedFileWriter)
+    return writer
+
+
+def _raiser(number: int) -> Callable[..., int]:
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return fail

@@ -67,16 +67,8 @@ def from_error(error: errors.VmferryError) -> ApiError | None:
         case SignatureError():
             code, sentence = _SIGNATURE[error.fault]
             return EbsError(code, f"{sentence} | {error}", status=400 if error.fault is Fault.MALFORMED else 403)
-        case InvalidMemberError():
-            return invalid(str(error), _REASONS.get(error.member, "INVALID_PARAMETER_VALUE"))
-        case ApiError(code="AuthFailure"):
-            return EbsError("InvalidSignatureException", str(error), status=403)
-        case ApiError(code="ValidationException" | "RequestEntityTooLarge"):
-            return invalid(str(error))
-        case ApiError(code="RequestTimeout"):
-            return invalid(str(error), "WRITE_REQUEST_TIMEOUT")
         case ApiError():
-            return EbsError(error.code, str(error), status=error.status)
+            return _from_api_error(error)
         case errors.NotFoundError():
             return EbsError(NOT_FOUND, str(error), "SNAPSHOT_NOT_FOUND")
         case errors.ConflictError() if error.facts.get("code") == "PendingSnapshotLimitExceeded":
@@ -85,7 +77,23 @@ def from_error(error: errors.VmferryError) -> ApiError | None:
             return EbsError(CONFLICT, str(error))
         case errors.OutOfSpaceError() | errors.StoreUnavailableError():  # what all clients try again
             return EbsError("InternalServerException", str(error))
+        case errors.StoreError() if error.facts.get("too_large"):
+            return invalid(str(error), "INVALID_VOLUME_SIZE")
     return None
+
+
+def _from_api_error(error: ApiError) -> EbsError:
+    """What the service calls an error that knows no service."""
+    match error:
+        case InvalidMemberError():
+            return invalid(str(error), _REASONS.get(error.member, "INVALID_PARAMETER_VALUE"))
+        case ApiError(code="AuthFailure"):
+            return EbsError("InvalidSignatureException", str(error), status=403)
+        case ApiError(code="ValidationException" | "RequestEntityTooLarge"):
+            return invalid(str(error))
+        case ApiError(code="RequestTimeout"):
+            return invalid(str(error), "WRITE_REQUEST_TIMEOUT")
+    return EbsError(error.code, str(error), status=error.status)
 
 
 def internal_error(request_id: str) -> EbsError:

@@ -40,10 +40,10 @@ def start_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[
         parent_id=None if parent is None else parent.id,
         timeout_minutes=request.get("Timeout", DEFAULT_TIMEOUT_MINUTES),
     )
-    begin_blocks(services.images, upload, None if parent is None else (parent.bucket, parent.key))
     token = (request["ClientToken"], fingerprint(request)) if "ClientToken" in request else None
     snapshot_id = None
     try:
+        begin_blocks(services.images, upload, None if parent is None else (parent.bucket, parent.key))
         snapshot_id = uploads.start(made, upload, tags, token, MAX_PENDING)
     finally:
         if snapshot_id != made.id:  # refused, or started before
