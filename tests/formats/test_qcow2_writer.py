@@ -24,7 +24,7 @@ from vmferry.formats import SupportsCreate
 from vmferry.formats.qcow2 import FORMAT
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE, Layout, count_bits, set_bits
 from vmferry.formats.qcow2.writer import Qcow2Writer
-from vmferry.stores import local
+from vmferry.stores import _file_writers
 from vmferry.stores.local import LocalStore, create_file
 from vmferry.units import GIB, KIB, MIB, TIB
 
@@ -228,7 +228,7 @@ def test_what_one_writer_wrote_is_known_and_not_asked_of_the_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There are file systems that took data for a hole until it was on the disk."""
-    monkeypatch.setattr(local, "file_data_ranges", lambda *_: iter(()))
+    monkeypatch.setattr(_file_writers, "file_data_ranges", lambda *_: iter(()))
     monkeypatch.setattr(blob, "file_data_ranges", lambda *_: iter(()))
     picture = Picture("AB-C0D")
     path = tmp_path / "disk.qcow2"

@@ -158,6 +158,7 @@ class SnapshotUploadRow(Base):
     parent_id: Mapped[str | None] = mapped_column(String(32))
     timeout_minutes: Mapped[int]
     changed_blocks: Mapped[int | None]
+    checksum: Mapped[str | None] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(16), index=True)
     reason: Mapped[str | None] = mapped_column(Text)
     waiting_for: Mapped[str | None] = mapped_column(Text)

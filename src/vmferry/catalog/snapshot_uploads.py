@@ -39,7 +39,9 @@ class SnapshotUpload:
     timeout_minutes: int
     """How long it stays open without a block being put."""
     changed_blocks: int | None = None
-    """How many blocks were put, as who completed it said."""
+    """How many blocks were put, once no more may be."""
+    checksum: str | None = None
+    """The SHA-256, in base64, of the SHA-256 of those, one after the other."""
     status: str = OPEN
 
 
@@ -106,12 +108,13 @@ class SnapshotUploads(Outbox[SnapshotUploadRow]):
             if row is not None:
                 row.progress = max(row.progress or 0, percent)
 
-    def ask_completion(self, snapshot_id: str, changed_blocks: int) -> None:
-        """No more blocks: have the image made. What is asked for already is asked for once."""
+    def ask_completion(self, snapshot_id: str, changed_blocks: int, checksum: str) -> None:
+        """No more blocks: have the image made of those that were put. What is asked for already is asked for once."""
         with self._database.write() as session:
             row = self._get(session, snapshot_id)
             if row.status == OPEN:
-                row.status, row.changed_blocks, row.dispatched = ACTIVE, changed_blocks, False
+                row.status, row.dispatched = ACTIVE, False
+                row.changed_blocks, row.checksum = changed_blocks, checksum
 
     def complete(self, snapshot_id: str, digest: str) -> None:
         """The image is whole. Raises ``TaskCancelledError`` when the snapshot was deleted meanwhile."""
@@ -153,6 +156,7 @@ def _row(upload: SnapshotUpload) -> SnapshotUploadRow:
         parent_id=upload.parent_id,
         timeout_minutes=upload.timeout_minutes,
         changed_blocks=upload.changed_blocks,
+        checksum=upload.checksum,
         status=upload.status,
         dispatched=True,  # there is nothing to tell of it until it is to be completed
         cancel_sent=False,
@@ -170,5 +174,6 @@ def _fact(row: SnapshotUploadRow) -> SnapshotUpload:
         parent_id=row.parent_id,
         timeout_minutes=row.timeout_minutes,
         changed_blocks=row.changed_blocks,
+        checksum=row.checksum,
         status=row.status,
     )

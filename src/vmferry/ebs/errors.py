@@ -71,6 +71,8 @@ def from_error(error: errors.VmferryError) -> ApiError | None:
             return _from_api_error(error)
         case errors.NotFoundError():
             return EbsError(NOT_FOUND, str(error), "SNAPSHOT_NOT_FOUND")
+        case errors.BlobNotFoundError():
+            return EbsError(NOT_FOUND, "The snapshot was deleted meanwhile.", "SNAPSHOT_NOT_FOUND")
         case errors.ConflictError() if error.facts.get("code") == "PendingSnapshotLimitExceeded":
             return EbsError(QUOTA, str(error), "DEPENDENCY_SERVICE_QUOTA_EXCEEDED")
         case errors.ConflictError() | errors.TaskCancelledError():

@@ -24,11 +24,11 @@ def _expire(services: Services, upload: SnapshotUpload) -> None:
     with open_blocks(services.images, upload) as blocks:
         if not blocks.lock(shared=False, wait=False):
             return
-        now = uploads.find(upload.id)
-        if now is None:  # deleted meanwhile; opening the files may have made them again
+        found = uploads.find(upload.id)
+        if found is None:  # deleted meanwhile; opening the files may have made them again
             blocks.abort()
             return
-        if now.status != OPEN or services.clock() - blocks.put_at <= timedelta(minutes=upload.timeout_minutes):
+        if found.status != OPEN or services.clock() - blocks.put_at <= timedelta(minutes=upload.timeout_minutes):
             return
         uploads.end(upload.id, f"No block was put for {upload.timeout_minutes} minutes, the Timeout of StartSnapshot.")
     remove_blocks(services.images, upload, image=True)

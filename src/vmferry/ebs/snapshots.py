@@ -16,8 +16,8 @@ from vmferry.snapshot_blocks import EBS_BLOCK_SIZE
 from vmferry.stores.local import LocalStore
 from vmferry.units import to_gib
 
-_OPEN_DISKS = 16
-"""Disks that stay open between requests; each keeps a few MiB of tables."""
+_OPEN_DISKS = 4
+"""Disks that stay open between requests; each keeps up to 16 MiB of tables."""
 
 
 class OpenDisks:

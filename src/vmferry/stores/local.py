@@ -11,14 +11,14 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
-from vmferry.blob import Buffer, ByteRange, FileBlob, file_data_ranges, foreign_error
+from vmferry.blob import FileBlob, foreign_error
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, quote
 from vmferry.stores import Pin, Store, StoreKind
-from vmferry.units import MIB
+from vmferry.stores._file_writers import FileWriter, FinishedWriter, SharedFileWriter, sync_directory
+
+__all__ = ["FileWriter", "FinishedWriter", "LocalBlob", "LocalStore", "SharedFileWriter", "create_file", "resume_file"]
 
 _PARTIAL = ".partial"
 _MAX_KEY = 1024
@@ -53,179 +53,6 @@ class LocalBlob(FileBlob):
     def _look(self) -> Pin:
         status = os.fstat(self._fd)
         return Pin(status.st_size, f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}")
-
-
-class FileWriter:
-    """A file being made under a hidden name. ``write_at`` may be called by any number of threads.
-
-    Several writers, in any processes, may hold one partial file: ``finish`` and ``abort`` of one ends it for all.
-    """
-
-    def __init__(self, fd: int, partial: Path, final: Path, *, top: Path, sync: bool = True) -> None:
-        """Owns ``fd``. The directories from ``final``'s up to ``top`` are made durable along with the file.
-
-        Without ``sync`` the kernel writes when it likes, as for ``cp``: a power cut then loses the file.
-        """
-        self._fd = fd
-        self._partial = partial
-        self._final = final
-        self._top = top
-        self._sync = sync
-
-    def write_at(self, offset: int, data: Buffer) -> None:
-        rest = memoryview(data).cast("B")
-        try:
-            while rest:  # one pwrite takes at most 2 GiB, and less on a file system that is nearly full
-                written = os.pwrite(self._fd, rest, offset)
-                rest, offset = rest[written:], offset + written
-        except OSError as error:
-            raise foreign_error(error, str(self._final)) from error
-
-    def set_size(self, size: int) -> None:
-        try:
-            os.ftruncate(self._fd, size)
-        except OSError as error:
-            raise foreign_error(error, str(self._final)) from error
-
-    def read_back(self, offset: int, length: int) -> bytes:
-        """What was written to ``[offset, offset + length)`` so far; zeros where nothing was. Raises ``StoreError``."""
-        try:
-            return os.pread(self._fd, length, offset).ljust(length, b"\0")
-        except OSError as error:
-            raise foreign_error(error, str(self._final)) from error
-
-    def finish(self) -> None:
-        try:
-            if self._sync:
-                os.fsync(self._fd)
-            if self._is_ours(self._partial):
-                with suppress(FileNotFoundError):  # another process was a moment faster
-                    self._partial.replace(self._final)
-            if not self._is_ours(self._final):
-                raise StoreError(f"{quote(self._final)} was removed while it was written. Start again.")
-        except OSError as error:
-            raise foreign_error(error, str(self._final)) from error
-        self._sync_directories()
-        self._close()
-
-    def abort(self) -> None:
-        if self._fd < 0:
-            return
-        try:
-            if self._is_ours(self._partial):
-                self._partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise foreign_error(error, str(self._partial)) from error
-        finally:
-            self._close()
-
-    def _is_ours(self, path: Path) -> bool:
-        """Whether ``path`` names the file that this writer holds: not one that was begun since."""
-        try:
-            return os.path.samestat(os.fstat(self._fd), path.stat())
-        except FileNotFoundError:
-            return False
-
-    def _sync_directories(self) -> None:
-        directory = self._final.parent
-        while self._sync:
-            _sync_directory(directory)
-            if directory in (self._top, directory.parent):
-                return
-            directory = directory.parent
-
-    def _close(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
-
-
-class SharedFileWriter(FileWriter):
-    """A file that several processes make together, or one after another, under one hidden name."""
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """Inode and size: by both a file is told from one that took its place, which is shorter at first."""
-        status = os.fstat(self._fd)
-        return status.st_ino, status.st_size
-
-    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        self.flush()  # some file systems tell of a hole where bytes still wait to be placed
-        yield from file_data_ranges(self._fd, start, end)
-
-    def detach(self) -> None:
-        if self._fd < 0:
-            return
-        self.flush()
-        self._sync_directories()
-        self._close()
-
-    def close(self) -> None:
-        """Let go of the file, whose name is durable; what was not flushed the kernel writes when it likes."""
-        if self._fd >= 0:
-            self._close()
-
-    @property
-    def changed_at(self) -> datetime:
-        """When somebody wrote to it last."""
-        return datetime.fromtimestamp(os.fstat(self._fd).st_mtime, UTC)
-
-    def lock(self, *, shared: bool, wait: bool = True) -> bool:
-        """Hold the file, together with others or alone, until this writer lets go of it, or its process dies.
-
-        Without ``wait`` the answer may be ``False``: somebody else holds it.
-        """
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        try:
-            fcntl.flock(self._fd, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise foreign_error(error, str(self._final)) from error
-        return True
-
-    def copy_from(self, blob: FileBlob, source: int, offset: int, length: int) -> None:
-        """Write ``length`` bytes of ``blob`` from ``source`` at ``offset``: within the kernel, where it can."""
-        try:
-            while length and (copied := os.copy_file_range(blob.fileno(), self._fd, length, source, offset)):
-                source, offset, length = source + copied, offset + copied, length - copied
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise foreign_error(error, str(self._final)) from error
-        while length:  # two file systems, or one that cannot
-            step = min(length, MIB)
-            self.write_at(offset, blob.read_at(source, step))
-            source, offset, length = source + step, offset + step, length - step
-
-    def flush(self) -> None:
-        """Make what was written so far durable."""
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            raise foreign_error(error, str(self._final)) from error
-
-
-class FinishedWriter:
-    """What ``resume`` gives for a key that is there already: nothing it is told changes a byte."""
-
-    def __init__(self, path: Path) -> None:
-        self._blob = FileBlob(path)
-
-    def write_at(self, offset: int, data: Buffer) -> None:
-        """Ignored: the blob holds these bytes."""
-
-    def set_size(self, size: int) -> None:
-        """Ignored: the blob has its size."""
-
-    def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
-        return self._blob.data_ranges(start, end)
-
-    def flush(self) -> None:
-        """The blob is durable."""
-
-    def detach(self) -> None:
-        self._blob.close()
-
-    finish = abort = close = detach
 
 
 class LocalStore:
@@ -273,7 +100,7 @@ class LocalStore:
             if error.errno in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
                 return False
             raise foreign_error(error, str(target)) from error
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
         return True
 
     def locate(self, bucket: str, key: str) -> str:
@@ -438,20 +265,6 @@ def _unusable(name: str, reason: str) -> StoreError:
 
 def _changed(name: str) -> BlobChangedError:
     return BlobChangedError(f"{quote(name)} is not the file that was opened: it was changed meanwhile. Start again.")
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the names in ``directory`` durable."""
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # some network and FUSE file systems do that by themselves, or never
-            return
-        raise foreign_error(error, str(directory)) from error
 
 
 class _Local:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmferry.catalog.snapshot_uploads import ACTIVE, COMPLETED
-from vmferry.ebs.errors import EbsError, invalid
+from vmferry.ebs.errors import CONFLICT, EbsError, invalid
 from vmferry.ebs.operations import Operation, RequestContext
 from vmferry.ebs.uploads import find_upload, hold_blocks
 from vmferry.snapshot_blocks import SnapshotBlocks
@@ -19,16 +19,31 @@ _CHECKSUM_MEMBERS = ("Checksum", "ChecksumAlgorithm", "ChecksumAggregationMethod
 def complete_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """What was put is checked here, against the count and the checksum; the image is made by a task.
 
-    Asked again, with the same count, the answer is the snapshot's state.
+    Asked again, with what fits what was put, the answer is the snapshot's state.
     """
-    count, checksum = request["ChangedBlocksCount"], _checksum(request)
+    asked = request["ChangedBlocksCount"], _checksum(request)
     snapshot, upload = find_upload(context, request["SnapshotId"])
-    if upload.status in (ACTIVE, COMPLETED) and upload.changed_blocks == count:
-        return {"Status": snapshot.state}
-    with hold_blocks(context, upload, shared=False) as blocks:
-        _check_blocks(blocks, count, checksum)
-        context.services.catalog.snapshot_uploads.ask_completion(snapshot.id, count)
+    try:
+        with hold_blocks(context, upload, shared=False) as blocks:
+            count, checksum = _summarize(blocks)
+            _check(asked, count, checksum)
+            context.services.catalog.snapshot_uploads.ask_completion(snapshot.id, count, checksum)
+    except EbsError as error:
+        if error.code != CONFLICT:
+            raise
+        return _repeat(context, snapshot.id, asked, error)
     context.services.wake()
+    return {"Status": snapshot.state}
+
+
+def _repeat(
+    context: RequestContext, snapshot_id: str, asked: tuple[int, str | None], refusal: EbsError
+) -> dict[str, Any]:
+    """The answer to who asks again; it is ``refusal`` where the snapshot has ended in another way."""
+    snapshot, upload = find_upload(context, snapshot_id)
+    if upload.status not in (ACTIVE, COMPLETED) or upload.changed_blocks is None or upload.checksum is None:
+        raise refusal
+    _check(asked, upload.changed_blocks, upload.checksum)
     return {"Status": snapshot.state}
 
 
@@ -40,15 +55,20 @@ def _checksum(request: Mapping[str, Any]) -> str | None:
     return request.get("Checksum")
 
 
-def _check_blocks(blocks: SnapshotBlocks, count: int, checksum: str | None) -> None:
-    """Raise ``EbsError`` unless ``count`` blocks were put, and ``checksum`` is that of theirs, one after the other."""
-    found, all_of_them = 0, hashlib.sha256()
+def _summarize(blocks: SnapshotBlocks) -> tuple[int, str]:
+    """How many blocks were put, and the checksum over all of them."""
+    count, all_of_them = 0, hashlib.sha256()
     for _, digest in blocks.digests():
-        found += 1
+        count += 1
         all_of_them.update(digest)
-    if found != count:
-        raise _mismatch(f"ChangedBlocksCount is {count:,}, but {found:,} blocks were put")
-    if checksum is not None and checksum != base64.b64encode(all_of_them.digest()).decode():
+    return count, base64.b64encode(all_of_them.digest()).decode()
+
+
+def _check(asked: tuple[int, str | None], count: int, checksum: str) -> None:
+    """Raise ``EbsError`` unless what is ``asked`` is what was put."""
+    if asked[0] != count:
+        raise _mismatch(f"ChangedBlocksCount is {asked[0]:,}, but {count:,} blocks were put")
+    if asked[1] not in (None, checksum):
         raise _mismatch("The Checksum is not the SHA-256 of the SHA-256 of all blocks that were put, in their order")
 
 

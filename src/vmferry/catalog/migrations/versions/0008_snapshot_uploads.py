@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("parent_id", sa.String(length=32), nullable=True),
         sa.Column("timeout_minutes", sa.BigInteger(), nullable=False),
         sa.Column("changed_blocks", sa.BigInteger(), nullable=True),
+        sa.Column("checksum", sa.String(length=64), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("waiting_for", sa.Text(), nullable=True),
