@@ -3,7 +3,8 @@
 The map
 =======
 Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent``, ``disk``, ``machine``; beside them
-``errors``, ``registry``, ``units``, ``limits``, ``config``. Folders are rooms:
+``errors``, ``registry``, ``units``, ``limits``, ``config``, ``keep``, ``secret_file``; above the rooms that they need
+``snapshot_blocks`` and ``gateway``, which every front end stands behind. Folders are rooms:
 
 ==============  =========================================================================
 ``wrappers``    a packed file around a disk or an appliance: gzip, xz, zstd, bzip2, zip
@@ -14,8 +15,9 @@ Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent`
 ``guest``       what is inside a disk: partitions, what boots
 ``catalog``     the durable record: images, snapshots, tasks, tags, accounts
 ``tasks``       the hallway: durable workflows, one file or folder per kind of task
-``aws``         what AWS front ends share: signatures, the service model, the query protocol, XML
-``ec2``         the EC2 Query API: gateway, errors, one file per action
+``aws``         what AWS front ends share: signatures, the service model, the query and REST protocols, XML
+``ec2``         the EC2 Query API: its front end, errors, one file per action; STS
+``ebs``         the EBS direct API: its front end, errors, one file per operation
 ``embedded``    the servers that ``vmferry serve`` runs as child processes: SeaweedFS, Temporal, workers
 ``cli``         one file per command
 ``app``         the composition root: config → catalog, stores, tasks, gateway
@@ -33,8 +35,9 @@ The straight way of an OVA in S3 that becomes an AMI
 Where new things go
 ===================
 A new member of a family is a new module in its folder and its name in the list of that folder's ``__init__`` (see
-``registry``): ``FORMATS``, ``PACKAGES``, ``STORES``, ``ACTIONS``, ``TASKS``. Modules that start with an underscore
-belong to their room and are no members. Who may import whom stands in ``pyproject.toml`` and is checked with the tests.
+``registry``): ``FORMATS``, ``PACKAGES``, ``STORES``, ``ACTIONS``, ``OPERATIONS``, ``TASKS``. Modules that start with an
+underscore belong to their room and are no members. Who may import whom stands in ``pyproject.toml`` and is checked with
+the tests.
 """
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
 """The EC2 Query API: one endpoint, one file per action.
 
 =========================  =================================================================================
-``gateway.py``             the way of a request: signature, region, parsing by the model, the action, the answer
+``gateway.py``             the front end: parsing by the model, the action, the answer; ``sts.py`` is STS's
 ``actions/``               one file per action, named as botocore names the method: ``import_image.py``
 ``services.py``            what an action may use: the catalog, the regions, …
 ``errors.py``              ``Ec2Error``, and vmferry's errors → EC2's codes
@@ -15,5 +15,5 @@
 =========================  =================================================================================
 
 A new action is a new file in ``actions`` that exports ``ACTION``, and its name in ``ACTIONS``. It is a plain function
-from ``RequestContext`` and the parsed request to a dict in the model's member names; the gateway does the rest.
+from ``RequestContext`` and the parsed request to a dict in the model's member names; the front end does the rest.
 """
