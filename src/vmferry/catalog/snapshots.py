@@ -62,22 +62,6 @@ class Snapshots:
         """Record a pending snapshot; the same id again changes nothing."""
         with self._database.write() as session:
             if session.get(SnapshotRow, snapshot.id) is None:
-                session.add(
-                    SnapshotRow(
-                        id=snapshot.id,
-                        region=snapshot.place.region,
-                        account_id=snapshot.place.account_id,
-                        state=snapshot.state,
-                        size=snapshot.size,
-                        description=snapshot.description,
-                        created_at=snapshot.created_at.astimezone(UTC),
-                        bucket=snapshot.bucket,
-                        key=snapshot.key,
-                        task_id=snapshot.task_id,
-                        digest=snapshot.digest,
-                        volume_id=snapshot.volume_id,
-                    )
-                )
                 session.add(snapshot_row(snapshot))
 
     def complete(self, snapshot_id: str, digest: str | None = None) -> None:
@@ -171,6 +155,7 @@ def snapshot_row(snapshot: Snapshot) -> SnapshotRow:
         key=snapshot.key,
         task_id=snapshot.task_id,
         digest=snapshot.digest,
+        volume_id=snapshot.volume_id,
         state_message=snapshot.state_message,
         progress=snapshot.progress,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vmferry.aws.fingerprint import fingerprint
 from vmferry.catalog.images import DEFAULT_VOLUME_TYPE
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.catalog.volumes import Volume
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.default_network import find_zone
-from vmferry.ec2.disk_containers import check_encryption, fingerprint
+from vmferry.ec2.disk_containers import check_encryption
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
 from vmferry.ec2.refusals import REFUSED_OF_EBS, refuse

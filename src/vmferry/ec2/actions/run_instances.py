@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from vmferry.aws.fingerprint import fingerprint
 from vmferry.catalog.images import AVAILABLE, Image
 from vmferry.catalog.instances import STOPPED, Instance, NewInstance
 from vmferry.catalog.volumes import Attachment, Volume
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.default_network import find_groups, find_subnet, find_zone
-from vmferry.ec2.disk_containers import fingerprint
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.instance_types import DEFAULT_TYPE, find_instance_type
