@@ -99,6 +99,12 @@ class StoreUnavailableError(StoreError):
     retryable = True
 
 
+class UploadUnfinishedError(StoreError):
+    """Parts of an upload are not there yet: the client may still be sending them."""
+
+    retryable = True
+
+
 class OutOfSpaceError(StoreError):
     """The file system is full. Retryable: somebody can make room while the task waits."""
 

@@ -44,7 +44,9 @@ def open_services(config: Config, s3_endpoint: str, retry_seconds: float = 60.0)
         return S3Store(_s3_options(config, catalog, place, s3_endpoint, retry_seconds))
 
     config.images_dir.mkdir(parents=True, exist_ok=True)
-    return Services(config=config, catalog=catalog, objects=objects, images=LocalStore(config.images_dir))
+    return Services(
+        config=config, catalog=catalog, objects=objects, images=LocalStore(config.images_dir), s3_endpoint=s3_endpoint
+    )
 
 
 def _s3_options(config: Config, catalog: Catalog, place: Place, s3_endpoint: str, retry_seconds: float) -> S3Options:

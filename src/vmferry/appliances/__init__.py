@@ -14,6 +14,7 @@ from vmferry.folder import Folder
 from vmferry.registry import About, Registry
 
 if TYPE_CHECKING:
+    from vmferry.appliances._chunks import ConcatBlob
     from vmferry.appliances._digests import HashedBlob, verify
     from vmferry.appliances._ova_member import SupportsReadBack
     from vmferry.appliances._ova_targets import TARGETS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PACKAGES",
     "TARGETS",
+    "ConcatBlob",
     "Controller",
     "HashedBlob",
     "Manifest",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "_chunks": ("ConcatBlob",),
     "_digests": ("HashedBlob", "verify"),
     "_ova_member": ("SupportsReadBack",),
     "_ova_targets": ("TARGETS",),

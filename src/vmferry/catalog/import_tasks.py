@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,15 +12,18 @@ from sqlalchemy.orm import Session
 
 from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active
-from vmferry.catalog._schema import ImportTaskRow, SliceRow
+from vmferry.catalog._schema import ImportTaskRow, InstanceRow, SliceRow, SnapshotRow, VolumeRow
 from vmferry.catalog.images import Image, add_image
+from vmferry.catalog.instances import STOPPED, Instance, instance_row
 from vmferry.catalog.places import Place
-from vmferry.catalog.snapshots import complete_snapshot
-from vmferry.catalog.tags import put_tags
+from vmferry.catalog.snapshots import complete_snapshot, remove_snapshot
+from vmferry.catalog.tags import drop_tags, put_tags
+from vmferry.catalog.volumes import Volume, add_volume, remove_volume, settle_volume
 
 __all__ = [
     "ACTIVE",
     "COMPLETED",
+    "CONVERSION",
     "DELETED",
     "DELETING",
     "IMPORT_IMAGE",
@@ -37,7 +40,8 @@ __all__ = [
 ]
 
 IMPORT_IMAGE, IMPORT_SNAPSHOT = "import-image-task", "import-snapshot-task"
-"""Kinds of tasks, as tags call them."""
+CONVERSION = "conversion-task"
+"""Kinds of tasks, as tags call them. A conversion makes volumes, and perhaps an instance that they hang on."""
 _TOKEN_ACTIONS = {IMPORT_IMAGE: "ImportImage", IMPORT_SNAPSHOT: "ImportSnapshot"}
 
 
@@ -53,11 +57,16 @@ class DiskContainer:
     """Upper case."""
     description: str | None = None
     device_name: str | None = None
+    volume_id: str | None = None
+    """Of a conversion, whose container is the import manifest of a disk image in parts: the volume that it becomes."""
+    volume_size_gib: int = 0
+    said_bytes: int = 0
+    """Bytes of the disk image, as the caller said."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What ImportImage was asked for, or ImportSnapshot, which has one container and a description."""
+    """What ImportImage was asked for, or ImportSnapshot, which has one container and a description; or a conversion."""
 
     containers: tuple[DiskContainer, ...]
     description: str | None = None
@@ -68,6 +77,10 @@ class ImportRequest:
     usage_operation: str | None = None
     role_name: str | None = None
     hypervisor: str | None = None
+    instance_id: str | None = None
+    """The instance that a conversion makes, if any."""
+    zone: str | None = None
+    """Where a conversion's volumes are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +206,16 @@ class ImportTasks(Outbox[ImportTaskRow]):
     ended_code = "DeleteConversionTaskError"
 
     # -- what the front end does
+
+    def add_conversion(self, task: ImportTask, volumes: Sequence[Volume], instance: Instance | None) -> None:
+        """Record a conversion together with the volumes that it makes, and the instance, if it makes one."""
+        with self._database.write() as session:
+            session.add(_row(task))
+            if instance is not None:
+                session.add(instance_row(instance))
+            session.flush()
+            for volume in volumes:
+                add_volume(session, volume, {})
 
     def add(self, task: ImportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
         """Record a new task with its tags and answer its id.
@@ -368,6 +391,46 @@ class ImportTasks(Outbox[ImportTaskRow]):
             row.status, row.progress, row.receipt = COMPLETED, 100, receipt
             row.waiting_for = row.waiting_since = None
             return row.image_id
+
+    def complete_conversion(self, task_id: str, receipt: str) -> None:
+        """Complete a conversion: its volumes appear and hang on the instance, which is stopped; the snapshots that they
+        were made of go. All or nothing; a task that is complete stays as it is.
+
+        Raises ``TaskCancelledError`` when it was cancelled.
+        """
+        with self._database.write() as session:
+            row = self._get(session, task_id)
+            if row.status == COMPLETED:
+                return
+            check_active(row)
+            task = _fact(row)
+            instance = None if task.request.instance_id is None else session.get(InstanceRow, task.request.instance_id)
+            if instance is not None:
+                instance.state, instance.state_reason = STOPPED, None
+                instance.root_device_name = task.facts.disks[0].device_name
+                instance.boot_mode = task.facts.boot_mode or instance.boot_mode
+            for disk in task.facts.disks:
+                volume = session.get_one(VolumeRow, task.request.containers[disk.container].volume_id)
+                settle_volume(volume, None if instance is None else instance.id, disk.device_name)
+                snapshot = session.get(SnapshotRow, disk.snapshot_id)
+                if snapshot is not None:
+                    remove_snapshot(session, snapshot)
+            row.status, row.progress, row.receipt = COMPLETED, 100, receipt
+            row.waiting_for = row.waiting_since = None
+
+    def discard_results(self, task_id: str) -> list[Volume]:
+        """Forget what a conversion that failed was to make; its volumes, whose images are the caller's to delete."""
+        with self._database.write() as session:
+            task = _fact(self._get(session, task_id))
+            ids = [one.volume_id for one in task.request.containers if one.volume_id is not None]
+            rows = [row for volume_id in ids if (row := session.get(VolumeRow, volume_id)) is not None]
+            gone = [remove_volume(session, row) for row in rows]
+            session.flush()
+            instance = None if task.request.instance_id is None else session.get(InstanceRow, task.request.instance_id)
+            if instance is not None:
+                drop_tags(session, instance.id)
+                session.delete(instance)
+            return gone
 
 
 def _row(task: ImportTask) -> ImportTaskRow:

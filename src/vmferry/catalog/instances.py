@@ -93,7 +93,7 @@ class Instances:
                 if earlier is not None:
                     return earlier
             for one in made:
-                session.add(_new_row(one.instance))
+                session.add(instance_row(one.instance))
                 session.flush()
                 put_tags(session, one.instance.place, one.instance.id, "instance", one.tags)
                 for volume in one.volumes:
@@ -168,7 +168,8 @@ def _not_found(ids: list[str]) -> NotFoundError:
     return NotFoundError(f"The instance {noun} '{listed}' {verb} not exist", resource_id=ids[0])
 
 
-def _new_row(instance: Instance) -> InstanceRow:
+def instance_row(instance: Instance) -> InstanceRow:
+    """``instance`` as it is recorded."""
     return InstanceRow(
         id=instance.id,
         reservation_id=instance.reservation_id,

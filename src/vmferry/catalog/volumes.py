@@ -217,6 +217,14 @@ def remove_volume(session: Session, row: VolumeRow) -> Volume:
     return volume
 
 
+def settle_volume(row: VolumeRow, instance_id: str | None, device_name: str) -> None:
+    """Inside a transaction, let a volume appear that a task has made; on an instance where there is one."""
+    row.state = AVAILABLE if instance_id is None else IN_USE
+    if instance_id is not None:
+        row.instance_id, row.device_name = instance_id, device_name
+        row.attached_at, row.delete_on_termination = datetime.now(UTC), True
+
+
 def release(row: VolumeRow) -> None:
     """Take the volume off its instance inside a transaction."""
     row.state = AVAILABLE if row.state == IN_USE else row.state

@@ -36,6 +36,8 @@ class Services:
     """The users' object store, with the rights of the account that asks."""
     images: LocalStore
     """Where the disk images of snapshots lie; bucket = region."""
+    s3_endpoint: str | None = None
+    """Where the users' object store is reached, for URLs that name objects in it; ``None`` is AWS itself."""
 
 
 class TaskKind(Protocol):

@@ -24,9 +24,13 @@ from vmferry.errors import (
     UnknownFormatError,
     UnsafeDiskError,
     UnsupportedFeatureError,
+    UploadUnfinishedError,
     VmferryError,
 )
 from vmferry.tasks import Services
+
+UPLOAD_TIME = timedelta(days=7)
+"""How long the parts of a classic import may take to arrive (EC2: a week)."""
 
 _FAULT_ATTEMPTS = 4
 """How often a step that fails by a fault of ours is tried before the task fails."""
@@ -102,5 +106,8 @@ def _has_waited_enough(services: Services, tasks: SupportsWait, task_id: str, er
     what = "room on the disk" if isinstance(error, OutOfSpaceError) else "the object store"
     if not isinstance(error, StoreError):
         what = "another try"
+    if isinstance(error, UploadUnfinishedError):
+        what = "the upload"
     since = tasks.wait(task_id, f"waiting for {what}: {error}")
-    return datetime.now(UTC) - since > timedelta(seconds=services.config.give_up_seconds)
+    patience = UPLOAD_TIME if what == "the upload" else timedelta(seconds=services.config.give_up_seconds)
+    return datetime.now(UTC) - since > patience

@@ -20,10 +20,15 @@ def cancel_import_task(context: RequestContext, request: Mapping[str, Any]) -> d
     if not request.get("ImportTaskId"):
         raise Ec2Error("MissingParameter", "The request must contain the parameter ImportTaskId")
     task_id = check_id(request["ImportTaskId"], "import-ami-", "import-snap-")
-    reason = f"{_SENTENCE} | {quote(request['CancelReason'])}" if request.get("CancelReason") else _SENTENCE
+    reason = cancel_reason(request.get("CancelReason"))
     before = context.services.catalog.import_tasks.cancel(context.place, task_id, reason)
     context.services.wake()
     return {"ImportTaskId": task_id, "PreviousState": before, "State": DELETING}
 
 
 ACTION = Action("CancelImportTask", cancel_import_task)
+
+
+def cancel_reason(given: str | None) -> str:
+    """What a cancelled task says: EC2's sentence, and the caller's behind a bar."""
+    return f"{_SENTENCE} | {quote(given)}" if given else _SENTENCE

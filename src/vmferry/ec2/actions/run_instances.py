@@ -5,8 +5,6 @@ There is no hypervisor behind the API yet, so what is launched is kept stopped, 
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,20 +14,17 @@ from vmferry.catalog.images import AVAILABLE, Image
 from vmferry.catalog.instances import STOPPED, Instance, NewInstance
 from vmferry.catalog.volumes import Attachment, Volume
 from vmferry.ec2.actions import Action, RequestContext
-from vmferry.ec2.choices import choose
-from vmferry.ec2.default_network import find_groups, find_subnet, find_zone
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
-from vmferry.ec2.instance_types import DEFAULT_TYPE, find_instance_type
 from vmferry.ec2.instance_views import NOT_STARTED, describe_instance, describe_reservations
 from vmferry.ec2.launch_devices import LaunchDevice, read_launch_devices
+from vmferry.ec2.launch_plan import plan_launch
 from vmferry.ec2.refusals import take_only
 from vmferry.ec2.tag_specifications import check_tag_specifications
 from vmferry.ec2.volume_images import attached, make_volume_image, plan_volume, remove_volume_image
 from vmferry.errors import quote
 
 _MAX_AT_ONCE = 20
-_MAX_USER_DATA = 16 * 1024
 _TAKEN = (
     "BlockDeviceMappings", "ClientToken", "DisableApiStop", "DisableApiTermination", "DryRun", "EbsOptimized",
     "ImageId", "InstanceInitiatedShutdownBehavior", "InstanceType", "KeyName", "MaxCount", "MinCount", "Monitoring",
@@ -87,7 +82,7 @@ def _read_request(
     if (request.get("Monitoring") or {}).get("Enabled"):
         raise Ec2Error("UnsupportedOperation", "vmferry does not monitor instances: leave Monitoring out.")
     devices = read_launch_devices(context, image, request.get("BlockDeviceMappings", ()))
-    return image, devices, _plan(context, request), count
+    return image, devices, plan_launch(context, request), count
 
 
 def _count(least: int, most: int) -> int:
@@ -101,41 +96,6 @@ def _count(least: int, most: int) -> int:
             f"You have requested more instances ({least}) than are made at once ({_MAX_AT_ONCE})",
         )
     return min(most, _MAX_AT_ONCE)
-
-
-def _plan(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the instances of a launch have in common, by the names of ``Instance``."""
-    placement: Mapping[str, Any] = request.get("Placement") or {}
-    take_only(placement, ("AvailabilityZone", "AvailabilityZoneId", "Tenancy"), "there is one host")
-    if (placement.get("Tenancy") or "default") != "default":
-        raise Ec2Error("UnsupportedOperation", "vmferry has no dedicated hosts: leave Tenancy out.")
-    zone = find_zone(context.region, placement.get("AvailabilityZone"), placement.get("AvailabilityZoneId"))
-    if request.get("SubnetId"):
-        zone = find_subnet(context.place, check_id(request["SubnetId"], "subnet-")).zone
-    groups = tuple(check_id(one, "sg-") for one in request.get("SecurityGroupIds", ()))
-    behaviors, behavior = ("stop", "terminate"), request.get("InstanceInitiatedShutdownBehavior") or "stop"
-    return {
-        "instance_type": find_instance_type(request.get("InstanceType") or DEFAULT_TYPE).name,
-        "zone": zone.name,
-        "security_groups": find_groups(context.place, groups, tuple(request.get("SecurityGroups", ()))),
-        "user_data": _user_data(request.get("UserData")),
-        "shutdown_behavior": choose(behavior, behaviors, "InstanceInitiatedShutdownBehavior"),
-        "disable_api_termination": bool(request.get("DisableApiTermination")),
-        "disable_api_stop": bool(request.get("DisableApiStop")),
-        "ebs_optimized": bool(request.get("EbsOptimized")),
-    }
-
-
-def _user_data(given: str | None) -> str | None:
-    if not given:
-        return None
-    try:
-        data = base64.b64decode(given, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Ec2Error("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data") from error
-    if len(data) > _MAX_USER_DATA:
-        raise Ec2Error("InvalidParameterValue", f"User data is limited to {_MAX_USER_DATA} bytes; it has {len(data)}.")
-    return given
 
 
 def _instance(image: Image, plan: Mapping[str, Any], reservation_id: str, index: int) -> Instance:

@@ -11,13 +11,14 @@ from typing import Any
 
 from temporalio import activity
 
-from vmferry.catalog.import_tasks import COMPLETED, IMPORT_IMAGE, ImportTask, Slice
+from vmferry.catalog.import_tasks import COMPLETED, CONVERSION, IMPORT_IMAGE, ImportTask, Slice
 from vmferry.catalog.snapshots import Snapshot
+from vmferry.catalog.volumes import Volume
 from vmferry.digest import DigestTree
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.receipt import load_key, sign
-from vmferry.stores import ResumableBlobWriter
+from vmferry.stores import ResumableBlobWriter, copy_blob
 from vmferry.tasks import STEPS_AT_ONCE, Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
@@ -135,6 +136,9 @@ class ImportImageActivities:
             task = self._tasks.get(task_id)
             if task.status != COMPLETED:
                 self._tasks.advance(task_id, Stage.PREPARING_AMI.message, Stage.PREPARING_AMI.first)
+            if task.kind == CONVERSION:
+                self._make_volumes(task)
+                return None
             image = new_image(task) if task.kind == IMPORT_IMAGE else None
             receipt = sign(receipt_facts(task, image), load_key(self._services.config.receipt_key_path))
             image_id = self._tasks.complete(task_id, image, receipt)
@@ -151,7 +155,24 @@ class ImportImageActivities:
                 self._services.images.resume(snapshot.bucket, snapshot.key).abort()
                 self._services.images.delete(snapshot.bucket, snapshot.key)
                 self._services.catalog.snapshots.discard(snapshot.id)
+            for volume in self._tasks.discard_results(step.task_id):
+                self._services.images.delete(volume.bucket, volume.key)
             self._tasks.mark_deleted(step.task_id)
+
+    def _make_volumes(self, task: ImportTask) -> None:
+        """The end of a conversion: each disk's image goes from its snapshot to its volume, which then appears."""
+        snapshots = {snapshot.id: snapshot for snapshot in pending_snapshots(task, task.facts)}
+        if task.status != COMPLETED:
+            for disk in task.facts.disks:
+                snapshot = snapshots[disk.snapshot_id]
+                volume = self._volume(task.request.containers[disk.container].volume_id)
+                self._services.images.delete(volume.bucket, volume.key)  # of an earlier attempt
+                copy_blob(self._services.images, snapshot.bucket, snapshot.key, volume.bucket, volume.key)
+            receipt = sign(receipt_facts(task, None), load_key(self._services.config.receipt_key_path))
+            self._tasks.complete_conversion(task.id, receipt)
+        self._sources.forget(task.id)
+        for snapshot in snapshots.values():
+            self._services.images.delete(snapshot.bucket, snapshot.key)
 
     def _convert(
         self, task: ImportTask, slices: Sequence[Slice], way: Way, pulse: Pulse, ends_at: float | None = None
@@ -194,6 +215,12 @@ class ImportImageActivities:
         if snapshot is None:
             raise UnsafeDiskError(f"The snapshot {snapshot_id} was removed while its image was made.")
         return snapshot
+
+    def _volume(self, volume_id: str | None) -> Volume:
+        volume = None if volume_id is None else self._services.catalog.volumes.find(volume_id)
+        if volume is None:
+            raise UnsafeDiskError(f"The volume {volume_id} was removed while its image was made.")
+        return volume
 
     @contextmanager
     def _unfinished_image(self, task: ImportTask, disk: int) -> Iterator[ResumableBlobWriter]:

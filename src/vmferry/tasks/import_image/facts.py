@@ -29,6 +29,7 @@ def find_facts(task: ImportTask, source: Source, max_disk_size: int) -> ImportFa
     Raises ``UnsafeDiskError`` for a machine without disks and for disks over ``max_disk_size``.
     """
     _check_sizes(source, max_disk_size)
+    _check_volumes(task, source)
     boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
     asked = _asked_devices(task, source, boots)
     named = asked_root(asked)
@@ -146,6 +147,17 @@ def _check_sizes(source: Source, most: int) -> None:
             raise UnsafeDiskError(
                 f"{quote(opened.blob.name)} has a virtual size of {format_size(opened.disk.size)}; "
                 f"at most {format_size(most)} can be imported."
+            )
+
+
+def _check_volumes(task: ImportTask, source: Source) -> None:
+    """Raise ``UnsafeDiskError`` for a disk that the volume asked for it does not hold."""
+    for opened in source.disks:
+        container = task.request.containers[opened.container]
+        if container.volume_id is not None and to_gib(opened.disk.size) > container.volume_size_gib:
+            raise UnsafeDiskError(
+                f"{quote(opened.blob.name)} has a virtual size of {format_size(opened.disk.size)}, and its volume was "
+                f"asked for with {container.volume_size_gib} GiB: ask for {to_gib(opened.disk.size)} or more."
             )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from vmferry import appliances, formats
 from vmferry.appliances import HashedBlob
 from vmferry.blob import Blob
-from vmferry.catalog.import_tasks import IMPORT_SNAPSHOT, DiskContainer, ImportTask, ObjectPin
+from vmferry.catalog.import_tasks import CONVERSION, IMPORT_SNAPSHOT, DiskContainer, ImportTask, ObjectPin
 from vmferry.disk import Disk, SupportsFacts
 from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
 from vmferry.folder import ALONE, Companions
@@ -17,8 +17,9 @@ from vmferry.formats import Format
 from vmferry.formats.qcow2.layout import Layout
 from vmferry.keep import Keep
 from vmferry.machine import Appliance, Digest, Machine
-from vmferry.stores import Pin, ReadAheadBlob
+from vmferry.stores import Pin, PinnedBlob, ReadAheadBlob
 from vmferry.tasks import Services
+from vmferry.tasks.import_image.parts import open_parts
 from vmferry.tasks.import_image.traffic import Meter, MeteredBlob
 from vmferry.units import MIB, SECTOR
 
@@ -93,14 +94,18 @@ class Source:
         container = task.request.containers[index]
         known = task.facts.pins[index] if index < len(task.facts.pins) else None
         pin = None if known is None else Pin(known.size, known.etag, known.version)
-        stored = services.objects(task.place).open(container.bucket or "", container.key or "", pin)
+        store, bucket, key = services.objects(task.place), container.bucket or "", container.key or ""
+        if task.kind == CONVERSION:
+            stored: PinnedBlob = open_parts(store, bucket, key, services.s3_endpoint, pin)
+        else:
+            stored = store.open(bucket, key, pin)
         blob = ReadAheadBlob(MeteredBlob(stored, self.read))
         self._open.append(blob)
         self.pins.append(ObjectPin(stored.pin.size, stored.pin.etag, stored.pin.version))
         if _is_appliance(blob, container):
-            if task.kind == IMPORT_SNAPSHOT:
+            if task.kind in (IMPORT_SNAPSHOT, CONVERSION):
                 raise UnsupportedFeatureError(
-                    f"{quote(blob.name)} is a whole machine, and a snapshot is one disk: import it with ImportImage, "
+                    f"{quote(blob.name)} is a whole machine, where one disk is wanted: import it with ImportImage, "
                     "or unpack it and import each of its disks.",
                     declared="OVA",
                 )

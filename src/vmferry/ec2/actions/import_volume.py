@@ -1,0 +1,35 @@
+"""ImportVolume: a disk image in parts becomes a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vmferry.catalog.import_tasks import DiskContainer
+from vmferry.ec2.actions import Action, RequestContext
+from vmferry.ec2.conversions import describe_conversion, read_disk_image, start_conversion
+from vmferry.ec2.default_network import find_zone
+from vmferry.ec2.errors import Ec2Error
+
+
+def import_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Record the task, which waits for the parts; the task as it stands."""
+    zone, container = _read_request(context, request)
+    task = start_conversion(context, zone, [container], request.get("Description"))
+    return {"ConversionTask": describe_conversion(task, {})}
+
+
+def check_import_volume(context: RequestContext, request: Mapping[str, Any]) -> None:
+    """What a DryRun checks: the parameters."""
+    _read_request(context, request)
+
+
+ACTION = Action("ImportVolume", import_volume, check_import_volume)
+
+
+def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[str, DiskContainer]:
+    name, zone_id = request.get("AvailabilityZone"), request.get("AvailabilityZoneId")
+    if not name and not zone_id:
+        raise Ec2Error("MissingParameter", "The request must contain the parameter availabilityZone")
+    zone = find_zone(context.region, name, zone_id)
+    return zone.name, read_disk_image(context, request["Image"], request["Volume"], request.get("Description"))
