@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.material import VMFERRY
 from tests.server.harness import Server
 from tests.server.material import make_vmdk, same_guest
 from vmferry.import_manifest import ImportManifest, ManifestPart, render_manifest
@@ -169,3 +171,58 @@ def test_what_is_cancelled_or_cannot_be_leaves_nothing(server: Server, small_dis
     assert made(server) == before
     with pytest.raises(ec2.exceptions.ClientError, match="cannot be cancelled"):
         ec2.cancel_conversion_task(ConversionTaskId=task["ConversionTaskId"])
+
+
+def export(server: Server, instance_id: str, **asked: Any) -> dict[str, Any]:
+    ec2 = server.client("ec2")
+    target = {"S3Bucket": BUCKET, "S3Prefix": "out/", **asked.pop("to", {})}
+    task = ec2.create_instance_export_task(InstanceId=instance_id, ExportToS3Task=target, **asked)["ExportTask"]
+    assert task["State"] == "active"
+    assert "StatusMessage" not in task
+    ec2.get_waiter("export_task_completed").wait(
+        ExportTaskIds=[task["ExportTaskId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+    (ended,) = ec2.describe_export_tasks(ExportTaskIds=[task["ExportTaskId"]])["ExportTasks"]
+    return dict(ended)
+
+
+def test_an_imported_instance_goes_out_again(server: Server, small_disk: Path, tmp_path: Path) -> None:
+    ec2 = server.client("ec2")
+    upload = Upload(server, small_disk, "out-and-in", "RAW")
+    upload.send()
+    disks = [{"Image": upload.image(), "Volume": {"Size": 1}}]
+    task = ec2.import_instance(Platform="Linux", DiskImages=disks)["ConversionTask"]
+    wait(server, task["ConversionTaskId"])
+    instance_id = task["ImportInstance"]["InstanceId"]
+    for target, asked, suffix in (
+        ("vmware", {"DiskImageFormat": "vmdk", "ContainerFormat": "ova"}, "ova"),
+        ("vmware", {}, "vmdk"),
+        ("microsoft", {"DiskImageFormat": "VHD"}, "vhd"),
+        ("citrix", {}, "vhd"),
+    ):
+        ended = export(server, instance_id, TargetEnvironment=target, to=asked)
+        where = ended["ExportToS3Task"]
+        assert where["S3Key"] == f"out/{ended['ExportTaskId']}.{suffix}"
+        assert ended["InstanceExportDetails"] == {"InstanceId": instance_id, "TargetEnvironment": target}
+        out, back = tmp_path / f"{target}.{suffix}", tmp_path / f"{target}-{suffix}.qcow2"
+        server.client("s3").download_file(BUCKET, where["S3Key"], str(out))
+        subprocess.run([VMFERRY, "convert", out, back], check=True, capture_output=True)
+        assert same_guest(back, small_disk)
+    refused = ec2.exceptions.ClientError
+    to = {"S3Bucket": BUCKET}
+    with pytest.raises(refused, match="is not for the target environment"):
+        ec2.create_instance_export_task(
+            InstanceId=instance_id, TargetEnvironment="microsoft", ExportToS3Task={**to, "DiskImageFormat": "VMDK"}
+        )
+    with pytest.raises(refused, match="An OVA is for vmware"):
+        ec2.create_instance_export_task(
+            InstanceId=instance_id, TargetEnvironment="citrix", ExportToS3Task={**to, "ContainerFormat": "ova"}
+        )
+    image = ec2.create_image(InstanceId=instance_id, Name="launched-here")["ImageId"]
+    other = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    with pytest.raises(refused, match="NotExportable"):
+        ec2.create_instance_export_task(InstanceId=other, TargetEnvironment="vmware", ExportToS3Task=to)
+    with pytest.raises(refused, match="cannot be cancelled"):
+        ec2.cancel_export_task(ExportTaskId=ended["ExportTaskId"])
+    with pytest.raises(refused, match="NotFound"):
+        ec2.describe_export_tasks(ExportTaskIds=["export-i-00000000"])

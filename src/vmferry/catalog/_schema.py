@@ -206,7 +206,9 @@ class ExportTaskRow(Base):
     region: Mapped[str] = mapped_column(String(32))
     account_id: Mapped[str] = mapped_column(String(12))
     created_at: Mapped[datetime]
-    image_id: Mapped[str] = mapped_column(String(32), index=True)
+    image_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    instance_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    target_environment: Mapped[str | None] = mapped_column(String(16))
     format: Mapped[str] = mapped_column(String(16))
     bucket: Mapped[str] = mapped_column(String(255))
     prefix: Mapped[str] = mapped_column(String(1024))

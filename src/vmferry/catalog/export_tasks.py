@@ -1,4 +1,4 @@
-"""Export image tasks: which AMI goes where, and how far it is."""
+"""Export tasks: which AMI, or which instance, goes where, and how far it is."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from vmferry.catalog.places import Place
 from vmferry.catalog.tags import put_tags
 from vmferry.errors import ConflictError
 
-__all__ = ["ACTIVE", "COMPLETED", "DELETED", "DELETING", "EXPORT_IMAGE", "ExportTask", "ExportTasks"]
+__all__ = ["ACTIVE", "COMPLETED", "DELETED", "DELETING", "EXPORT_IMAGE", "EXPORT_INSTANCE", "ExportTask", "ExportTasks"]
 
-EXPORT_IMAGE = "export-image-task"
-"""The kind of the tasks, as tags call it."""
+EXPORT_IMAGE, EXPORT_INSTANCE = "export-image-task", "export-instance-task"
+"""Kinds of tasks, as tags call them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportTask:
-    """An export image task. ``status`` is EC2's; ``stage`` is the word in StatusMessage while it is active."""
+    """An export task. ``status`` is that of ExportImage; ``stage`` is the word in StatusMessage while it is active."""
 
     id: str
     place: Place
     created_at: datetime
-    image_id: str
+    image_id: str | None
+    """The AMI, or ``None`` where it is an instance that goes."""
     format: str
-    """EC2's name, upper case: ``VMDK``."""
+    """EC2's name of what the object is, upper case: ``VMDK``, ``OVA``."""
     bucket: str
     prefix: str
     """As it was given."""
@@ -44,10 +45,18 @@ class ExportTask:
     reason: str | None = None
     waiting_for: str | None = None
     waiting_since: datetime | None = None
+    instance_id: str | None = None
+    target_environment: str | None = None
+    """``vmware``, ``microsoft`` or ``citrix``, for an instance."""
+
+    @property
+    def kind(self) -> str:
+        """``EXPORT_IMAGE`` or ``EXPORT_INSTANCE``."""
+        return EXPORT_IMAGE if self.instance_id is None else EXPORT_INSTANCE
 
 
 class ExportTasks(Outbox[ExportTaskRow]):
-    """The export image tasks of every region and account."""
+    """The export tasks of every region and account."""
 
     row = ExportTaskRow
     noun = "export"
@@ -56,7 +65,7 @@ class ExportTasks(Outbox[ExportTaskRow]):
     def add(self, task: ExportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
         """Record a new task with its tags and answer its id; see ``ImportTasks.add`` for ``token``.
 
-        Raises ``ConflictError`` while the image is being exported already.
+        Raises ``ConflictError`` while the image or instance is being exported already.
         """
         with self._database.write() as session:
             if token is not None:
@@ -64,22 +73,29 @@ class ExportTasks(Outbox[ExportTaskRow]):
                 if earlier is not None:
                     return earlier
             query = select(ExportTaskRow.id).where(
-                ExportTaskRow.image_id == task.image_id, ExportTaskRow.status.in_((ACTIVE, DELETING))
+                ExportTaskRow.image_id.is_(None) if task.image_id is None else ExportTaskRow.image_id == task.image_id,
+                ExportTaskRow.instance_id.is_(None)
+                if task.instance_id is None
+                else ExportTaskRow.instance_id == task.instance_id,
+                ExportTaskRow.status.in_((ACTIVE, DELETING)),
             )
             if (other := session.scalars(query).first()) is not None:
+                what = f"image {task.image_id}" if task.instance_id is None else f"instance {task.instance_id}"
                 raise ConflictError(
-                    f"The image {task.image_id} is being exported by {other}; wait for it, or cancel it.",
-                    code="IncorrectState",
+                    f"The {what} is being exported by {other}; wait for it, or cancel it.", code="IncorrectState"
                 )
             session.add(_row(task))
             session.flush()
-            put_tags(session, task.place, task.id, EXPORT_IMAGE, tags)
+            put_tags(session, task.place, task.id, task.kind, tags)
         return task.id
 
-    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[ExportTask]:
-        """Tasks of ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
+    def describe(self, place: Place, kind: str, ids: Collection[str] | None = None) -> list[ExportTask]:
+        """Tasks of ``kind`` in ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
+        of_image = ExportTaskRow.instance_id.is_(None)
         query = select(ExportTaskRow).where(
-            ExportTaskRow.region == place.region, ExportTaskRow.account_id == place.account_id
+            ExportTaskRow.region == place.region,
+            ExportTaskRow.account_id == place.account_id,
+            of_image if kind == EXPORT_IMAGE else ~of_image,
         )
         if ids is not None:
             query = query.where(ExportTaskRow.id.in_(list(ids)))
@@ -118,6 +134,8 @@ def _row(task: ExportTask) -> ExportTaskRow:
         account_id=task.place.account_id,
         created_at=task.created_at.astimezone(UTC),
         image_id=task.image_id,
+        instance_id=task.instance_id,
+        target_environment=task.target_environment,
         format=task.format,
         bucket=task.bucket,
         prefix=task.prefix,
@@ -150,4 +168,6 @@ def _fact(row: ExportTaskRow) -> ExportTask:
         reason=row.reason,
         waiting_for=row.waiting_for,
         waiting_since=row.waiting_since,
+        instance_id=row.instance_id,
+        target_environment=row.target_environment,
     )

@@ -35,6 +35,7 @@ _TAGGABLE: Mapping[str, tuple[type[_Taggable], str]] = {
     "import-ami-": (ImportTaskRow, "import-image-task"),
     "import-snap-": (ImportTaskRow, "import-snapshot-task"),
     "export-ami-": (ExportTaskRow, "export-image-task"),
+    "export-i-": (ExportTaskRow, "export-instance-task"),
 }
 """Id prefix → table, and EC2's name for the type of resource."""
 

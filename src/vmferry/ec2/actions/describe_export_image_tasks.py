@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vmferry.catalog.export_tasks import ExportTask
+from vmferry.catalog.export_tasks import EXPORT_IMAGE, ExportTask
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.export_task_views import describe_export_task
 from vmferry.ec2.filters import Filters
@@ -32,7 +32,7 @@ _PAGING = Paging[_Tagged](
 def describe_export_image_tasks(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Tasks of the account in the region, oldest first."""
     ids = check_ids(request.get("ExportImageTaskIds", ()), "export-ami-") or None
-    tasks = context.services.catalog.export_tasks.describe(context.place, ids)
+    tasks = context.services.catalog.export_tasks.describe(context.place, EXPORT_IMAGE, ids)
     tags = context.services.catalog.tags.of([task.id for task in tasks])
     chosen = _FILTERS.select([_Tagged(task, tags[task.id]) for task in tasks], request.get("Filters", ()))
     page = _PAGING.page(chosen, request)

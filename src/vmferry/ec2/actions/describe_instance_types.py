@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vmferry.catalog.instance_types import INSTANCE_TYPES, InstanceType
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.filters import Filters
-from vmferry.ec2.instance_types import INSTANCE_TYPES, InstanceType
 from vmferry.ec2.paging import Paging
 from vmferry.errors import quote
 

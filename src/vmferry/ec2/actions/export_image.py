@@ -12,17 +12,17 @@ from vmferry.catalog.images import AVAILABLE
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.export_targets import check_export_target
 from vmferry.ec2.export_task_views import describe_export_task
 from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.tag_specifications import tags_for
-from vmferry.errors import BlobNotFoundError, StoreUnavailableError
 from vmferry.tasks.export_image.formats import EXPORT_FORMATS, export_key
 
 
 def export_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
     task, tags = _read_request(context, request)
-    _check_bucket(context, task)
+    check_export_target(context, task)
     tasks = context.services.catalog.export_tasks
     task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
     context.services.wake()
@@ -72,13 +72,3 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
         role_name=request.get("RoleName"),
     )
     return task, tags_for(request.get("TagSpecifications"), EXPORT_IMAGE)
-
-
-def _check_bucket(context: RequestContext, task: ExportTask) -> None:
-    """Fail at once for a bucket that is not there; whether it may be written to, the task finds out first of all."""
-    try:
-        context.services.objects(context.place).create(task.bucket, task.key).abort()
-    except StoreUnavailableError:
-        return  # the task waits for it
-    except BlobNotFoundError as error:
-        raise Ec2Error("InvalidParameter", f"Invalid S3 destination location | {error}") from error

@@ -11,17 +11,18 @@ import structlog
 from temporalio import activity
 
 from vmferry.catalog.export_tasks import COMPLETED, ExportTask
-from vmferry.catalog.images import Image
 from vmferry.convert import find_granules
 from vmferry.disk import Disk
 from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreError, TaskCancelledError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE
+from vmferry.machine import Machine
 from vmferry.stores import SupportsUpload
 from vmferry.tasks import Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks._steps import CleanUp
+from vmferry.tasks.export_image.exported import exported_image, exported_instance
 from vmferry.tasks.export_image.formats import EXPORT_FORMATS
 from vmferry.tasks.export_image.writing import Listener, write_disk, write_ova
 from vmferry.units import MIB
@@ -62,9 +63,9 @@ class ExportImageActivities:
                 return
             self._tasks.advance(task_id, _CONVERTING, _CONVERTING_FIRST)
             self._abort_uploads(task)
-            with self._open_disks(task) as (image, disks):
+            with self._open_disks(task) as (machine, disks):
                 try:
-                    self._write(task, image, disks, pulse)
+                    self._write(task, machine, disks, pulse)
                 except TaskCancelledError:
                     pulse.raise_if_stopped()
                     raise
@@ -82,7 +83,7 @@ class ExportImageActivities:
                 self._delete(task)
                 self._tasks.mark_deleted(step.task_id)
 
-    def _write(self, task: ExportTask, image: Image, disks: Sequence[Disk], pulse: Pulse) -> None:
+    def _write(self, task: ExportTask, machine: Machine, disks: Sequence[Disk], pulse: Pulse) -> None:
         ranges = (find_granules(disk.extents(), CLUSTER_SIZE, disk.size) for disk in disks)
         data = sum(end - start for found in ranges for start, end in found)
         listener = Listener(self._recorder(task.id, max(data, 1), pulse), pulse.stop)
@@ -90,7 +91,7 @@ class ExportImageActivities:
         target = self._store(task).upload(task.bucket, task.key, _UPLOAD_MEMORY, expected)
         try:
             if task.format == "OVA":
-                write_ova(image.name, image.boot_mode, disks, target, listener)
+                write_ova(machine, disks, target, listener)
             else:
                 write_disk(disks[0], EXPORT_FORMATS[task.format], target, listener)
         finally:
@@ -113,18 +114,17 @@ class ExportImageActivities:
         return record
 
     @contextmanager
-    def _open_disks(self, task: ExportTask) -> Iterator[tuple[Image, list[Disk]]]:
-        """The AMI and its disks, the root's first. Raises ``NotFoundError`` where they were removed meanwhile."""
-        (image,) = self._services.catalog.images.describe(task.place, [task.image_id])
-        ids = [device.snapshot_id for device in image.block_devices]
-        found = {one.id: one for one in self._services.catalog.snapshots.describe(task.place, ids)}
+    def _open_disks(self, task: ExportTask) -> Iterator[tuple[Machine, list[Disk]]]:
+        """What is exported and its disks, the root's first. Raises ``NotFoundError`` where they were removed."""
+        find = exported_image if task.instance_id is None else exported_instance
+        machine, images = find(self._services, task)
         with ExitStack() as opened:
             disks = []
-            for snapshot_id in ids:
-                blob = self._services.images.open(found[snapshot_id].bucket, found[snapshot_id].key)
+            for bucket, key in images:
+                blob = self._services.images.open(bucket, key)
                 opened.callback(blob.close)
                 disks.append(open_disk(blob, FORMATS["qcow2"]))
-            yield image, disks
+            yield machine, disks
 
     def _abort_uploads(self, task: ExportTask) -> None:
         """Remove what earlier attempts have sent: nobody else uses a key with the task's id."""

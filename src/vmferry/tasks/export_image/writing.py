@@ -10,7 +10,7 @@ from vmferry.blob import BlobWriter
 from vmferry.convert import Cancelled, copy
 from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter
 from vmferry.formats import FORMATS, SupportsCreate
-from vmferry.machine import Firmware, Machine, NetworkInterface
+from vmferry.machine import Machine
 
 _THREADS = 2
 """Threads of an export: each sends the parts that it completes."""
@@ -30,12 +30,10 @@ def write_disk(disk: Disk, name: str, target: BlobWriter, listener: Listener) ->
     _copy(disk, _writer(disk, name, target), listener)
 
 
-def write_ova(name: str, boot_mode: str, disks: Sequence[Disk], target: BlobWriter, listener: Listener) -> None:
-    """A machine of ``disks`` called ``name`` as an OVA into ``target``, which then appears."""
-    stem = package_stem(name)
+def write_ova(machine: Machine, disks: Sequence[Disk], target: BlobWriter, listener: Listener) -> None:
+    """``machine`` with ``disks`` as an OVA into ``target``, which then appears."""
+    stem = package_stem(machine.name)
     packed = [PackedDisk(disk_file_name(stem, i, _OVA_DISKS), disk.size, _OVA_DISKS) for i, disk in enumerate(disks)]
-    firmware = Firmware.BIOS if boot_mode == Firmware.BIOS.value else Firmware.UEFI
-    machine = Machine(name, cpus=2, memory=2 << 30, firmware=firmware, interfaces=(NetworkInterface(),))
     package = OvaWriter(target, machine, packed)
     for index, disk in enumerate(disks):
         copied = _copy(disk, _writer(disk, _OVA_DISKS, package.member(index)), listener)
