@@ -4,7 +4,8 @@
 kvm.py [--accel kvm|tcg]      exit status 0: a machine ran; 1: none did
 
 There are hosts (nested or software virtualisation) with a writable ``/dev/kvm`` under which firmware hangs without a
-word. The probe is a boot sector that writes one word to the first serial port.
+word, or a boot sector runs and the kernel behind it hangs. So the processor must say that it virtualises, and then the
+probe must run: a boot sector that writes one word to the first serial port.
 """
 
 from __future__ import annotations
@@ -65,10 +66,17 @@ def runs_machine(accel: str) -> bool:
             machine.wait()
 
 
+def virtualises(cpuinfo: str) -> bool:
+    """Whether a processor with this ``/proc/cpuinfo`` has virtualisation of its own (VMX, SVM)."""
+    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
+    return "vmx" in flags or "svm" in flags
+
+
 @functools.cache
 def kvm_usable() -> bool:
     """Whether guests can be run under KVM; probed once per process."""
-    return os.access("/dev/kvm", os.R_OK | os.W_OK) and runs_machine("kvm")
+    device = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return device and virtualises(Path("/proc/cpuinfo").read_text()) and runs_machine("kvm")
 
 
 def main() -> int:

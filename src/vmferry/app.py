@@ -26,6 +26,7 @@ from starlette.routing import Mount, Route
 from vmferry.aws.signature import Credential
 from vmferry.catalog import Catalog, open_catalog
 from vmferry.catalog.accounts import AccessKey, new_access_key
+from vmferry.catalog.volumes import CREATING
 from vmferry.config import Config
 from vmferry.ebs.expiry import expire_uploads
 from vmferry.ebs.gateway import EbsFrontEnd
@@ -328,3 +329,18 @@ def snapshot_path(config: Config, snapshot_id: str) -> Path:
     if snapshot is None:
         raise ConfigError(f"There is no snapshot {quote(snapshot_id)} in {quote(config.data_dir)}.")
     return Path(LocalStore(config.images_dir).locate(snapshot.bucket, snapshot.key))
+
+
+def volume_path(config: Config, volume_id: str) -> Path:
+    """Where the disk image of a volume lies, which from now on shares no bytes with a snapshot: it may be written.
+
+    Raises ``ConfigError``, ``BlobNotFoundError``, ``StoreError``.
+    """
+    with _existing_catalog(config) as catalog:
+        volume = catalog.volumes.find(volume_id)
+    if volume is None or volume.state == CREATING:
+        what = "is being made" if volume is not None else "is not there"
+        raise ConfigError(f"The volume {quote(volume_id)} {what} in {quote(config.data_dir)}.")
+    images = LocalStore(config.images_dir)
+    images.unshare(volume.bucket, volume.key)
+    return Path(images.locate(volume.bucket, volume.key))

@@ -307,7 +307,7 @@ def test_a_copy_lives_and_dies_by_itself(tmp_path: Path, monkeypatch: pytest.Mon
     writer.write_at(64 * MIB, b"end")
     writer.finish()
     if not linked:
-        monkeypatch.setattr(LocalStore, "link", lambda *_: False)
+        monkeypatch.setattr(LocalStore, "link", lambda *_, **__: False)
     copy_blob(store, "here", "a", "there", "folder/b")
     store.delete("here", "a")
     blob = store.open("there", "folder/b")

@@ -57,3 +57,12 @@ def test_the_probe_of_kvm_says_yes_or_no_in_bounded_time() -> None:
     done = subprocess.run([sys.executable, TOOLS / "kvm.py"], capture_output=True, text=True)
     assert time.monotonic() - start < 20
     assert done.stdout == ("kvm: runs a machine\n" if done.returncode == 0 else "kvm: runs no machine here\n")
+
+
+def test_kvm_asks_for_a_processor_that_virtualises() -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(TOOLS)!r}); from kvm import virtualises; "
+        "print([virtualises('model: x\\nflags\\t: ' + flags) for flags in ('fpu vmx sse', 'svm', 'fpu hypervisor')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[True, True, False]\n"

@@ -30,6 +30,8 @@ COMMANDS = {
     "export": ("export_image", "Export an AMI into S3, in the format of another hypervisor."),
     "tasks": ("tasks", "List your import and export tasks: how far they are, or how they ended."),
     "images": ("images", "List your AMIs with their disks."),
+    "volumes": ("volumes", "List your volumes; the disk images behind them."),
+    "instances": ("instances", "List your instances with their volumes."),
     "snapshots": ("snapshots", "The disk images behind snapshots."),
     "receipt": ("receipt", "Print the signed receipt of a completed import."),
     "worker": ("worker", "Do steps of tasks; `serve` starts these."),

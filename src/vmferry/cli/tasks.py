@@ -16,6 +16,8 @@ _KINDS = {
     "describe_import_image_tasks": "ImportImageTasks",
     "describe_import_snapshot_tasks": "ImportSnapshotTasks",
     "describe_export_image_tasks": "ExportImageTasks",
+    "describe_conversion_tasks": "ConversionTasks",
+    "describe_export_tasks": "ExportTasks",
 }
 """boto3's method → the list in its answer."""
 
@@ -30,7 +32,8 @@ def list_tasks(
     found: dict[str, list[dict[str, Any]]] = {}
     with api_errors():
         for method, member in _KINDS.items():
-            pages = clients.ec2.get_paginator(method).paginate()
+            can_page = clients.ec2.can_paginate(method)
+            pages = clients.ec2.get_paginator(method).paginate() if can_page else [getattr(clients.ec2, method)()]
             found[member] = [task for page in pages for task in page[member]]
     if as_json:
         print_json(found)
@@ -44,9 +47,10 @@ def list_tasks(
 def _row(task: Mapping[str, Any]) -> tuple[str | None, ...]:
     """A task of any kind: what a snapshot's import tells stands one level deeper."""
     facts = {**task, **task.get("SnapshotTaskDetail", {})}
+    ids = ("ImportTaskId", "ExportImageTaskId", "ConversionTaskId", "ExportTaskId")
     return (
-        task.get("ImportTaskId") or task.get("ExportImageTaskId"),
-        facts["Status"],
+        next(task[name] for name in ids if name in task),
+        facts["Status"] if "Status" in facts else facts["State"],
         f"{facts['Progress']}%" if "Progress" in facts else None,
         _result(facts),
         facts.get("StatusMessage") or facts.get("Description"),
@@ -56,7 +60,12 @@ def _row(task: Mapping[str, Any]) -> tuple[str | None, ...]:
 def _result(facts: Mapping[str, Any]) -> str | None:
     if location := facts.get("S3ExportLocation"):
         return f"s3://{location['S3Bucket']}/{location.get('S3Prefix', '')}"
-    return facts.get("ImageId") or facts.get("SnapshotId") or None
+    if target := facts.get("ExportToS3Task"):
+        return f"s3://{target['S3Bucket']}/{target['S3Key']}"
+    if instance := facts.get("ImportInstance"):
+        return str(instance["InstanceId"])
+    made = facts.get("ImageId") or facts.get("SnapshotId")
+    return made or facts.get("ImportVolume", {}).get("Volume", {}).get("Id") or None
 
 
 COMMAND = list_tasks

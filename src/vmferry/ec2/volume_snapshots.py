@@ -46,7 +46,8 @@ def snapshot_volume(
     snapshots = context.services.catalog.snapshots
     snapshots.begin(made)
     try:
-        copy_blob(context.services.images, volume.bucket, volume.key, made.bucket, made.key)
+        # A volume whose image is its own may be written in place at any time: such a snapshot gets bytes of its own.
+        copy_blob(context.services.images, volume.bucket, volume.key, made.bucket, made.key, further=True)
         context.services.catalog.tags.put(place, [snapshot_id], tags)
         snapshots.complete(snapshot_id, None)
     except BaseException:

@@ -19,6 +19,7 @@ __all__ = [
     "ResumableBlobWriter",
     "Store",
     "StoreKind",
+    "SupportsCopy",
     "SupportsLink",
     "SupportsResume",
     "SupportsUpload",
@@ -98,11 +99,20 @@ class SupportsResume(Protocol):
 class SupportsLink(Protocol):
     """A store where the same bytes can stand under several keys."""
 
-    def link(self, bucket: str, key: str, to_bucket: str, to_key: str) -> bool:
+    def link(self, bucket: str, key: str, to_bucket: str, to_key: str, *, further: bool = False) -> bool:
         """Let the blob at ``key`` stand at ``to_key``, too; ``False`` where the two places cannot share bytes.
 
-        Each lives and dies by itself. Raises ``BlobNotFoundError``, ``StoreError`` for a ``to_key`` that is taken.
+        With ``further`` only where it shares them with another one already: then nobody writes it in place. Each lives
+        and dies by itself. Raises ``BlobNotFoundError``, ``StoreError`` for a ``to_key`` that is taken.
         """
+
+
+@runtime_checkable
+class SupportsCopy(Protocol):
+    """A store that copies without anybody reading the bytes."""
+
+    def copy(self, bucket: str, key: str, to_bucket: str, to_key: str) -> None:
+        """Make a blob of its own at ``to_key`` that holds what ``key`` does. Raises ``StoreError``."""
 
 
 @runtime_checkable
@@ -134,13 +144,17 @@ class StoreKind(Protocol):
 STORES: Registry[StoreKind] = Registry("vmferry.stores", "STORE", ["local", "s3", "memory"])
 
 
-def copy_blob(store: Store, bucket: str, key: str, to_bucket: str, to_key: str) -> None:
+def copy_blob(store: Store, bucket: str, key: str, to_bucket: str, to_key: str, *, further: bool = False) -> None:
     """Let the blob at ``key`` stand at ``to_key`` of ``to_bucket``, too: each then lives and dies by itself.
 
-    Where the store can it is the same bytes, which cost nothing; else they are copied, holes left out. Raises
-    ``StoreError``; then nothing stands at ``to_key``.
+    Where the store can it is the same bytes, which cost nothing; else they are copied, holes left out. ``further`` is
+    for a blob that may be written in place: see ``SupportsLink``. Raises ``StoreError``; then nothing stands at
+    ``to_key``.
     """
-    if isinstance(store, SupportsLink) and store.link(bucket, key, to_bucket, to_key):
+    if isinstance(store, SupportsLink) and store.link(bucket, key, to_bucket, to_key, further=further):
+        return
+    if isinstance(store, SupportsCopy):
+        store.copy(bucket, key, to_bucket, to_key)
         return
     source = store.open(bucket, key)
     try:

@@ -47,6 +47,19 @@ class FileWriter:
         except OSError as error:
             raise foreign_error(error, str(self._final)) from error
 
+    def copy_from(self, blob: FileBlob, source: int, offset: int, length: int) -> None:
+        """Write ``length`` bytes of ``blob`` from ``source`` at ``offset``: within the kernel, where it can."""
+        try:
+            while length and (copied := os.copy_file_range(blob.fileno(), self._fd, length, source, offset)):
+                source, offset, length = source + copied, offset + copied, length - copied
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise foreign_error(error, str(self._final)) from error
+        while length:  # two file systems, or one that cannot
+            step = min(length, MIB)
+            self.write_at(offset, blob.read_at(source, step))
+            source, offset, length = source + step, offset + step, length - step
+
     def read_back(self, offset: int, length: int) -> bytes:
         """What was written to ``[offset, offset + length)`` so far; zeros where nothing was. Raises ``StoreError``."""
         try:
@@ -142,19 +155,6 @@ class SharedFileWriter(FileWriter):
         except OSError as error:
             raise foreign_error(error, str(self._final)) from error
         return True
-
-    def copy_from(self, blob: FileBlob, source: int, offset: int, length: int) -> None:
-        """Write ``length`` bytes of ``blob`` from ``source`` at ``offset``: within the kernel, where it can."""
-        try:
-            while length and (copied := os.copy_file_range(blob.fileno(), self._fd, length, source, offset)):
-                source, offset, length = source + copied, offset + copied, length - copied
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise foreign_error(error, str(self._final)) from error
-        while length:  # two file systems, or one that cannot
-            step = min(length, MIB)
-            self.write_at(offset, blob.read_at(source, step))
-            source, offset, length = source + step, offset + step, length - step
 
     def flush(self) -> None:
         """Make what was written so far durable."""

@@ -91,7 +91,7 @@ class LocalStore:
         writer.abort()
         return FinishedWriter(final)
 
-    def link(self, bucket: str, key: str, to_bucket: str, to_key: str) -> bool:
+    def link(self, bucket: str, key: str, to_bucket: str, to_key: str, *, further: bool = False) -> bool:
         source, target = self._existing(bucket, key), self._path(to_bucket, to_key)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +100,35 @@ class LocalStore:
             if error.errno in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
                 return False
             raise foreign_error(error, str(target)) from error
+        if further and target.stat().st_nlink < 3:  # looked at behind the link: the file may have been another before
+            target.unlink()
+            return False
         sync_directory(target.parent)
         return True
+
+    def copy(self, bucket: str, key: str, to_bucket: str, to_key: str) -> None:
+        """Make a blob of its own at ``to_key`` that holds what ``key`` does. The kernel copies, holes left out, or lets
+        the file system do so by reference. Raises ``BlobNotFoundError``, ``OutOfSpaceError``, ``StoreError``."""
+        source = FileBlob(self._existing(bucket, key))
+        try:
+            target = self.create(to_bucket, to_key)
+            try:
+                for start, end in source.data_ranges(0, source.size):
+                    target.copy_from(source, start, start, end - start)
+                target.set_size(source.size)
+                target.finish()
+            finally:
+                target.abort()  # harmless once it is whole
+        finally:
+            source.close()
+
+    def unshare(self, bucket: str, key: str) -> None:
+        """Let the blob at ``key`` share its bytes with no other one, so that it may be written in place.
+
+        Nothing happens where it shares none; else it gets a copy, when that is whole. Raises as ``copy``.
+        """
+        if self._existing(bucket, key).stat().st_nlink > 1:
+            self.copy(bucket, key, bucket, key)
 
     def locate(self, bucket: str, key: str) -> str:
         return str(self._existing(bucket, key))
