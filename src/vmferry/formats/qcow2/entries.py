@@ -88,7 +88,11 @@ class EntryRules:
         words = entries.words
         if entries.bitmaps is not None or (words[1:] - words[:-1] != np.uint64(self._cluster_size)).any():
             return None
-        return int(words[0]) & OFFSET_MASK if self.cluster_kinds(words[:1])[0] == STANDARD else None
+        first = int(words[0])
+        if first & COMPRESSED or (self._zero_flag and first & READS_AS_ZEROS):
+            return None
+        host = first & OFFSET_MASK
+        return host if host or (self._data_file and first & COPIED) else None
 
     def unit_hosts(self, entries: Entries) -> Words:
         """Where each unit lies if it is ``STANDARD``."""
