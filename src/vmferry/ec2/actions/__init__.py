@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vmferry.catalog.places import Place
@@ -48,6 +48,8 @@ class Action:
     name: str
     run: Handler
     check: Check | None = None
+    idle: Mapping[str, str] = field(default_factory=dict)
+    """Parameters that are taken and have nothing to do here, and why: all others are done or refused."""
 
 
 ACTIONS: Registry[Action] = Registry(

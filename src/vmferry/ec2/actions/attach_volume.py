@@ -11,10 +11,12 @@ from vmferry.ec2.ids import check_id
 from vmferry.ec2.refusals import refuse
 from vmferry.ec2.volume_views import describe_attachment
 
+_REFUSED = {"EbsCardIndex": "machines have one EBS card"}
+
 
 def attach_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Hang a volume on an instance, which has it when it starts the next time."""
-    refuse(request, {"EbsCardIndex": "machines have one EBS card"})
+    refuse(request, _REFUSED)
     volume = context.services.catalog.volumes.attach(
         context.place,
         check_id(request["VolumeId"], "vol-"),

@@ -59,4 +59,6 @@ def _answer(zone: Zone) -> dict[str, Any]:
     }
 
 
-ACTION = Action("DescribeAvailabilityZones", describe_availability_zones)
+ACTION = Action(
+    "DescribeAvailabilityZones", describe_availability_zones, idle={"AllAvailabilityZones": "every zone takes part"}
+)

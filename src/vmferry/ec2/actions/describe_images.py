@@ -87,4 +87,8 @@ def describe_images(context: RequestContext, request: Mapping[str, Any]) -> dict
     return {"Images": [item.view for item in page.items], "NextToken": page.next_token}
 
 
-ACTION = Action("DescribeImages", describe_images)
+ACTION = Action(
+    "DescribeImages",
+    describe_images,
+    idle={"IncludeDeprecated": "no image is deprecated", "IncludeDisabled": "no image is disabled"},
+)

@@ -43,7 +43,11 @@ def describe_instance_types(_: RequestContext, request: Mapping[str, Any]) -> di
     return {"InstanceTypes": page.items, "NextToken": page.next_token}
 
 
-ACTION = Action("DescribeInstanceTypes", describe_instance_types)
+ACTION = Action(
+    "DescribeInstanceTypes",
+    describe_instance_types,
+    idle={"IncludeUnsupportedInRegion": "every type is in every region"},
+)
 
 
 def _view(kind: InstanceType) -> dict[str, Any]:

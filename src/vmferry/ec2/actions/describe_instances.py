@@ -89,4 +89,6 @@ def describe_instances(context: RequestContext, request: Mapping[str, Any]) -> d
     return {"Reservations": describe_reservations(shown, found), "NextToken": page.next_token}
 
 
-ACTION = Action("DescribeInstances", describe_instances)
+ACTION = Action(
+    "DescribeInstances", describe_instances, idle={"IncludeManagedResources": "nobody else manages anything"}
+)

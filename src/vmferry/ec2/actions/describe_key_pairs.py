@@ -23,4 +23,4 @@ def describe_key_pairs(_: RequestContext, request: Mapping[str, Any]) -> dict[st
     return {"KeyPairs": _FILTERS.select(_NONE, request.get("Filters", ()))}
 
 
-ACTION = Action("DescribeKeyPairs", describe_key_pairs)
+ACTION = Action("DescribeKeyPairs", describe_key_pairs, idle={"IncludePublicKey": "there are no key pairs"})

@@ -33,4 +33,4 @@ def describe_regions(context: RequestContext, request: Mapping[str, Any]) -> dic
     return {"Regions": FILTERS.select(regions, request.get("Filters", ()))}
 
 
-ACTION = Action("DescribeRegions", describe_regions)
+ACTION = Action("DescribeRegions", describe_regions, idle={"AllRegions": "every region takes part"})

@@ -60,4 +60,4 @@ def describe_volumes(context: RequestContext, request: Mapping[str, Any]) -> dic
     return {"Volumes": page.items, "NextToken": page.next_token}
 
 
-ACTION = Action("DescribeVolumes", describe_volumes)
+ACTION = Action("DescribeVolumes", describe_volumes, idle={"IncludeManagedResources": "nobody else manages anything"})

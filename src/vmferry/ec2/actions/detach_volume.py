@@ -22,4 +22,4 @@ def detach_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[s
     return describe_attachment(volume, "detached")
 
 
-ACTION = Action("DetachVolume", detach_volume)
+ACTION = Action("DetachVolume", detach_volume, idle={"Force": "no instance runs that would hold on to it"})

@@ -40,7 +40,12 @@ def check_import_image(context: RequestContext, request: Mapping[str, Any]) -> N
     tags_for(request.get("TagSpecifications"), IMPORT_IMAGE)
 
 
-ACTION = Action("ImportImage", import_image, check_import_image)
+ACTION = Action(
+    "ImportImage",
+    import_image,
+    check_import_image,
+    idle={"ClientData": "is what a client tells of its upload, for statistics"},
+)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> ImportRequest:

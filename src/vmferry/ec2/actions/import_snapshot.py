@@ -27,7 +27,12 @@ def check_import_snapshot(context: RequestContext, request: Mapping[str, Any]) -
     tags_for(request.get("TagSpecifications"), IMPORT_SNAPSHOT)
 
 
-ACTION = Action("ImportSnapshot", import_snapshot, check_import_snapshot)
+ACTION = Action(
+    "ImportSnapshot",
+    import_snapshot,
+    check_import_snapshot,
+    idle={"ClientData": "is what a client tells of its upload, for statistics"},
+)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> ImportRequest:

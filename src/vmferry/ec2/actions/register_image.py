@@ -50,6 +50,8 @@ ACTION = Action("RegisterImage", register_image, check_register_image)
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Image, dict[str, str]]:
     refuse(request, _REFUSED)
+    if request.get("EnaSupport") is False:
+        raise Ec2Error("UnsupportedOperation", "Every image here says EnaSupport true: leave it out, or say true.")
     name = request["Name"]
     check_ami_name(name)
     if (virtualization := request.get("VirtualizationType")) != "hvm":

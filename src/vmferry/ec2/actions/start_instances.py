@@ -21,4 +21,4 @@ def start_instances(context: RequestContext, request: Mapping[str, Any]) -> dict
     )
 
 
-ACTION = Action("StartInstances", start_instances)
+ACTION = Action("StartInstances", start_instances, idle={"AdditionalInfo": "is reserved, and no instance starts"})

@@ -12,10 +12,12 @@ from vmferry.ec2.ids import check_ids
 from vmferry.ec2.instance_views import describe_state
 from vmferry.ec2.refusals import refuse
 
+_REFUSED = {"Hibernate": "there is no memory to keep"}
+
 
 def stop_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """What is stopped stays so; nothing runs that would have to be forced."""
-    refuse(request, {"Hibernate": "there is no memory to keep"})
+    refuse(request, _REFUSED)
     found = context.services.catalog.instances.describe(context.place, check_ids(request["InstanceIds"], "i-"))
     for instance in found:
         if instance.state != STOPPED:
@@ -32,4 +34,6 @@ def stop_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[
     }
 
 
-ACTION = Action("StopInstances", stop_instances)
+ACTION = Action(
+    "StopInstances", stop_instances, idle={"Force": "no instance runs", "SkipOsShutdown": "no instance runs"}
+)

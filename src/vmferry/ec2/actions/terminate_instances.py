@@ -30,4 +30,6 @@ def terminate_instances(context: RequestContext, request: Mapping[str, Any]) -> 
     }
 
 
-ACTION = Action("TerminateInstances", terminate_instances)
+ACTION = Action(
+    "TerminateInstances", terminate_instances, idle={"Force": "no instance runs", "SkipOsShutdown": "no instance runs"}
+)
