@@ -15,9 +15,10 @@ Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent`
 ``guest``       what is inside a disk: partitions, what boots
 ``catalog``     the durable record: images, snapshots, tasks, tags, accounts
 ``tasks``       the hallway: durable workflows, one file or folder per kind of task
-``aws``         what AWS front ends share: signatures, the service model, the query and REST protocols, XML
+``aws``         what AWS front ends share: signatures, the service model, the query and REST protocols, XML, policies
 ``ec2``         the EC2 Query API: its front end, errors, one file per action; STS
 ``ebs``         the EBS direct API: its front end, errors, one file per operation
+``iam``         IAM as far as the role of VM Import/Export needs it
 ``embedded``    the servers that ``vmferry serve`` runs as child processes: SeaweedFS, Temporal, workers
 ``cli``         one file per command
 ``app``         the composition root: config → catalog, stores, tasks, gateway

@@ -41,7 +41,8 @@ from vmferry.embedded.lock import DataDirectoryLock
 from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
 from vmferry.errors import BlobNotFoundError, ConfigError, NotFoundError, quote
-from vmferry.gateway import create_gateway
+from vmferry.gateway import FrontEnd, create_gateway
+from vmferry.iam.gateway import IamFrontEnd
 from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.runtime.sweeper import Sweeper
@@ -254,7 +255,8 @@ def _application(
             wake=dispatcher.wake,
         )
     )
-    gateway = create_gateway([ec2, EbsFrontEnd(ebs), StsFrontEnd()], lookup, config.regions)
+    front_ends: list[FrontEnd] = [ec2, EbsFrontEnd(ebs), StsFrontEnd(), IamFrontEnd(services.catalog)]
+    gateway = create_gateway(front_ends, lookup, config.regions)
     metrics = Metrics(services.catalog.import_tasks, services.catalog.export_tasks)
 
     def tell_metrics(_: Request) -> Response:

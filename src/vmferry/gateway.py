@@ -38,7 +38,9 @@ _BODY_SECONDS = 60
 
 _logger = structlog.get_logger("vmferry.gateway")
 
-_NOT_OFFERED = {"iam": "IAM", "s3": "S3 (its endpoint is another one, see `vmferry env`)"}
+_NOT_OFFERED = {"s3": "S3 (its endpoint is another one, see `vmferry env`)"}
+_GLOBAL = frozenset({"iam"})
+"""Services without regions: clients sign for ``us-east-1`` wherever they are."""
 
 
 @dataclass(slots=True)
@@ -185,7 +187,7 @@ class _Gateway:
                 raise ApiError("UnsupportedOperation", message)
             right = f"Credential should be scoped to correct service: '{self._default.service}'."
             raise ApiError("AuthFailure", right, 401)
-        if caller.region not in self._regions:
+        if caller.region not in self._regions and caller.service not in _GLOBAL:
             raise ApiError(
                 "AuthFailure",
                 f"Credential should be scoped to a valid region, not '{quote(caller.region)}'. "

@@ -6,8 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ec2.running_gateway import REGIONS, Endpoint, GatewayRunner, run_gateway
+from tests.ec2.running_gateway import (
+    ACCOUNT,
+    KEY,
+    OTHER_ACCOUNT,
+    OTHER_KEY,
+    REGIONS,
+    SECRET,
+    Endpoint,
+    GatewayRunner,
+    run_gateway,
+)
 from vmferry.catalog import open_catalog
+from vmferry.catalog.accounts import AccessKey
 from vmferry.ec2.actions import ACTIONS
 from vmferry.ec2.services import Services
 from vmferry.stores import STORES
@@ -18,6 +29,8 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """An empty catalog, and stores in memory."""
     catalog = open_catalog(f"sqlite:///{tmp_path_factory.mktemp('catalog') / 'catalog.sqlite'}")
     catalog.migrate()
+    for key, account in ((KEY, ACCOUNT), (OTHER_KEY, OTHER_ACCOUNT)):
+        catalog.accounts.add(AccessKey(key, SECRET, account))
     store = STORES["memory"].connect({})
     yield Services(
         regions=REGIONS,

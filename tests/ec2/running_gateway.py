@@ -20,6 +20,7 @@ from vmferry.ec2.gateway import Ec2FrontEnd
 from vmferry.ec2.services import Services
 from vmferry.ec2.sts import StsFrontEnd
 from vmferry.gateway import FrontEnd, create_gateway
+from vmferry.iam.gateway import IamFrontEnd
 
 KEY = "AKIAABCDEFGHIJKLMNOP"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -55,8 +56,8 @@ class Endpoint:
 def run_gateway(actions: Mapping[str, Action], services: Services, *others: FrontEnd) -> Iterator[Endpoint]:
     """Serve ``actions`` of EC2, STS and ``others`` until the block ends."""
     keys = {KEY: Credential(SECRET, ACCOUNT), OTHER_KEY: Credential(SECRET, OTHER_ACCOUNT)}
-    app = create_gateway([Ec2FrontEnd(services, actions), StsFrontEnd(), *others], keys.get, services.regions)
-    with run_app(app) as port:
+    front_ends: list[FrontEnd] = [Ec2FrontEnd(services, actions), StsFrontEnd(), IamFrontEnd(services.catalog), *others]
+    with run_app(create_gateway(front_ends, keys.get, services.regions)) as port:
         yield Endpoint(port)
 
 

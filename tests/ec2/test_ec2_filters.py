@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmferry.aws.wildcards import wildcard_expression
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.filters import Filters, wildcard_expression
+from vmferry.ec2.filters import Filters
 
 
 @dataclass(frozen=True)

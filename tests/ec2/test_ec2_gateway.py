@@ -37,11 +37,16 @@ UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def post(
-    endpoint: Endpoint, body: bytes, headers: Mapping[str, str] | None = None, method: str = "POST", path: str = "/"
+    endpoint: Endpoint,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    method: str = "POST",
+    path: str = "/",
+    service: str = "ec2",
 ) -> tuple[int, dict[str, str], bytes]:
     """A request signed by hand, for what no client would send."""
     request = AWSRequest(method=method, url=endpoint.url + path, data=body, headers=dict(headers or {}))
-    SigV4Auth(Credentials(KEY, SECRET), "ec2", "us-east-1").add_auth(request)
+    SigV4Auth(Credentials(KEY, SECRET), service, "us-east-1").add_auth(request)
     return raw(endpoint, method, path, body, dict(request.headers.items()))
 
 
@@ -160,9 +165,12 @@ def test_another_region_is_named(endpoint: Endpoint) -> None:
 
 
 def test_a_service_that_is_not_offered_says_so(endpoint: Endpoint) -> None:
-    code, message, status = refused(endpoint.client("iam").list_roles)
-    assert (code, status) == ("UnsupportedOperation", 400)
-    assert message == "This endpoint answers EC2's API; IAM is not offered here yet."
+    status, _, body = post(endpoint, b"Action=ListBuckets", service="s3")
+    assert status == 400
+    assert error_in(body) == (
+        "UnsupportedOperation",
+        "This endpoint answers EC2's API; S3 (its endpoint is another one, see `vmferry env`) is not offered here yet.",
+    )
 
 
 # --- what is asked

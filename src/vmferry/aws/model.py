@@ -48,6 +48,8 @@ class Shape:
     required: tuple[str, ...] = ()
     element: Shape | None = None
     """What a list holds."""
+    element_name: str = "item"
+    """What an entry of a list is called on the wire: ``item`` in the ec2 protocol, ``member`` in the query protocol."""
     minimum: float | None = None
     maximum: float | None = None
     enum: tuple[str, ...] = ()
@@ -100,7 +102,9 @@ class Service:
         self._operations: dict[str, Operation] = {}
         self.api_version = str(model.api_version)
         self.operation_names = frozenset(str(name) for name in model.operation_names)
-        self.errors = {str(shape.name): int(shape.metadata["error"]["httpStatusCode"]) for shape in model.error_shapes}
+        self.namespace = str(model.metadata.get("xmlNamespace", ""))
+        self._is_ec2 = model.protocol == "ec2"
+        self.errors = dict(map(_error, model.error_shapes))
         """The codes of the service's own errors, and their HTTP status; those of EC2 are not in its model."""
 
     def operation(self, name: str) -> Operation | None:
@@ -147,6 +151,7 @@ class Service:
             requested={member.request_name: member for member in members.values()},
             required=tuple(map(str, facts.get("required", ()))),
             element=element,
+            element_name="item" if self._is_ec2 else "member",
             minimum=_number(facts.get("min")),
             maximum=_number(facts.get("max")),
             enum=tuple(map(str, facts.get("enum", ()))),
@@ -159,9 +164,16 @@ class Service:
         names: dict[str, Any] = model.serialization
         location = str(names.get("name", name))
         # The ec2 protocol: queryName as it is, else locationName with its first letter in upper case.
-        request_name = str(names["queryName"]) if "queryName" in names else location[:1].upper() + location[1:]
+        capitalised = location[:1].upper() + location[1:] if self._is_ec2 else location
+        request_name = str(names.get("queryName", capitalised))
         place = names.get("location")
         return Member(name, request_name, location, self._shape(model), None if place is None else str(place))
+
+
+def _error(shape: Any) -> tuple[str, int]:
+    """The code of an error and its HTTP status."""
+    facts: dict[str, Any] = shape.metadata.get("error", {})
+    return str(facts.get("code", shape.name)), int(facts.get("httpStatusCode", 400))
 
 
 def _number(value: Any) -> float | None:

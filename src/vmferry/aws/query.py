@@ -1,8 +1,9 @@
-"""EC2's Query dialect, read by the model: a form → a dict in the model's member names, checked.
+"""The Query protocol and EC2's dialect of it, read by the model: a form → a dict in the model's member names, checked.
 
-Keys are paths: ``DiskContainer.1.UserBucket.S3Bucket``. Lists are always flat and ordered by their numbers; gaps,
-``X.0`` and a plain ``X`` are tolerated. What the model does not know is refused, never dropped. An empty value of
-anything but a free string counts as absent. Enums are not checked here: the action says what it takes.
+Keys are paths: ``DiskContainer.1.UserBucket.S3Bucket``. Lists are always flat (in the plain protocol ``X.member.1``)
+and ordered by their numbers; gaps, ``X.0`` and a plain ``X`` are tolerated. What the model does not know is refused,
+never dropped. An empty value of anything but a free string counts as absent. Enums are not checked here: the action
+says what it takes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from urllib.parse import parse_qsl
 from vmferry.aws.errors import ApiError
 from vmferry.aws.model import Kind, Member, Shape
 from vmferry.aws.scalars import BITS, SCALARS, UNPRINTABLE
+from vmferry.aws.signature import HttpRequest
 from vmferry.errors import quote
 
 MAX_PARAMETERS = 10_000
@@ -23,10 +25,24 @@ MAX_KEY_LENGTH = 512
 MAX_DEPTH = 16
 MAX_LIST = 1_000
 
+_FORM = "application/x-www-form-urlencoded"
+
 _ENVELOPE = frozenset({"Action", "Version", "AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion"})
 """Parameters of the protocol, which no action sees; ``X-Amz-…`` besides."""
 _WORDS = frozenset({"Architecture", "BootMode", "Hypervisor", "LicenseType", "Platform", "RoleName", "UsageOperation"})
 """Enums that the model has as plain strings. Packer sends ``Platform=`` and means none."""
+
+
+def read_form(http: HttpRequest) -> dict[str, str]:
+    """The parameters, from the query and from the body, whichever form the client chose. Raises ``ApiError``."""
+    if http.method not in ("GET", "POST"):
+        raise ApiError(
+            "UnsupportedProtocol", f"The method {quote(http.method)} is not supported; use POST or GET.", 405
+        )
+    kind = (http.header("content-type") or _FORM).partition(";")[0].strip().lower()
+    if http.body and kind != _FORM:
+        raise ApiError("MalformedQueryString", f"The content type {quote(kind)} is not supported; send {_FORM}.", 415)
+    return parse_form(http.query.encode("latin-1"), http.body)
 
 
 def parse_form(*sources: bytes) -> dict[str, str]:
@@ -117,6 +133,7 @@ def _value(shape: Shape, node: _Node, path: str) -> Any:
 
 def _list(shape: Shape, node: _Node, path: str) -> list[Any] | None:
     assert shape.element is not None  # every list of the model has one
+    node = node.children.get("member", node) if shape.element_name == "member" else node
     if len(node.children) > MAX_LIST:
         raise _invalid(f"{len(node.children):,} entries", path, shape, f"At most {MAX_LIST:,} are allowed.")
     values: list[Any] = []

@@ -1,4 +1,4 @@
-"""Answers of EC2's Query dialect, written by the model: a dict in the model's member names → XML.
+"""Answers of the Query protocol and EC2's dialect of it, by the model: a dict in the model's member names → XML.
 
 ``None`` and what is not there are left out; an empty list is written (``<tagSet/>``), because without it the key is
 missing from what boto3 hands to its caller. The declaration, the namespace of the version that was asked, and
@@ -76,6 +76,28 @@ def error_document(code: str, message: str, request_id: str) -> bytes:
     ).encode()
 
 
+def result_document(operation: Operation, output: Mapping[str, Any], request_id: str, namespace: str) -> bytes:
+    """The answer of a service of the plain Query protocol (IAM, STS): its members stand in a ``…Result``."""
+    name = operation.name
+    parts = [f'{_DECLARATION}<{name}Response xmlns="{escape(namespace)}">']
+    if operation.output is not None:
+        parts.append(f"<{name}Result>")
+        _members(operation.output, output, parts)
+        parts.append(f"</{name}Result>")
+    parts.append(f"<ResponseMetadata><RequestId>{escape(request_id)}</RequestId></ResponseMetadata></{name}Response>")
+    return "".join(parts).encode("utf-8")
+
+
+def fault_document(code: str, message: str, status: int, request_id: str, namespace: str) -> bytes:
+    """The envelope of an error in the plain Query protocol."""
+    fault = "Sender" if status < 500 else "Receiver"
+    return (
+        f'{_DECLARATION}<ErrorResponse xmlns="{escape(namespace)}"><Error><Type>{fault}</Type>'
+        f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
+        f"<RequestId>{escape(request_id)}</RequestId></ErrorResponse>"
+    ).encode()
+
+
 def _members(shape: Shape, values: Mapping[str, Any], parts: list[str]) -> None:
     for key, value in values.items():
         member = shape.members.get(key)
@@ -104,7 +126,7 @@ def _list(shape: Shape, name: str, values: Sequence[Any], parts: list[str]) -> N
         return
     parts.append(f"<{name}>")
     for value in values:
-        _element(shape.element, "item", value, parts)
+        _element(shape.element, shape.element_name, value, parts)
     parts.append(f"</{name}>")
 
 

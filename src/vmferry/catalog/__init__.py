@@ -1,9 +1,9 @@
-"""The durable record: accounts, images, snapshots, volumes, instances, import and export tasks, tags.
+"""The durable record: accounts, roles, images, snapshots, volumes, instances, import and export tasks, tags.
 
 ``open_catalog`` is the way in.
 
-Everything is kept per region and account: an id of another region or account does not exist here. What comes out are
-frozen facts, never rows. Thread-safe; the server and its workers share one database.
+Everything is kept per region and account (roles and policies per account): an id of another one does not exist here.
+What comes out are frozen facts, never rows. Thread-safe; the server and its workers share one database.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from vmferry.catalog.export_tasks import ExportTasks
 from vmferry.catalog.images import Images
 from vmferry.catalog.import_tasks import ImportTasks
 from vmferry.catalog.instances import Instances
+from vmferry.catalog.policies import Policies
+from vmferry.catalog.roles import Roles
 from vmferry.catalog.snapshot_uploads import SnapshotUploads
 from vmferry.catalog.snapshots import Snapshots
 from vmferry.catalog.tags import Tags
@@ -31,6 +33,8 @@ class Catalog:
         self.import_tasks = ImportTasks(self._database)
         self.instances = Instances(self._database)
         self.snapshot_uploads = SnapshotUploads(self._database)
+        self.policies = Policies(self._database)
+        self.roles = Roles(self._database)
         self.snapshots = Snapshots(self._database)
         self.tags = Tags(self._database)
         self.volumes = Volumes(self._database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, ForeignKey, ForeignKeyConstraint, Index, String, Text, TypeDecorator
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -264,3 +264,62 @@ class TagRow(Base):
     account_id: Mapped[str] = mapped_column(String(12))
 
     __table_args__ = (Index("tag_place", "region", "account_id"),)
+
+
+class RoleRow(Base):
+    __tablename__ = "iam_role"
+
+    account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[str] = mapped_column(String(32))
+    path: Mapped[str] = mapped_column(String(512))
+    description: Mapped[str | None] = mapped_column(Text)
+    trust: Mapped[str] = mapped_column(Text)
+    max_session_seconds: Mapped[int]
+    created_at: Mapped[datetime]
+    tags: Mapped[dict[str, Any]]
+    policies: Mapped[list[RolePolicyRow]] = relationship(
+        order_by="RolePolicyRow.name", cascade="all, delete-orphan", lazy="selectin"
+    )
+    attachments: Mapped[list[AttachedPolicyRow]] = relationship(
+        order_by="AttachedPolicyRow.arn", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class RolePolicyRow(Base):
+    __tablename__ = "iam_role_policy"
+
+    account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    role_name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["account_id", "role_name"], ["iam_role.account_id", "iam_role.name"], ondelete="CASCADE"),
+    )
+
+
+class AttachedPolicyRow(Base):
+    __tablename__ = "iam_attached_policy"
+
+    account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    role_name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    arn: Mapped[str] = mapped_column(String(768), primary_key=True)
+
+    __table_args__ = (
+        ForeignKeyConstraint(["account_id", "role_name"], ["iam_role.account_id", "iam_role.name"], ondelete="CASCADE"),
+    )
+
+
+class PolicyRow(Base):
+    __tablename__ = "iam_policy"
+
+    arn: Mapped[str] = mapped_column(String(768), primary_key=True)
+    account_id: Mapped[str] = mapped_column(String(12), index=True)
+    name: Mapped[str] = mapped_column(String(128))
+    id: Mapped[str] = mapped_column(String(32))
+    path: Mapped[str] = mapped_column(String(512))
+    description: Mapped[str | None] = mapped_column(Text)
+    document: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    tags: Mapped[dict[str, Any]]

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import AccessKeyRow
+from vmferry.catalog.roles import add_default_role
 
 _KEY_ALPHABET = string.ascii_uppercase + "234567"
 
@@ -41,8 +42,11 @@ class Accounts:
         self._database = database
 
     def add(self, key: AccessKey) -> None:
-        """Record ``key``; the same key again changes nothing."""
+        """Record ``key``; the same key again changes nothing. A new account gets the role ``vmimport``."""
         with self._database.write() as session:
+            known = session.scalars(select(AccessKeyRow).where(AccessKeyRow.account_id == key.account_id)).first()
+            if known is None:
+                add_default_role(session, key.account_id)
             if session.get(AccessKeyRow, key.access_key_id) is None:
                 session.add(
                     AccessKeyRow(

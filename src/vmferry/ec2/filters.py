@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from vmferry.aws.wildcards import wildcard_expression
 from vmferry.aws.xml import format_timestamp
 from vmferry.ec2.errors import Ec2Error
 from vmferry.errors import quote
@@ -29,8 +30,6 @@ T = TypeVar("T")
 MAX_VALUES = 200
 MAX_VALUE_LENGTH = 1024
 MAX_FILTERS = 50
-
-_TOKEN = re.compile(r"\\(?P<escaped>.)|(?P<star>\*+)|(?P<any>\?)|(?P<plain>[^\\*?]+)|(?P<last>\\)", re.DOTALL)
 
 
 class Filters(Generic[T]):
@@ -102,22 +101,3 @@ def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     plain = {pattern for pattern in patterns if not re.search(r"[*?\\]", pattern)}
     wild = [re.compile(wildcard_expression(pattern), re.DOTALL) for pattern in patterns if pattern not in plain]
     return lambda text: text in plain or any(expression.fullmatch(text) for expression in wild)
-
-
-def wildcard_expression(pattern: str) -> str:
-    """``pattern`` as a regular expression that takes time in proportion to pattern × text, whoever wrote it.
-
-    What follows a ``*`` up to the next one is an atomic group: matched at its first place, never tried again.
-    """
-    pieces = [""]
-    for token in _TOKEN.finditer(pattern):
-        if token["star"]:
-            pieces.append("")
-        elif token["any"]:
-            pieces[-1] += "."
-        else:
-            pieces[-1] += re.escape(token["escaped"] or token["plain"] or "\\")
-    if len(pieces) == 1:
-        return pieces[0]
-    first, *middle, last = pieces
-    return first + "".join(f"(?>.*?{piece})" for piece in middle) + f".*{last}"

@@ -9,7 +9,7 @@ from typing import Any
 from vmferry.aws import xml
 from vmferry.aws.errors import ApiError
 from vmferry.aws.model import Operation, load_service, snake_case
-from vmferry.aws.query import parse_form, parse_request
+from vmferry.aws.query import parse_request, read_form
 from vmferry.aws.signature import Caller, HttpRequest
 from vmferry.ec2.actions import ACTIONS, Action, RequestContext
 from vmferry.ec2.errors import Ec2Error, from_error, internal_error
@@ -20,7 +20,6 @@ from vmferry.gateway import Answer, Exchange
 MAX_CLIENT_TOKEN = 64
 
 _SERVICE = "ec2"
-_FORM = "application/x-www-form-urlencoded"
 _VERSION = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _TOKEN = re.compile("[ -~]*", re.ASCII)
 
@@ -75,18 +74,6 @@ class Ec2FrontEnd:
                 "UnsupportedOperation", f"The action {name} is part of EC2, but vmferry does not have it yet."
             )
         return operation, action
-
-
-def read_form(http: HttpRequest) -> dict[str, str]:
-    """The parameters, from the query and from the body, whichever form the client chose. Raises ``ApiError``."""
-    if http.method not in ("GET", "POST"):
-        raise Ec2Error(
-            "UnsupportedProtocol", f"The method {quote(http.method)} is not supported; use POST or GET.", 405
-        )
-    kind = (http.header("content-type") or _FORM).partition(";")[0].strip().lower()
-    if http.body and kind != _FORM:
-        raise Ec2Error("MalformedQueryString", f"The content type {quote(kind)} is not supported; send {_FORM}.", 415)
-    return parse_form(http.query.encode("latin-1"), http.body)
 
 
 def _version(form: Mapping[str, str]) -> str:

@@ -10,16 +10,22 @@ from collections.abc import Mapping
 
 from vmferry.aws import xml
 from vmferry.aws.errors import ApiError
+from vmferry.aws.model import NOTHING, Kind, Member, Operation, Shape
+from vmferry.aws.query import read_form
 from vmferry.aws.signature import Caller, HttpRequest
-from vmferry.aws.xml import escape
 from vmferry.ec2.errors import Ec2Error, from_error, internal_error
-from vmferry.ec2.gateway import read_form
 from vmferry.errors import VmferryError, quote
 from vmferry.gateway import Answer, Exchange
 
 SERVICE = "sts"
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _WHO = "GetCallerIdentity"
+_TEXT = Shape("Text", Kind.STRING)
+_IDENTITY = Shape(
+    "Identity", Kind.STRUCTURE, {name: Member(name, name, name, _TEXT) for name in ("Arn", "UserId", "Account")}
+)
+_OPERATION = Operation(_WHO, NOTHING, _IDENTITY)
+"""Three members: botocore's model of STS need not be loaded for them."""
 
 
 class StsFrontEnd:
@@ -42,7 +48,7 @@ class StsFrontEnd:
         return internal_error(request_id)
 
     def refuse(self, error: ApiError, exchange: Exchange) -> Answer:
-        content = error_document(error.code, str(error), error.status, exchange.request_id)
+        content = xml.fault_document(error.code, str(error), error.status, exchange.request_id, _NAMESPACE)
         return Answer(content, xml.CONTENT_TYPE, error.status)
 
 
@@ -60,17 +66,4 @@ def answer(caller: Caller, form: Mapping[str, str], request_id: str) -> bytes:
         "UserId": caller.account_id,
         "Account": caller.account_id,
     }
-    members = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in identity.items())
-    return (
-        f'<{_WHO}Response xmlns="{_NAMESPACE}"><{_WHO}Result>{members}</{_WHO}Result>'
-        f"<ResponseMetadata><RequestId>{escape(request_id)}</RequestId></ResponseMetadata></{_WHO}Response>"
-    ).encode()
-
-
-def error_document(code: str, message: str, status: int, request_id: str) -> bytes:
-    """The envelope of an error, as STS has it."""
-    fault = "Sender" if status < 500 else "Receiver"
-    return (
-        f'<ErrorResponse xmlns="{_NAMESPACE}"><Error><Type>{fault}</Type><Code>{escape(code)}</Code>'
-        f"<Message>{escape(message)}</Message></Error><RequestId>{escape(request_id)}</RequestId></ErrorResponse>"
-    ).encode()
+    return xml.result_document(_OPERATION, identity, request_id, _NAMESPACE)

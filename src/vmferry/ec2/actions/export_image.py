@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vmferry.aws.fingerprint import fingerprint
+from vmferry.aws.service_role import Purpose
 from vmferry.catalog.export_tasks import EXPORT_IMAGE, ExportTask
 from vmferry.catalog.images import AVAILABLE
 from vmferry.ec2.actions import Action, RequestContext
@@ -15,6 +16,7 @@ from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.export_targets import check_export_target
 from vmferry.ec2.export_task_views import describe_export_task
 from vmferry.ec2.ids import check_id, new_id
+from vmferry.ec2.service_roles import check_role
 from vmferry.ec2.tag_specifications import tags_for
 from vmferry.tasks.export_image.formats import EXPORT_FORMATS, export_key
 
@@ -22,6 +24,7 @@ from vmferry.tasks.export_image.formats import EXPORT_FORMATS, export_key
 def export_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
     task, tags = _read_request(context, request)
+    check_role(context, task.role_name, Purpose.EXPORT, [(task.bucket, task.key)])
     check_export_target(context, task)
     tasks = context.services.catalog.export_tasks
     task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
