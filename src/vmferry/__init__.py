@@ -20,7 +20,7 @@ Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent`
 ``ebs``         the EBS direct API: its front end, errors, one file per operation
 ``iam``         IAM as far as the role of VM Import/Export needs it
 ``embedded``    the servers that ``vmferry serve`` runs as child processes: SeaweedFS, Temporal, workers
-``cli``         one file per command
+``cli``         one file per command; ``cli/classic``: the ``ec2-…`` commands of old
 ``app``         the composition root: config → catalog, stores, tasks, gateway
 ==============  =========================================================================
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -104,16 +104,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault(
         "OPENBLAS_NUM_THREADS", "1"
     )  # numpy would start a thread for each core, and we multiply nothing
+
+    def command() -> Any:
+        given = None if arguments is None else list(arguments)
+        return typer.main.get_command(_application)(args=given, prog_name="vmferry", standalone_mode=False)
+
+    return guard(command, "vmferry")
+
+
+def guard(command: Callable[[], Any], program: str) -> int:
+    """Run ``command``; answers the exit code, and says on stderr in one line why it is not 0."""
     try:
-        result: Any = typer.main.get_command(_application)(
-            args=None if arguments is None else list(arguments), prog_name="vmferry", standalone_mode=False
-        )
+        result = command()
     except _UsageError as error:
         if error.format_message():  # empty when the help was shown instead
-            print_error(_usage(error))
+            print_error(_usage(error, program), program)
         return 2
     except VmferryError as error:
-        print_error(str(error))
+        print_error(str(error), program)
         return 1
     except (typer.Abort, KeyboardInterrupt):
         result = 130
@@ -123,16 +131,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] == "vmferry":
             raise
-        print_error(str(missing_extra(error)))
+        print_error(str(missing_extra(error)), program)
         return 1
     if result == 130:  # Typer answers it for a KeyboardInterrupt inside a command
-        print_error("interrupted")
+        print_error("interrupted", program)
     return result if isinstance(result, int) else 0
 
 
-def _usage(error: Any) -> str:
+def _usage(error: Any, program: str) -> str:
     """What was wrong with the command line, and where to read how it is meant."""
-    command = error.ctx.command_path if error.ctx is not None else "vmferry"
+    command = error.ctx.command_path if error.ctx is not None else program
     return f"{error.format_message().rstrip('.')}. Try `{command} --help`."
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from vmferry.config import Config, load_config
 from vmferry.errors import ConfigError, VmferryError, quote
+
+_CONNECT_SECONDS = _READ_SECONDS = 60.0
+_CONNECTIONS = 32
 
 
 class ApiError(VmferryError):
@@ -19,13 +24,67 @@ class ApiError(VmferryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
-    """boto3's clients of one endpoint."""
+class Keys:
+    """What requests are signed with."""
 
-    ec2: Any
-    s3: Any
-    is_aws: bool
-    """Whether they speak to AWS itself."""
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As boto3 takes them."""
+        return {
+            "aws_access_key_id": self.access_key_id,
+            "aws_secret_access_key": self.secret_access_key,
+            "aws_session_token": self.session_token,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a command's options say of whom to speak to; what they leave open is found out by ``open_clients``."""
+
+    aws: bool = False
+    """AWS itself."""
+    region: str | None = None
+    url: str | None = None
+    """The EC2 endpoint."""
+    s3_url: str | None = None
+    keys: Keys | None = None
+    s3_keys: Keys | None = None
+    """Other keys for S3."""
+    connect_seconds: float | None = None
+    read_seconds: float | None = None
+
+
+class Clients:
+    """boto3's clients of one endpoint, each made when it is first asked for."""
+
+    def __init__(self, make: Callable[[str], Any], *, is_aws: bool) -> None:
+        self._make = make
+        self.is_aws = is_aws
+        """Whether they speak to AWS itself."""
+
+    @cached_property
+    def ec2(self) -> Any:
+        return self._make("ec2")
+
+    @cached_property
+    def iam(self) -> Any:
+        return self._make("iam")
+
+    @cached_property
+    def s3(self) -> Any:
+        return self._make("s3")
+
+    @cached_property
+    def sts(self) -> Any:
+        return self._make("sts")
+
+    @property
+    def region(self) -> str:
+        return str(self.ec2.meta.region_name)
 
 
 def read_endpoint(config: Config) -> dict[str, Any] | None:
@@ -44,41 +103,77 @@ def read_endpoint(config: Config) -> dict[str, Any] | None:
     return dict(facts)
 
 
-def open_clients(data_dir: Path, *, aws: bool) -> Clients:
-    """Clients of, in this order: AWS itself (``aws``); the endpoint in the environment (``vmferry env``); the server
-    that runs on ``data_dir``; AWS itself.
+def open_clients(
+    data_dir: Path, *, aws: bool = False, region: str | None = None, wishes: Wishes | None = None
+) -> Clients:
+    """Clients of, in this order: AWS itself (``aws``); the endpoint that ``wishes`` name; the one in the environment
+    (``vmferry env``); the server that runs on ``data_dir``; AWS itself.
 
     Raises ``ConfigError`` when boto3 is not installed, or no region or keys are to be found.
     """
+    wishes = wishes or Wishes(aws=aws, region=region)
     try:
-        import boto3
-        from botocore.config import Config as BotoConfig
         from botocore.exceptions import BotoCoreError
     except ImportError as error:
         raise ConfigError("This command needs boto3: pip install 'vmferry[client]'.") from error
     named = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2"))
     config = load_config(data_dir)
-    facts = None if aws or named else read_endpoint(config)
+    facts = None if wishes.aws or wishes.url or named else read_endpoint(config)
+    make = _maker(wishes, None if facts is None else _server(config, facts))
     try:
-        if facts is not None:
-            keys = {
-                "aws_access_key_id": facts["access_key_id"],
-                "aws_secret_access_key": facts["secret_access_key"],
-                "region_name": facts["region"],
-            }
-            ec2 = boto3.client("ec2", endpoint_url=facts["endpoint"], **keys)
-            own = _own_s3_keys(config)
-            s3 = boto3.client(
-                "s3", endpoint_url=facts["s3_endpoint"], config=BotoConfig(signature_version="s3v4"), **{**keys, **own}
-            )
-            return Clients(ec2, s3, is_aws=False)
-        options = BotoConfig(ignore_configured_endpoint_urls=aws)
-        return Clients(boto3.client("ec2", config=options), boto3.client("s3", config=options), is_aws=aws or not named)
+        clients = Clients(make, is_aws=_is_aws(wishes, named=named or facts is not None))
+        _ = clients.ec2, clients.s3  # what is missing is said now
     except BotoCoreError as error:
         raise ConfigError(
             f"No endpoint to speak to: no server runs on {quote(data_dir)}, and for AWS: {quote(error)} "
             "Start `vmferry serve`, or set AWS_DEFAULT_REGION and keys."
         ) from error
+    return clients
+
+
+def _is_aws(wishes: Wishes, *, named: bool) -> bool:
+    if wishes.url is not None:
+        host = urlsplit(wishes.url).hostname or ""
+        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return wishes.aws or not named
+
+
+def _server(config: Config, facts: Mapping[str, Any]) -> Callable[[str], dict[str, Any]]:
+    """Service → what boto3 needs to know for the server that says ``facts`` of itself."""
+    common = {"region_name": facts["region"], **Keys(facts["access_key_id"], facts["secret_access_key"]).options}
+
+    def options(service: str) -> dict[str, Any]:
+        if service == "s3":
+            return {**common, **_own_s3_keys(config), "endpoint_url": facts["s3_endpoint"]}
+        return {**common, "endpoint_url": facts["endpoint"]}
+
+    return options
+
+
+def _maker(wishes: Wishes, server: Callable[[str], dict[str, Any]] | None) -> Callable[[str], Any]:
+    """Service → boto3's client of it."""
+
+    def make(service: str) -> Any:
+        import boto3
+        from botocore.config import Config as BotoConfig
+
+        given = {} if server is None else server(service)
+        if wishes.region is not None and (server is None or service != "s3"):
+            given["region_name"] = wishes.region
+        if (url := {"ec2": wishes.url, "s3": wishes.s3_url}.get(service)) is not None:
+            given["endpoint_url"] = url
+        if (keys := (wishes.s3_keys if service == "s3" else None) or wishes.keys) is not None:
+            given |= keys.options
+        settings = BotoConfig(
+            ignore_configured_endpoint_urls=wishes.aws,
+            signature_version="s3v4" if service == "s3" else None,
+            connect_timeout=wishes.connect_seconds or _CONNECT_SECONDS,
+            read_timeout=wishes.read_seconds or _READ_SECONDS,
+            max_pool_connections=_CONNECTIONS,
+        )
+        return boto3.client(service, config=settings, **given)
+
+    return make
 
 
 def _own_s3_keys(config: Config) -> dict[str, str | None]:
@@ -99,6 +194,7 @@ def api_errors() -> Iterator[None]:
         yield
     except ClientError as error:
         facts = error.response.get("Error", {})
-        raise ApiError(f"{quote(facts.get('Code', 'Unknown'))}: {facts.get('Message', 'no message')}") from error
+        code = quote(facts.get("Code", "Unknown"))
+        raise ApiError(f"{code}: {facts.get('Message', 'no message')}", code=code) from error
     except (BotoCoreError, Boto3Error) as error:
         raise ApiError(" ".join(str(error).split())) from error

@@ -20,10 +20,10 @@ _PLAIN_SECONDS = 5.0
 _JSON_SECONDS = 1.0
 
 
-def print_error(message: str) -> None:
+def print_error(message: str, program: str = "vmferry") -> None:
     """``vmferry: message`` on stderr, in one line."""
     line = " ".join(message.split())
-    print(f"vmferry: {line}", file=sys.stderr)
+    print(f"{program}: {line}", file=sys.stderr)
 
 
 def print_note(message: str) -> None:

@@ -37,7 +37,7 @@ def list_instances(
     print_table(
         ("instance", "state", "type", "volumes", "image"),
         rows,
-        "No instances yet: import one (`aws ec2 import-instance`), or launch an AMI.",
+        "No instances yet: import one (`ec2-import-instance`), or launch an AMI.",
     )
 
 
