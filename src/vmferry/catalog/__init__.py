@@ -2,7 +2,8 @@
 
 ``open_catalog`` is the way in.
 
-Everything is kept per region and account (roles and policies per account): an id of another one does not exist here.
+Everything is kept per region and account (roles and policies per account): an id of another one does not exist here,
+unless an AMI or a snapshot is shared with the account.
 What comes out are frozen facts, never rows. Thread-safe; the server and its workers share one database.
 """
 
@@ -14,6 +15,7 @@ from vmferry.catalog.export_tasks import ExportTasks
 from vmferry.catalog.images import Images
 from vmferry.catalog.import_tasks import ImportTasks
 from vmferry.catalog.instances import Instances
+from vmferry.catalog.permissions import Permissions
 from vmferry.catalog.policies import Policies
 from vmferry.catalog.roles import Roles
 from vmferry.catalog.snapshot_uploads import SnapshotUploads
@@ -32,6 +34,7 @@ class Catalog:
         self.images = Images(self._database)
         self.import_tasks = ImportTasks(self._database)
         self.instances = Instances(self._database)
+        self.permissions = Permissions(self._database)
         self.snapshot_uploads = SnapshotUploads(self._database)
         self.policies = Policies(self._database)
         self.roles = Roles(self._database)

@@ -253,6 +253,15 @@ class ClientTokenRow(Base):
     created_at: Mapped[datetime]
 
 
+class PermissionRow(Base):
+    """An account that an AMI may be launched by, or a snapshot read by, besides its owner."""
+
+    __tablename__ = "permission"
+
+    resource_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[str] = mapped_column(String(12), primary_key=True, index=True)
+
+
 class TagRow(Base):
     __tablename__ = "tag"
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token, find_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import BlockDeviceRow, ImageRow, SnapshotRow
+from vmferry.catalog.permissions import drop_permissions, visible
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import drop_tags, put_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
@@ -56,9 +57,10 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[Image]:
-        """AMIs of ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
-        query = select(ImageRow).where(ImageRow.region == place.region, ImageRow.account_id == place.account_id)
+    def describe(self, place: Place, ids: Collection[str] | None = None, *, shared: bool = False) -> list[Image]:
+        """AMIs of ``place``, and where ``shared`` those that others share with its account, oldest first; with ``ids``
+        only those, or ``NotFoundError``."""
+        query = select(ImageRow).where(visible(ImageRow, place, shared=shared))
         if ids is not None:
             query = query.where(ImageRow.id.in_(list(ids)))
         with self._database.read() as session:
@@ -99,14 +101,18 @@ class Images:
             put_tags(session, image.place, image.id, "image", tags)
         return image.id
 
+    def set_description(self, place: Place, image_id: str, description: str | None) -> None:
+        """Describe the AMI anew. Raises ``NotFoundError``."""
+        with self._database.write() as session:
+            _owned(session, place, image_id).description = description
+
     def deregister(self, place: Place, image_id: str) -> Image:
         """Forget the AMI; its snapshots stay. Raises ``NotFoundError``."""
         with self._database.write() as session:
-            row = session.get(ImageRow, image_id)
-            if row is None or (row.region, row.account_id) != (place.region, place.account_id):
-                raise _not_found([image_id])
+            row = _owned(session, place, image_id)
             image = _fact(row)
             drop_tags(session, image_id)
+            drop_permissions(session, image_id)
             session.delete(row)
             return image
 
@@ -149,6 +155,13 @@ def add_image(session: Session, image: Image) -> None:
             ],
         )
     )
+
+
+def _owned(session: Session, place: Place, image_id: str) -> ImageRow:
+    row = session.get(ImageRow, image_id)
+    if row is None or (row.region, row.account_id) != (place.region, place.account_id):
+        raise _not_found([image_id])
+    return row
 
 
 def _not_found(ids: list[str]) -> NotFoundError:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._database import Database
 from vmferry.catalog._outbox import ACTIVE, DELETING
 from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow, SnapshotUploadRow
+from vmferry.catalog.permissions import drop_permissions, visible
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import drop_tags, put_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
@@ -69,11 +70,10 @@ class Snapshots:
         with self._database.write() as session:
             complete_snapshot(session, snapshot_id, digest)
 
-    def describe(self, place: Place, ids: Collection[str] | None = None) -> list[Snapshot]:
-        """Snapshots of ``place``, oldest first; with ``ids`` only those, and ``NotFoundError`` when one is missing."""
-        query = select(SnapshotRow).where(
-            SnapshotRow.region == place.region, SnapshotRow.account_id == place.account_id
-        )
+    def describe(self, place: Place, ids: Collection[str] | None = None, *, shared: bool = False) -> list[Snapshot]:
+        """Snapshots of ``place``, and where ``shared`` those that others share with its account, oldest first; with
+        ``ids`` only those, and ``NotFoundError`` when one is missing."""
+        query = select(SnapshotRow).where(visible(SnapshotRow, place, shared=shared))
         if ids is not None:
             query = query.where(SnapshotRow.id.in_(list(ids)))
         with self._database.read() as session:
@@ -170,6 +170,7 @@ def remove_snapshot(session: Session, row: SnapshotRow) -> Snapshot:
         )
     snapshot = _fact(row)
     drop_tags(session, row.id)
+    drop_permissions(session, row.id)
     session.delete(row)
     return snapshot
 

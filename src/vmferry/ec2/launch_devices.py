@@ -90,6 +90,6 @@ def _snapshot(context: RequestContext, name: str, device: LaunchDevice, snapshot
             "InvalidBlockDeviceMapping",
             f"snapshotId cannot be modified on the device {quote(name)}, which the AMI maps to {device.snapshot.id}.",
         )
-    (found,) = context.services.catalog.snapshots.describe(context.place, [check_id(snapshot_id, "snap-")])
+    (found,) = context.services.catalog.snapshots.describe(context.place, [check_id(snapshot_id, "snap-")], shared=True)
     check_completed(found)
     return found

@@ -1,16 +1,38 @@
-"""Whose things a Describe action is asked for."""
+"""Whose AMIs and snapshots they are, and who may use them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from vmferry.catalog.images import Image
+from vmferry.catalog.places import Place
+from vmferry.catalog.snapshots import Snapshot
 from vmferry.ec2.actions import RequestContext
+from vmferry.ec2.errors import Ec2Error
 
 
-def is_owned(context: RequestContext, owners: Iterable[str] | None) -> bool:
-    """Whether ``owners`` (accounts, ``self``) name the caller; no owners name everybody.
+def is_named(context: RequestContext, accounts: Iterable[str] | None, holders: Collection[str]) -> bool:
+    """Whether ``accounts`` (ids, ``self``) name one of ``holders``; no accounts name everybody."""
+    named = {context.account_id if one == "self" else one for one in accounts or ()}
+    return not named or not named.isdisjoint(holders)
 
-    Nothing is shared between accounts, so an owner is either the caller or has nothing to show.
-    """
-    named = list(owners or ())
-    return not named or "self" in named or context.account_id in named
+
+def known_users(context: RequestContext, place: Place, shared_with: Collection[str]) -> Collection[str]:
+    """Whom the caller may know that a thing of ``place`` is shared with: its owner all, anybody else itself."""
+    return shared_with if place == context.place else (context.account_id,)
+
+
+def find_own_image(context: RequestContext, image_id: str) -> Image:
+    """The caller's AMI. Raises ``NotFoundError``, and ``Ec2Error`` for one that is only shared with it."""
+    (image,) = context.services.catalog.images.describe(context.place, [image_id], shared=True)
+    if image.place != context.place:
+        raise Ec2Error("AuthFailure", f"Not authorized for images: [{image_id}]")
+    return image
+
+
+def find_own_snapshot(context: RequestContext, snapshot_id: str) -> Snapshot:
+    """The caller's snapshot. Raises ``NotFoundError``, and ``Ec2Error`` for one that is only shared with it."""
+    (snapshot,) = context.services.catalog.snapshots.describe(context.place, [snapshot_id], shared=True)
+    if snapshot.place != context.place:
+        raise Ec2Error("AuthFailure", f"Not authorized for snapshots: [{snapshot_id}]")
+    return snapshot

@@ -72,11 +72,13 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
     if request.get("Name"):
         check_ami_name(request["Name"])
     place = source_place(context, request)
-    (source,) = context.services.catalog.images.describe(place, [check_id(request["SourceImageId"], "ami-")])
+    (source,) = context.services.catalog.images.describe(
+        place, [check_id(request["SourceImageId"], "ami-")], shared=True
+    )
     if source.state != AVAILABLE:
         raise Ec2Error("IncorrectState", f"The image {source.id} is {source.state}: wait until it is available.")
     tags = check_tag_specifications(request.get("TagSpecifications", ()), ("image", "snapshot"))
-    if request.get("CopyImageTags"):
+    if request.get("CopyImageTags") and source.place.account_id == context.account_id:  # tags are their owner's
         held = context.services.catalog.tags.of([source.id])[source.id]
         tags["image"] = {**held, **tags.get("image", {})}
     return source, tags

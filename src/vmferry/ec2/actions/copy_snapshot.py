@@ -45,6 +45,6 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
     check_encryption(request)
     refuse(request, _REFUSED)
     snapshot_id = check_id(request["SourceSnapshotId"], "snap-")
-    (source,) = context.services.catalog.snapshots.describe(source_place(context, request), [snapshot_id])
+    (source,) = context.services.catalog.snapshots.describe(source_place(context, request), [snapshot_id], shared=True)
     check_completed(source)
     return source, tags_for(request.get("TagSpecifications"), "snapshot")

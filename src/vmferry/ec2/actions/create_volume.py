@@ -60,7 +60,7 @@ def _read_request(
     snapshot = None
     if request.get("SnapshotId"):
         (snapshot,) = context.services.catalog.snapshots.describe(
-            context.place, [check_id(request["SnapshotId"], "snap-")]
+            context.place, [check_id(request["SnapshotId"], "snap-")], shared=True
         )
         check_completed(snapshot)
     kind = choose(request.get("VolumeType") or DEFAULT_VOLUME_TYPE, VOLUME_TYPES, "volumeType")

@@ -7,13 +7,15 @@ from typing import Any
 
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.ids import check_id
+from vmferry.ec2.owners import find_own_image
 from vmferry.ec2.snapshot_removal import remove_snapshot
 from vmferry.errors import ConflictError, NotFoundError
 
 
 def deregister_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Forget the AMI, then its snapshots where asked for; one that another AMI uses stays."""
-    image = context.services.catalog.images.deregister(context.place, check_id(request["ImageId"], "ami-"))
+    image_id = find_own_image(context, check_id(request["ImageId"], "ami-")).id
+    image = context.services.catalog.images.deregister(context.place, image_id)
     results = []
     for device in image.block_devices if request.get("DeleteAssociatedSnapshots") else ():
         try:

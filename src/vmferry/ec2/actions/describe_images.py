@@ -1,4 +1,4 @@
-"""DescribeImages: the account's AMIs."""
+"""DescribeImages: the AMIs that an account owns or may launch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.filters import Filters
 from vmferry.ec2.ids import check_ids
 from vmferry.ec2.image_views import describe_image
-from vmferry.ec2.owners import is_owned
+from vmferry.ec2.owners import is_named, known_users
 from vmferry.ec2.paging import Paging
 
 
@@ -76,13 +76,19 @@ _PAGING = Paging[_Tagged]("DescribeImages", lambda item: item.image.id, lowest=1
 
 
 def describe_images(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The AMIs that the caller may see: its own."""
+    """The AMIs that the caller may see: its own, and those that are shared with it."""
     ids = check_ids(request.get("ImageIds", ()), "ami-") or None
-    images = context.services.catalog.images.describe(context.place, ids)
-    tags = context.services.catalog.tags.of([image.id for image in images])
-    if not is_owned(context, request.get("Owners")) or not is_owned(context, request.get("ExecutableUsers")):
-        images = []
-    items = [_Tagged(image, describe_image(image, tags[image.id]), tags[image.id]) for image in images]
+    catalog = context.services.catalog
+    found = catalog.images.describe(context.place, ids, shared=True)
+    permitted = catalog.permissions.of([one.id for one in found])
+    images = [
+        one
+        for one in found
+        if is_named(context, request.get("Owners"), [one.place.account_id])
+        and is_named(context, request.get("ExecutableUsers"), known_users(context, one.place, permitted[one.id]))
+    ]
+    tags = catalog.tags.of([one.id for one in images if one.place == context.place])
+    items = [_Tagged(one, describe_image(one, tags.get(one.id, {})), tags.get(one.id, {})) for one in images]
     page = _PAGING.page(_FILTERS.select(items, request.get("Filters", ())), request)
     return {"Images": [item.view for item in page.items], "NextToken": page.next_token}
 

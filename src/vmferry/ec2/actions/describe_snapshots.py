@@ -1,4 +1,4 @@
-"""DescribeSnapshots: the account's snapshots."""
+"""DescribeSnapshots: the snapshots that an account owns or may read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.filters import Filters
 from vmferry.ec2.ids import check_ids
 from vmferry.ec2.image_views import describe_snapshot
-from vmferry.ec2.owners import is_owned
+from vmferry.ec2.owners import is_named, known_users
 from vmferry.ec2.paging import Paging
 
 
@@ -43,13 +43,23 @@ _PAGING = Paging[_Tagged]("DescribeSnapshots", lambda item: item.snapshot.id, al
 
 
 def describe_snapshots(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The snapshots that the caller may see: its own."""
+    """The snapshots that the caller may see: its own, and those that are shared with it."""
     ids = check_ids(request.get("SnapshotIds", ()), "snap-") or None
-    snapshots = context.services.catalog.snapshots.describe(context.place, ids)
-    tags = context.services.catalog.tags.of([snapshot.id for snapshot in snapshots])
-    if not is_owned(context, request.get("OwnerIds")) or not is_owned(context, request.get("RestorableByUserIds")):
-        snapshots = []
-    items = [_Tagged(s, describe_snapshot(s, tags[s.id]), tags[s.id]) for s in snapshots]
+    catalog = context.services.catalog
+    found = catalog.snapshots.describe(context.place, ids, shared=True)
+    permitted = catalog.permissions.of([one.id for one in found])
+    snapshots = [
+        one
+        for one in found
+        if is_named(context, request.get("OwnerIds"), [one.place.account_id])
+        and is_named(
+            context,
+            request.get("RestorableByUserIds"),
+            [context.account_id, *known_users(context, one.place, permitted[one.id])],
+        )
+    ]
+    tags = catalog.tags.of([one.id for one in snapshots if one.place == context.place])
+    items = [_Tagged(one, describe_snapshot(one, tags.get(one.id, {})), tags.get(one.id, {})) for one in snapshots]
     page = _PAGING.page(_FILTERS.select(items, request.get("Filters", ())), request)
     return {"Snapshots": [item.view for item in page.items], "NextToken": page.next_token}
 

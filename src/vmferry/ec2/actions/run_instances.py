@@ -46,7 +46,7 @@ def run_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[s
     try:
         made = []
         for index in range(count):
-            instance = _instance(image, plan, reservation_id, index)
+            instance = _instance(context, image, plan, reservation_id, index)
             own = [_make_volume(context, instance, device, volumes) for device in devices]
             made.append(NewInstance(instance, own, tags.get("instance", {}), tags.get("volume", {})))
         recorded = instances.add(made, claim)
@@ -74,7 +74,9 @@ def _read_request(
     if not request.get("ImageId"):
         raise Ec2Error("MissingParameter", "The request must contain the parameter ImageId")
     count = _count(request["MinCount"], request["MaxCount"])
-    (image,) = context.services.catalog.images.describe(context.place, [check_id(request["ImageId"], "ami-")])
+    (image,) = context.services.catalog.images.describe(
+        context.place, [check_id(request["ImageId"], "ami-")], shared=True
+    )
     if image.state != AVAILABLE:
         raise Ec2Error("InvalidAMIID.Unavailable", f"The image id '[{image.id}]' is no longer available")
     if request.get("KeyName"):
@@ -98,11 +100,13 @@ def _count(least: int, most: int) -> int:
     return min(most, _MAX_AT_ONCE)
 
 
-def _instance(image: Image, plan: Mapping[str, Any], reservation_id: str, index: int) -> Instance:
+def _instance(
+    context: RequestContext, image: Image, plan: Mapping[str, Any], reservation_id: str, index: int
+) -> Instance:
     return Instance(
         id=new_id("i-"),
         reservation_id=reservation_id,
-        place=image.place,
+        place=context.place,  # of who launches: the AMI may be another account's
         state=STOPPED,
         state_reason=NOT_STARTED,
         image_id=image.id,
