@@ -141,10 +141,10 @@ def test_a_wrong_request_is_refused_with_awss_code(server: Server, parameters: d
 
 def test_what_vmferry_lacks_is_named(server: Server) -> None:
     with pytest.raises(ClientError) as refused:
-        server.client("ec2").run_instances(ImageId="ami-00000000000000000", MinCount=1, MaxCount=1)
+        server.client("ec2").describe_spot_price_history()
     error = refused.value.response["Error"]
     assert error["Code"] == "UnsupportedOperation"
-    assert "RunInstances" in error["Message"]
+    assert "DescribeSpotPriceHistory" in error["Message"]
 
 
 def test_a_wrong_secret_is_refused(server: Server) -> None:

@@ -151,6 +151,8 @@ class ImportImageActivities:
         with border(self._services, step.task_id):
             self._tasks.fail(step.task_id, step.reason)
             self._sources.forget(step.task_id)
+            if self._tasks.get(step.task_id).status == COMPLETED:
+                return  # what it has made is the user's
             for snapshot in self._services.catalog.snapshots.of_task(step.task_id):
                 self._services.images.resume(snapshot.bucket, snapshot.key).abort()
                 self._services.images.delete(snapshot.bucket, snapshot.key)
