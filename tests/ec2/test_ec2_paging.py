@@ -16,6 +16,10 @@ from vmferry.ec2.paging import Paging
 PAGING = Paging[str]("DescribeImages", lambda name: name, alone="ImageIds")
 
 
+ASKED = json.loads(base64.urlsafe_b64decode((PAGING.page("abcdef", {"MaxResults": 5}).next_token or "") + "=="))[1]
+"""What a token says of a request that asks for nothing in particular."""
+
+
 def walk(items: set[str], limit: int) -> list[list[str]]:
     pages: list[list[str]] = []
     request: dict[str, Any] = {"MaxResults": limit}
@@ -49,6 +53,37 @@ def test_a_token_outlives_the_item_it_was_made_after() -> None:
     assert rest.items == items[5:]
 
 
+def test_a_token_is_good_for_the_request_that_it_was_made_for() -> None:
+    asked = {"Filters": [{"Name": "state", "Values": ["available"]}]}
+    token = PAGING.page("abcdef", {**asked, "MaxResults": 5}).next_token
+    assert PAGING.page("abcdef", {**asked, "MaxResults": 9, "NextToken": token}).items == ["f"]
+    for other in ({}, {"Filters": [{"Name": "state", "Values": ["pending"]}]}):
+        with pytest.raises(Ec2Error) as caught:
+            PAGING.page("abcdef", {**other, "NextToken": token})
+        assert caught.value.code == "InvalidNextToken"
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sets(st.integers(0, 9999), max_size=400), st.integers(5, 40))
+def test_what_is_kept_fills_the_pages_however_little_it_is(numbers: set[int], limit: int) -> None:
+    ordered, asked = [f"{number:04}" for number in sorted(numbers)], list[int]()
+
+    def fetch(after: str | None, most: int) -> list[str]:
+        asked.append(most)
+        return [item for item in ordered if after is None or item > after][:most]
+
+    kept, request = list[str](), dict[str, Any](MaxResults=limit)
+    while True:
+        page = PAGING.read(fetch, lambda item: item.endswith("7"), request)
+        kept += page.items
+        if page.next_token is None:
+            break
+        assert len(page.items) == limit
+        request = {"MaxResults": limit, "NextToken": page.next_token}
+    assert kept == [item for item in ordered if item.endswith("7")]
+    assert asked[0] == limit + 1
+
+
 @pytest.mark.parametrize(
     "token",
     [
@@ -57,8 +92,10 @@ def test_a_token_outlives_the_item_it_was_made_after() -> None:
         "é",
         base64.urlsafe_b64encode(b"[]").decode(),
         base64.urlsafe_b64encode(b"7").decode(),
-        base64.urlsafe_b64encode(b'["DescribeImages",7]').decode(),
-        base64.urlsafe_b64encode(json.dumps(["DescribeSnapshots", "a"]).encode()).decode(),
+        base64.urlsafe_b64encode(b'["DescribeImages","a"]').decode(),
+        base64.urlsafe_b64encode(json.dumps(["DescribeImages", ASKED, 7]).encode()).decode(),
+        base64.urlsafe_b64encode(json.dumps(["DescribeSnapshots", ASKED, "a"]).encode()).decode(),
+        base64.urlsafe_b64encode(json.dumps(["DescribeImages", "of another request", "a"]).encode()).decode(),
         base64.urlsafe_b64encode(b"[" * 3000).decode(),
     ],
 )

@@ -55,7 +55,10 @@ class ImageRow(Base):
         order_by="BlockDeviceRow.position", cascade="all, delete-orphan", lazy="selectin"
     )
 
-    __table_args__ = (Index("image_name", "region", "account_id", "name", unique=True),)
+    __table_args__ = (
+        Index("image_name", "region", "account_id", "name", unique=True),
+        Index("image_page", "region", "account_id", "id"),
+    )
 
 
 class BlockDeviceRow(Base):
@@ -88,7 +91,7 @@ class SnapshotRow(Base):
     state_message: Mapped[str | None] = mapped_column(Text)
     progress: Mapped[int | None]
 
-    __table_args__ = (Index("snapshot_place", "region", "account_id"),)
+    __table_args__ = (Index("snapshot_page", "region", "account_id", "id"),)
 
 
 class InstanceRow(Base):
@@ -119,7 +122,7 @@ class InstanceRow(Base):
     ebs_optimized: Mapped[bool]
     task_id: Mapped[str | None] = mapped_column(String(48))
 
-    __table_args__ = (Index("instance_place", "region", "account_id"),)
+    __table_args__ = (Index("instance_page", "region", "account_id", "id"),)
 
 
 class VolumeRow(Base):
@@ -142,7 +145,7 @@ class VolumeRow(Base):
     attached_at: Mapped[datetime | None]
     delete_on_termination: Mapped[bool]
 
-    __table_args__ = (Index("volume_place", "region", "account_id"),)
+    __table_args__ = (Index("volume_page", "region", "account_id", "id"),)
 
 
 class SnapshotUploadRow(Base):
@@ -196,7 +199,7 @@ class ImportTaskRow(Base):
     cancel_sent: Mapped[bool]
     slices: Mapped[list[SliceRow]] = relationship(cascade="all, delete-orphan", lazy="raise")
 
-    __table_args__ = (Index("import_image_task_place", "region", "account_id"),)
+    __table_args__ = (Index("import_image_task_page", "region", "account_id", "kind", "created_at", "id"),)
 
 
 class ExportTaskRow(Base):
@@ -224,7 +227,7 @@ class ExportTaskRow(Base):
     dispatched: Mapped[bool]
     cancel_sent: Mapped[bool]
 
-    __table_args__ = (Index("export_image_task_place", "region", "account_id"),)
+    __table_args__ = (Index("export_image_task_page", "region", "account_id", "instance_id", "created_at", "id"),)
 
 
 class SliceRow(Base):
@@ -259,7 +262,9 @@ class PermissionRow(Base):
     __tablename__ = "permission"
 
     resource_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    account_id: Mapped[str] = mapped_column(String(12), primary_key=True, index=True)
+    account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+
+    __table_args__ = (Index("permission_page", "account_id", "resource_id"),)
 
 
 class TagRow(Base):
@@ -272,7 +277,10 @@ class TagRow(Base):
     region: Mapped[str] = mapped_column(String(32))
     account_id: Mapped[str] = mapped_column(String(12))
 
-    __table_args__ = (Index("tag_place", "region", "account_id"),)
+    __table_args__ = (
+        Index("tag_page", "region", "account_id", "resource_id", "key"),
+        Index("tag_value", "region", "account_id", "key", "value", "resource_id"),
+    )
 
 
 class RoleRow(Base):

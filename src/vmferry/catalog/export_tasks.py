@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox
 from vmferry.catalog._schema import ExportTaskRow
+from vmferry.catalog.pages import Wanted, page_query, position_of
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import put_tags
 from vmferry.errors import ConflictError
@@ -54,6 +55,11 @@ class ExportTask:
         """``EXPORT_IMAGE`` or ``EXPORT_INSTANCE``."""
         return EXPORT_IMAGE if self.instance_id is None else EXPORT_INSTANCE
 
+    @property
+    def position(self) -> str:
+        """Where it stands among all, oldest first."""
+        return position_of(self.created_at, self.id)
+
 
 class ExportTasks(Outbox[ExportTaskRow]):
     """The export tasks of every region and account."""
@@ -91,11 +97,10 @@ class ExportTasks(Outbox[ExportTaskRow]):
 
     def describe(self, place: Place, kind: str, ids: Collection[str] | None = None) -> list[ExportTask]:
         """Tasks of ``kind`` in ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
-        of_image = ExportTaskRow.instance_id.is_(None)
         query = select(ExportTaskRow).where(
             ExportTaskRow.region == place.region,
             ExportTaskRow.account_id == place.account_id,
-            of_image if kind == EXPORT_IMAGE else ~of_image,
+            _is_of(kind),
         )
         if ids is not None:
             query = query.where(ExportTaskRow.id.in_(list(ids)))
@@ -104,6 +109,12 @@ class ExportTasks(Outbox[ExportTaskRow]):
         if missing := sorted(set(ids or ()) - {task.id for task in found}):
             raise self._not_found(missing[0])
         return found
+
+    def page(self, place: Place, kind: str, wanted: Wanted, after: str | None, most: int) -> list[ExportTask]:
+        """The next ``most`` tasks of ``kind`` in ``place``, oldest first, after the position ``after``."""
+        query = page_query(ExportTaskRow, ["created_at", "id"], place, wanted, after, most)
+        with self._database.read() as session:
+            return [_fact(row) for row in session.scalars(query.where(_is_of(kind)))]
 
     def get(self, task_id: str) -> ExportTask:
         """The task, in whichever region and account. Raises ``NotFoundError``."""
@@ -125,6 +136,11 @@ class ExportTasks(Outbox[ExportTaskRow]):
                 row = self._get_active(session, task_id)
                 row.status, row.progress = COMPLETED, 100
                 row.waiting_for = row.waiting_since = None
+
+
+def _is_of(kind: str) -> ColumnElement[bool]:
+    of_image = ExportTaskRow.instance_id.is_(None)
+    return of_image if kind == EXPORT_IMAGE else ~of_image
 
 
 def _row(task: ExportTask) -> ExportTaskRow:

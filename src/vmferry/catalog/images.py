@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token, find_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import BlockDeviceRow, ImageRow, SnapshotRow
+from vmferry.catalog.pages import Wanted, visible_page
 from vmferry.catalog.permissions import drop_permissions, visible
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import drop_tags, put_tags
@@ -68,6 +69,11 @@ class Images:
         if missing := sorted(set(ids or ()) - {image.id for image in found}):
             raise _not_found(missing)
         return found
+
+    def page(self, place: Place, wanted: Wanted, after: str | None, most: int) -> list[Image]:
+        """The next ``most`` AMIs of ``place``, and of those shared with its account, by id, after the id ``after``."""
+        with self._database.read() as session:
+            return [_fact(row) for row in visible_page(session, ImageRow, place, wanted, after, most)]
 
     def made_by(self, place: Place, action: str, token: str, fingerprint: str) -> str | None:
         """The AMI that ``action`` made for a client token; ``None`` where it was not used yet.

@@ -15,6 +15,7 @@ from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox
 from vmferry.catalog._schema import ImportTaskRow, InstanceRow, SliceRow, SnapshotRow, VolumeRow
 from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.instances import STOPPED, Instance, instance_row
+from vmferry.catalog.pages import Wanted, page_query, position_of
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import complete_snapshot, remove_snapshot
 from vmferry.catalog.tags import drop_tags, put_tags
@@ -182,6 +183,11 @@ class ImportTask:
     """One for each disk, while the task is active; empty before it is known what is to do."""
 
     @property
+    def position(self) -> str:
+        """Where it stands among all of its kind, oldest first."""
+        return position_of(self.created_at, self.id)
+
+    @property
     def rate(self) -> float | None:
         """Guest bytes converted a second; ``None`` before that can be said."""
         if self.measured_since is None or self.recorded_at is None or self.recorded_at <= self.measured_since:
@@ -248,6 +254,13 @@ class ImportTasks(Outbox[ImportTaskRow]):
         if missing := sorted(set(ids or ()) - {task.id for task in found}):
             raise self._not_found(missing[0])
         return found
+
+    def page(self, place: Place, kind: str, wanted: Wanted, after: str | None, most: int) -> list[ImportTask]:
+        """The next ``most`` tasks of ``kind`` in ``place``, oldest first, after the position ``after``."""
+        query = page_query(ImportTaskRow, ["created_at", "id"], place, wanted, after, most)
+        with self._database.read() as session:
+            rows = session.scalars(query.where(ImportTaskRow.kind == kind))
+            return _with_conversion(session, [_fact(row) for row in rows])
 
     # -- what the metrics tell
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token, find_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import InstanceRow
+from vmferry.catalog.pages import Wanted, page_query
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import put_tags
 from vmferry.catalog.volumes import TERMINATED, Volume, add_volume, part_volumes
@@ -112,6 +113,11 @@ class Instances:
         if missing := sorted(set(ids or ()) - {instance.id for instance in found}):
             raise _not_found(missing)
         return found
+
+    def page(self, place: Place, wanted: Wanted, after: str | None, most: int) -> list[Instance]:
+        """The next ``most`` instances of ``place`` by their ids, after the id ``after``."""
+        with self._database.read() as session:
+            return [_fact(row) for row in session.scalars(page_query(InstanceRow, ["id"], place, wanted, after, most))]
 
     def of_reservation(self, reservation_id: str) -> list[Instance]:
         """The instances of a reservation, in the order of their launch."""

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._database import Database
 from vmferry.catalog._outbox import ACTIVE, DELETING
 from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow, SnapshotUploadRow
+from vmferry.catalog.pages import Wanted, visible_page
 from vmferry.catalog.permissions import drop_permissions, visible
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import drop_tags, put_tags
@@ -81,6 +82,12 @@ class Snapshots:
         if missing := sorted(set(ids or ()) - {snapshot.id for snapshot in found}):
             raise NotFoundError(f"The snapshot '{quote(missing[0])}' does not exist.", resource_id=missing[0])
         return found
+
+    def page(self, place: Place, wanted: Wanted, after: str | None, most: int) -> list[Snapshot]:
+        """The next ``most`` snapshots of ``place``, and of those shared with its account, by id, after the id
+        ``after``."""
+        with self._database.read() as session:
+            return [_fact(row) for row in visible_page(session, SnapshotRow, place, wanted, after, most)]
 
     def find(self, snapshot_id: str) -> Snapshot | None:
         """The snapshot, in whichever region and account: for whoever runs the server."""

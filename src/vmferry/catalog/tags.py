@@ -19,6 +19,7 @@ from vmferry.catalog._schema import (
     TagRow,
     VolumeRow,
 )
+from vmferry.catalog.pages import Wanted, page_query
 from vmferry.catalog.places import Place
 from vmferry.errors import ConflictError, NotFoundError, quote
 
@@ -48,6 +49,11 @@ class Tag:
     resource_type: str
     key: str
     value: str
+
+    @property
+    def position(self) -> str:
+        """Where it stands among all, by resource and key."""
+        return f"{self.resource_id} {self.key}"
 
 
 class Tags:
@@ -81,18 +87,17 @@ class Tags:
                     matching = query.where(TagRow.key == key)
                     session.execute(matching if value is None else matching.where(TagRow.value == value))
 
-    def all(self, place: Place) -> list[Tag]:
-        """Every tag in ``place``, by resource and key."""
+    def page(self, place: Place, wanted: Wanted, after: str | None, most: int) -> list[Tag]:
+        """The next ``most`` tags in ``place`` by resource and key, after the position ``after``."""
+        query = page_query(TagRow, ["resource_id", "key"], place, wanted, after, most)
         with self._database.read() as session:
-            query = select(TagRow).where(TagRow.region == place.region, TagRow.account_id == place.account_id)
-            rows = session.scalars(query.order_by(TagRow.resource_id, TagRow.key))
-            return [Tag(row.resource_id, row.resource_type, row.key, row.value) for row in rows]
+            return [Tag(row.resource_id, row.resource_type, row.key, row.value) for row in session.scalars(query)]
 
     def of(self, resource_ids: Collection[str]) -> dict[str, dict[str, str]]:
         """The tags of each of ``resource_ids``, in key order; an id without tags has an empty mapping."""
         found: dict[str, dict[str, str]] = {resource_id: {} for resource_id in resource_ids}
         with self._database.read() as session:
-            for chunk in _chunks(sorted(found), 500):
+            for chunk in _chunks(sorted(found), 1000):
                 query = select(TagRow).where(TagRow.resource_id.in_(chunk)).order_by(TagRow.key)
                 for row in session.scalars(query):
                     found[row.resource_id][row.key] = row.value

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import InstanceRow, VolumeRow
+from vmferry.catalog.pages import Wanted, page_query
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import drop_tags, put_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
@@ -82,6 +83,11 @@ class Volumes:
         if missing := sorted(set(ids or ()) - {volume.id for volume in found}):
             raise _not_found(missing[0])
         return found
+
+    def page(self, place: Place, wanted: Wanted, after: str | None, most: int) -> list[Volume]:
+        """The next ``most`` volumes of ``place`` by their ids, after the id ``after``."""
+        with self._database.read() as session:
+            return [_fact(row) for row in session.scalars(page_query(VolumeRow, ["id"], place, wanted, after, most))]
 
     def find(self, volume_id: str) -> Volume | None:
         """The volume, in whichever region and account."""

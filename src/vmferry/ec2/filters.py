@@ -5,8 +5,11 @@ An action says once which filters it has and what they look at::
     FILTERS = Filters[Image](
         {"name": lambda image: image.name, "block-device-mapping.snapshot-id": lambda image: image.snapshot_ids},
         tags=lambda image: image.tags,
+        fields={"name": "name"},
     )
     images = FILTERS.select(images, request.get("Filters", ()))
+
+What stands in a table is read with ``FILTERS.wanted(…)``, which leaves to the database what it can tell.
 
 A value is text, ``True`` (compared as ``true``), a number, an aware time (as ``2026-11-23T10:00:00.000Z``), ``None``
 (matches nothing), or an iterable of these, of which one must match. Comparison is case-sensitive. In a filter ``*`` is
@@ -22,6 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from vmferry.aws.wildcards import wildcard_expression
 from vmferry.aws.xml import format_timestamp
+from vmferry.catalog.pages import Wanted
 from vmferry.ec2.errors import Ec2Error
 from vmferry.errors import quote
 
@@ -31,16 +35,23 @@ MAX_VALUES = 200
 MAX_VALUE_LENGTH = 1024
 MAX_FILTERS = 50
 
+_WILD = re.compile(r"[*?\\]")
+
 
 class Filters(Generic[T]):
     """The filters of one action over items of one type. Immutable, thread-safe."""
 
     def __init__(
-        self, values: Mapping[str, Callable[[T], object]], tags: Callable[[T], Mapping[str, str]] | None = None
+        self,
+        values: Mapping[str, Callable[[T], object]],
+        tags: Callable[[T], Mapping[str, str]] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> None:
-        """``tags`` gives an item's tags, and with them the filters ``tag:KEY`` and ``tag-key``."""
+        """``tags`` gives an item's tags, and with them the filters ``tag:KEY`` and ``tag-key``. ``fields`` says which
+        filters look at nothing but a field of a table, and at which."""
         self._values = dict(values)
         self._tags = tags
+        self._fields = dict(fields or {})
         if tags is not None:
             self._values["tag-key"] = tags
 
@@ -50,8 +61,27 @@ class Filters(Generic[T]):
         Raises ``Ec2Error``: ``InvalidParameterValue`` for an unknown filter, ``FilterLimitExceeded``,
         ``MissingParameter``. It does so even when there is no item.
         """
+        keeps = self.test(filters)
+        return [item for item in items if keeps(item)]
+
+    def test(self, filters: Iterable[Mapping[str, Any]]) -> Callable[[T], bool]:
+        """Whether every one of ``filters`` lets an item through. Raises as ``select`` does, at once."""
         tests = [self._compile(entry) for entry in self._bounded(filters)]
-        return [item for item in items if all(test(item) for test in tests)]
+        return lambda item: all(test(item) for test in tests)
+
+    def wanted(self, filters: Iterable[Mapping[str, Any]]) -> Wanted:
+        """What of ``filters`` a table can tell: fields and tags without wildcards, each asked for once."""
+        fields: dict[str, frozenset[str]] = {}
+        tags: dict[str, frozenset[str]] = {}
+        for entry in filters:
+            name, values = str(entry.get("Name", "")), frozenset(map(str, entry.get("Values", ())))
+            if any(_WILD.search(value) for value in values):
+                continue
+            if name in self._fields:
+                fields.setdefault(self._fields[name], values)
+            elif self._tags is not None and name.startswith("tag:"):
+                tags.setdefault(name.removeprefix("tag:"), values)
+        return Wanted(fields, tags)
 
     @staticmethod
     def _bounded(filters: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -98,6 +128,6 @@ def _texts(value: object) -> Iterator[str]:
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     """Whether a text matches one of ``patterns``: plain ones by a set, the others by one expression each."""
-    plain = {pattern for pattern in patterns if not re.search(r"[*?\\]", pattern)}
+    plain = {pattern for pattern in patterns if not _WILD.search(pattern)}
     wild = [re.compile(wildcard_expression(pattern), re.DOTALL) for pattern in patterns if pattern not in plain]
     return lambda text: text in plain or any(expression.fullmatch(text) for expression in wild)

@@ -26,6 +26,11 @@ def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": tags[key]} for key in sorted(tags)]
 
 
+def tags_of_view(view: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of what is shown, as filters look at them."""
+    return {tag["Key"]: tag["Value"] for tag in view["Tags"]}
+
+
 def describe_requested_containers(request: ImportRequest) -> list[dict[str, Any]]:
     """The disk containers as they were asked for: nothing is known of them yet."""
     return [

@@ -16,6 +16,8 @@ NOT_STARTED = (
 )
 """Why an instance that was to run is stopped."""
 
+_OF_THE_RESERVATION = ("OwnerId", "ReservationId")
+
 
 def describe_state(state: str) -> dict[str, Any]:
     """Name and number."""
@@ -23,7 +25,7 @@ def describe_state(state: str) -> dict[str, Any]:
 
 
 def describe_instance(instance: Instance, volumes: Sequence[Volume], tags: Mapping[str, str]) -> dict[str, Any]:
-    """An instance with the ``volumes`` that hang on it."""
+    """An instance with the ``volumes`` that hang on it, and what its reservation says of it."""
     network = network_of(instance.place)
     ended = instance.state == TERMINATED
     return {
@@ -41,12 +43,14 @@ def describe_instance(instance: Instance, volumes: Sequence[Volume], tags: Mappi
         "KeyName": instance.key_name,
         "LaunchTime": instance.launched_at,
         "Monitoring": {"State": "disabled"},
+        "OwnerId": instance.place.account_id,
         "Placement": {"AvailabilityZone": instance.zone, "GroupName": "", "Tenancy": "default"},
         "Platform": "windows" if instance.platform else None,
         "PlatformDetails": "Windows" if instance.platform else "Linux/UNIX",
         "PrivateDnsName": "",
         "PrivateIpAddress": instance.private_ip,
         "PublicDnsName": "",
+        "ReservationId": instance.reservation_id,
         "RootDeviceName": instance.root_device_name,
         "RootDeviceType": "ebs",
         "SecurityGroups": []
@@ -62,22 +66,14 @@ def describe_instance(instance: Instance, volumes: Sequence[Volume], tags: Mappi
     }
 
 
-def describe_reservations(
-    instances: Sequence[Mapping[str, Any]], owners: Mapping[str, Instance]
-) -> list[dict[str, Any]]:
-    """Views of instances by the reservation that made them; ``owners`` finds the instance of a view."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+def describe_reservations(instances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Views of instances by the reservation that made them."""
+    found: dict[str, dict[str, Any]] = {}
     for view in instances:
-        found.setdefault(owners[str(view["InstanceId"])].reservation_id, []).append(view)
-    return [
-        {
-            "Groups": [],
-            "Instances": members,
-            "OwnerId": owners[str(members[0]["InstanceId"])].place.account_id,
-            "ReservationId": reservation_id,
-        }
-        for reservation_id, members in found.items()
-    ]
+        shared = {name: view[name] for name in _OF_THE_RESERVATION}
+        reservation = found.setdefault(shared["ReservationId"], {"Groups": [], "Instances": [], **shared})
+        reservation["Instances"].append({name: value for name, value in view.items() if name not in shared})
+    return list(found.values())
 
 
 def _describe_device(volume: Volume) -> dict[str, Any]:

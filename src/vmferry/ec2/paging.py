@@ -1,8 +1,8 @@
 """Pages: ``MaxResults`` and ``NextToken``.
 
-A token says which action it belongs to and after which item the next page begins, so it stays good when the server
-starts again, and when items come or go in between. It holds no secret and no right: whoever makes one up sees, of what
-is his own anyway, another page.
+A token says which action it belongs to, with which parameters, and after which item the next page begins, so it stays
+good when the server starts again, and when items come or go in between. It holds no secret and no right: whoever makes
+one up sees, of what is his own anyway, another page.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from vmferry.aws.fingerprint import fingerprint
 from vmferry.ec2.errors import Ec2Error
 from vmferry.errors import quote
 
 T = TypeVar("T")
 
 _MAX_TOKEN = 1024
+_LARGEST_BATCH = 1000
+_OF_THE_PAGE = ("MaxResults", "NextToken")
+"""What may differ between the requests of one walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,30 @@ class Paging(Generic[T]):
 
         Raises ``Ec2Error``: ``InvalidParameterValue``, ``InvalidParameterCombination``, ``InvalidNextToken``.
         """
-        limit = self._limit(request)
         ordered = sorted(items, key=self.position)
-        if token := request.get("NextToken"):
-            after = self._read(str(token))
-            ordered = [item for item in ordered if self.position(item) > after]
-        if limit is None or len(ordered) <= limit:
-            return Page(ordered, None)
-        return Page(ordered[:limit], self._token(self.position(ordered[limit - 1])))
+
+        def fetch(after: str | None, most: int) -> list[T]:
+            return [item for item in ordered if after is None or self.position(item) > after][:most]
+
+        return self.read(fetch, lambda _: True, request)
+
+    def read(
+        self, fetch: Callable[[str | None, int], list[T]], keeps: Callable[[T], bool], request: Mapping[str, Any]
+    ) -> Page[T]:
+        """As ``page``, of the items that ``keeps`` says yes to. ``fetch(after, most)`` gets the first ``most`` behind
+        the position ``after``, in order: no more of them than the page needs.
+        """
+        limit, after = self._limit(request), self._after(request)
+        chosen: list[T] = []
+        most = _LARGEST_BATCH if limit is None else limit + 1
+        while True:
+            batch = fetch(after, most)
+            chosen += filter(keeps, batch)
+            if limit is not None and len(chosen) > limit:
+                return Page(chosen[:limit], self._token(self.position(chosen[limit - 1]), request))
+            if len(batch) < most:
+                return Page(chosen, None)
+            after, most = self.position(batch[-1]), min(2 * most, _LARGEST_BATCH)
 
     def _limit(self, request: Mapping[str, Any]) -> int | None:
         if (limit := request.get("MaxResults")) is None:
@@ -73,19 +93,27 @@ class Paging(Generic[T]):
             )
         return int(limit)
 
-    def _token(self, position: str) -> str:
-        text = json.dumps([self.action, position], separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-    def _read(self, token: str) -> str:
+    def _after(self, request: Mapping[str, Any]) -> str | None:
+        """Where the page begins. Raises ``Ec2Error``."""
+        if not (token := request.get("NextToken")):
+            return None
         try:
             text = base64.urlsafe_b64decode(token[:_MAX_TOKEN] + "=" * (-len(token) % 4))
-            action, position = json.loads(text)
+            action, asked, position = json.loads(text)
         except (binascii.Error, ValueError, TypeError, RecursionError) as error:
             raise _invalid_token(token) from error
-        if action != self.action or not isinstance(position, str):
+        if (action, asked) != (self.action, _asked(request)) or not isinstance(position, str):
             raise _invalid_token(token)
         return position
+
+    def _token(self, position: str, request: Mapping[str, Any]) -> str:
+        text = json.dumps([self.action, _asked(request), position], separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _asked(request: Mapping[str, Any]) -> str:
+    """What the pages are of."""
+    return fingerprint({name: value for name, value in request.items() if name not in _OF_THE_PAGE})[:16]
 
 
 def _invalid_token(token: str) -> Ec2Error:

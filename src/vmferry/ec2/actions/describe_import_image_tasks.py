@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmferry.catalog.import_tasks import IMPORT_IMAGE
 from vmferry.ec2.actions import Action, RequestContext
-from vmferry.ec2.import_task_pages import page_tasks
-from vmferry.ec2.import_task_views import describe_import_image_task
+from vmferry.ec2.ids import check_ids
+from vmferry.ec2.task_listing import IMPORT_IMAGE_TASKS
 
 
 def describe_import_image_tasks(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Tasks of the account in the region, oldest first."""
-    page = page_tasks(context, request, IMPORT_IMAGE, "import-ami-")
+    page = IMPORT_IMAGE_TASKS.page(context, request, check_ids(request.get("ImportTaskIds", ()), "import-ami-"))
     return {
-        "ImportImageTasks": [describe_import_image_task(item.task, item.tags) for item in page.items],
+        "ImportImageTasks": page.items,
         "NextToken": page.next_token,
     }
 

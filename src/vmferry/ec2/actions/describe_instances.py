@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vmferry.catalog.instances import Instance
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.filters import Filters
 from vmferry.ec2.ids import check_ids
+from vmferry.ec2.import_task_views import tags_of_view
 from vmferry.ec2.instance_views import describe_instance, describe_reservations
+from vmferry.ec2.listing import Listing, Tags
 from vmferry.ec2.paging import Paging
 
 _View = Mapping[str, Any]
@@ -63,30 +66,35 @@ _FILTERS = Filters[_View](
         "virtualization-type": _member("VirtualizationType"),
         "vpc-id": _member("VpcId"),
     },
-    tags=lambda view: {tag["Key"]: tag["Value"] for tag in view["Tags"]},
+    tags=tags_of_view,
+    fields={
+        "image-id": "image_id",
+        "instance-id": "id",
+        "instance-state-name": "state",
+        "instance-type": "instance_type",
+        "reservation-id": "reservation_id",
+    },
 )
-_PAGING = Paging[_View]("DescribeInstances", lambda view: str(view["InstanceId"]), alone="InstanceIds")
-_INNER = ("OwnerId", "ReservationId")
-"""Members of the reservation, which instances can be filtered by."""
+
+
+def _views(context: RequestContext, instances: list[Instance], tags: Tags) -> list[_View]:
+    volumes = context.services.catalog.volumes.of_instances([one.id for one in instances])
+    return [describe_instance(one, volumes[one.id], tags[one.id]) for one in instances]
+
+
+_LISTING = Listing[Instance, _View](
+    lambda catalog, place, ids: catalog.instances.describe(place, ids),
+    lambda catalog, *asked: catalog.instances.page(*asked),
+    _views,
+    _FILTERS,
+    Paging("DescribeInstances", lambda instance: instance.id, alone="InstanceIds"),
+)
 
 
 def describe_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Instances by id, each of which must exist, then the filters."""
-    ids = check_ids(request.get("InstanceIds", ()), "i-") or None
-    catalog = context.services.catalog
-    found = {instance.id: instance for instance in catalog.instances.describe(context.place, ids)}
-    volumes, tags = catalog.volumes.of_instances(found), catalog.tags.of(found)
-    views = [
-        {
-            **describe_instance(one, volumes[one.id], tags[one.id]),
-            "OwnerId": one.place.account_id,
-            "ReservationId": one.reservation_id,
-        }
-        for one in found.values()
-    ]
-    page = _PAGING.page(_FILTERS.select(views, request.get("Filters", ())), request)
-    shown = [{name: value for name, value in view.items() if name not in _INNER} for view in page.items]
-    return {"Reservations": describe_reservations(shown, found), "NextToken": page.next_token}
+    page = _LISTING.page(context, request, check_ids(request.get("InstanceIds", ()), "i-"))
+    return {"Reservations": describe_reservations(page.items), "NextToken": page.next_token}
 
 
 ACTION = Action(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from vmferry.catalog.snapshots import Snapshot
@@ -11,57 +10,62 @@ from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.filters import Filters
 from vmferry.ec2.ids import check_ids
 from vmferry.ec2.image_views import describe_snapshot
+from vmferry.ec2.import_task_views import tags_of_view
+from vmferry.ec2.listing import Listing, Tags
 from vmferry.ec2.owners import is_named, known_users
 from vmferry.ec2.paging import Paging
 
-
-@dataclass(frozen=True, slots=True)
-class _Tagged:
-    snapshot: Snapshot
-    view: Mapping[str, Any]
-    tags: Mapping[str, str]
+_View = Mapping[str, Any]
 
 
-_FILTERS = Filters[_Tagged](
+_FILTERS = Filters[_View](
     {
-        "description": lambda item: item.view["Description"],
-        "encrypted": lambda item: item.view["Encrypted"],
+        "description": lambda view: view["Description"],
+        "encrypted": lambda view: view["Encrypted"],
         "owner-alias": lambda _: None,
-        "owner-id": lambda item: item.view["OwnerId"],
-        "progress": lambda item: item.view["Progress"],
-        "snapshot-id": lambda item: item.snapshot.id,
-        "start-time": lambda item: item.snapshot.created_at,
-        "status": lambda item: item.snapshot.state,
-        "storage-tier": lambda item: item.view["StorageTier"],
+        "owner-id": lambda view: view["OwnerId"],
+        "progress": lambda view: view["Progress"],
+        "snapshot-id": lambda view: view["SnapshotId"],
+        "start-time": lambda view: view["StartTime"],
+        "status": lambda view: view["State"],
+        "storage-tier": lambda view: view["StorageTier"],
         "transfer-type": lambda _: None,
-        "volume-id": lambda item: item.view["VolumeId"],
-        "volume-size": lambda item: item.view["VolumeSize"],
+        "volume-id": lambda view: view["VolumeId"],
+        "volume-size": lambda view: view["VolumeSize"],
     },
-    tags=lambda item: item.tags,
+    tags=tags_of_view,
+    fields={"snapshot-id": "id", "status": "state"},
 )
-_PAGING = Paging[_Tagged]("DescribeSnapshots", lambda item: item.snapshot.id, alone="SnapshotIds")
+
+
+def _views(_: RequestContext, snapshots: list[Snapshot], tags: Tags) -> list[_View]:
+    return [describe_snapshot(snapshot, tags[snapshot.id]) for snapshot in snapshots]
+
+
+_LISTING = Listing[Snapshot, _View](
+    lambda catalog, place, ids: catalog.snapshots.describe(place, ids, shared=True),
+    lambda catalog, *asked: catalog.snapshots.page(*asked),
+    _views,
+    _FILTERS,
+    Paging("DescribeSnapshots", lambda snapshot: snapshot.id, alone="SnapshotIds"),
+)
 
 
 def describe_snapshots(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """The snapshots that the caller may see: its own, and those that are shared with it."""
-    ids = check_ids(request.get("SnapshotIds", ()), "snap-") or None
-    catalog = context.services.catalog
-    found = catalog.snapshots.describe(context.place, ids, shared=True)
-    permitted = catalog.permissions.of([one.id for one in found])
-    snapshots = [
-        one
-        for one in found
-        if is_named(context, request.get("OwnerIds"), [one.place.account_id])
-        and is_named(
-            context,
-            request.get("RestorableByUserIds"),
-            [context.account_id, *known_users(context, one.place, permitted[one.id])],
-        )
-    ]
-    tags = catalog.tags.of([one.id for one in snapshots if one.place == context.place])
-    items = [_Tagged(one, describe_snapshot(one, tags.get(one.id, {})), tags.get(one.id, {})) for one in snapshots]
-    page = _PAGING.page(_FILTERS.select(items, request.get("Filters", ())), request)
-    return {"Snapshots": [item.view for item in page.items], "NextToken": page.next_token}
+
+    def allowed(snapshots: list[Snapshot]) -> set[str]:
+        permitted = context.services.catalog.permissions.of([one.id for one in snapshots])
+        users = {one.id: known_users(context, one.place, permitted[one.id]) for one in snapshots}
+        return {
+            one.id
+            for one in snapshots
+            if is_named(context, request.get("OwnerIds"), [one.place.account_id])
+            and is_named(context, request.get("RestorableByUserIds"), [context.account_id, *users[one.id]])
+        }
+
+    page = _LISTING.page(context, request, check_ids(request.get("SnapshotIds", ()), "snap-"), allowed)
+    return {"Snapshots": page.items, "NextToken": page.next_token}
 
 
 ACTION = Action("DescribeSnapshots", describe_snapshots)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vmferry.catalog.volumes import Volume
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.filters import Filters
 from vmferry.ec2.ids import check_ids
+from vmferry.ec2.import_task_views import tags_of_view
+from vmferry.ec2.listing import Listing, Tags
 from vmferry.ec2.paging import Paging
 from vmferry.ec2.volume_views import describe_volume
 from vmferry.ec2.zones import zones_of
@@ -45,18 +48,27 @@ _FILTERS = Filters[_View](
         "volume-id": lambda view: view["VolumeId"],
         "volume-type": lambda view: view["VolumeType"],
     },
-    tags=lambda view: {tag["Key"]: tag["Value"] for tag in view["Tags"]},
+    tags=tags_of_view,
+    fields={"availability-zone": "zone", "status": "state", "volume-id": "id", "volume-type": "volume_type"},
 )
-_PAGING = Paging[_View]("DescribeVolumes", lambda view: str(view["VolumeId"]), alone="VolumeIds")
+
+
+def _views(_: RequestContext, volumes: list[Volume], tags: Tags) -> list[_View]:
+    return [describe_volume(volume, tags[volume.id]) for volume in volumes]
+
+
+_LISTING = Listing[Volume, _View](
+    lambda catalog, place, ids: catalog.volumes.describe(place, ids),
+    lambda catalog, *asked: catalog.volumes.page(*asked),
+    _views,
+    _FILTERS,
+    Paging("DescribeVolumes", lambda volume: volume.id, alone="VolumeIds"),
+)
 
 
 def describe_volumes(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Volumes by id, each of which must exist, then the filters."""
-    ids = check_ids(request.get("VolumeIds", ()), "vol-") or None
-    volumes = context.services.catalog.volumes.describe(context.place, ids)
-    tags = context.services.catalog.tags.of([volume.id for volume in volumes])
-    views = [describe_volume(volume, tags[volume.id]) for volume in volumes]
-    page = _PAGING.page(_FILTERS.select(views, request.get("Filters", ())), request)
+    page = _LISTING.page(context, request, check_ids(request.get("VolumeIds", ()), "vol-"))
     return {"Volumes": page.items, "NextToken": page.next_token}
 
 

@@ -141,5 +141,5 @@ def _answer(context: RequestContext, reservation_id: str) -> dict[str, Any]:
     found = {instance.id: instance for instance in catalog.instances.of_reservation(reservation_id)}
     volumes, tags = catalog.volumes.of_instances(found), catalog.tags.of(found)
     views = [describe_instance(one, volumes[one.id], tags[one.id]) for one in found.values()]
-    (reservation,) = describe_reservations(views, found)
+    (reservation,) = describe_reservations(views)
     return reservation
