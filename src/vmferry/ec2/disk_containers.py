@@ -43,16 +43,12 @@ def check_device_name(device: str) -> str:
 
 def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str, str]:
     user_bucket: Mapping[str, Any] = given.get("UserBucket") or {}
-    sources = [name for name in ("Url", "UserBucket", "SnapshotId") if given.get(name)]
+    sources = [name for name in ("Url", "UserBucket") if given.get(name)]
     if len(sources) != 1:
         what = " and ".join(sources) if sources else "none of them"
         raise Ec2Error(
             "InvalidParameterCombination" if sources else "MissingParameter",
-            f"A disk container needs exactly one of Url, UserBucket and SnapshotId; it has {what}.",
-        )
-    if given.get("SnapshotId"):
-        raise Ec2Error(
-            "UnsupportedOperation", "vmferry does not import disks from snapshots yet: name an object in S3."
+            f"A disk container needs exactly one of Url and UserBucket; it has {what}.",
         )
     if given.get("Url"):
         try:
@@ -94,12 +90,3 @@ def check_objects(context: RequestContext, containers: Sequence[DiskContainer]) 
         except AccessDeniedError as error:
             sentence = "We do not have access to the given resource. Reason 403 Forbidden"
             raise Ec2Error("InvalidParameter", f"{sentence} | {error}") from error
-
-
-def check_encryption(request: Mapping[str, Any]) -> None:
-    """Raise ``Ec2Error`` where a request wants its snapshots encrypted: that is never accepted and ignored."""
-    if request.get("KmsKeyId") and not request.get("Encrypted"):
-        message = "The parameter [KmsKeyId] requires the parameter Encrypted to be set."
-        raise Ec2Error("InvalidParameterDependency", message)
-    if request.get("Encrypted"):
-        raise Ec2Error("UnsupportedOperation", "vmferry does not encrypt snapshots yet: leave Encrypted out.")

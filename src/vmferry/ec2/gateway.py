@@ -13,6 +13,7 @@ from vmferry.aws.query import parse_request, read_form
 from vmferry.aws.signature import Caller, HttpRequest
 from vmferry.ec2.actions import ACTIONS, Action, RequestContext
 from vmferry.ec2.errors import Ec2Error, from_error, internal_error
+from vmferry.ec2.refusals import check_refused
 from vmferry.ec2.services import Services
 from vmferry.errors import VmferryError, quote
 from vmferry.gateway import Answer, Exchange
@@ -44,6 +45,7 @@ class Ec2FrontEnd:
         operation, action = self._find(form, exchange)
         request = parse_request(operation.input, form)
         _check_client_token(operation, request)
+        check_refused(request, action.refuses)
         context = _context(caller, http, exchange, self._services)
         if request.get("DryRun"):
             _dry_run(action, context, request)

@@ -13,7 +13,6 @@ from vmferry.ec2.choices import choose
 from vmferry.ec2.disk_containers import check_device_name
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
-from vmferry.ec2.refusals import REFUSED_OF_EBS, refuse, refuse_encryption
 from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.ec2.volume_images import VOLUME_TYPES
 from vmferry.errors import quote
@@ -65,8 +64,6 @@ def _lay_over(context: RequestContext, devices: dict[str, LaunchDevice], given: 
     if given.get("VirtualName"):
         return  # an instance store, of which there is none: EC2 passes over those that a type has not
     ebs: Mapping[str, Any] = given.get("Ebs") or {}
-    refuse(ebs, REFUSED_OF_EBS)
-    refuse_encryption(ebs)
     device = devices.get(name) or _empty_device(name)
     if ebs.get("SnapshotId"):
         device = replace(device, snapshot=_snapshot(context, name, device, ebs["SnapshotId"]))

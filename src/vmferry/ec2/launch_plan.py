@@ -13,9 +13,10 @@ from vmferry.ec2.default_network import find_groups, find_subnet, find_zone
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
 from vmferry.ec2.instance_types import DEFAULT_TYPE, find_instance_type
-from vmferry.ec2.refusals import take_only
 
 ROOT_DEVICE = "/dev/sda1"
+PLACES = ("AvailabilityZone", "AvailabilityZoneId", "Tenancy")
+"""Members of a placement that are looked at."""
 _MAX_USER_DATA = 16 * 1024
 
 
@@ -26,7 +27,6 @@ def plan_launch(context: RequestContext, request: Mapping[str, Any]) -> dict[str
     Raises ``Ec2Error``.
     """
     placement: Mapping[str, Any] = request.get("Placement") or {}
-    take_only(placement, ("AvailabilityZone", "AvailabilityZoneId", "Tenancy"), "there is one host")
     if (placement.get("Tenancy") or "default") != "default":
         raise Ec2Error("UnsupportedOperation", "vmferry has no dedicated hosts: leave Tenancy out.")
     zone = find_zone(context.region, placement.get("AvailabilityZone"), placement.get("AvailabilityZoneId"))

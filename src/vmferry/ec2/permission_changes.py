@@ -8,11 +8,20 @@ from typing import Any
 
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.refusals import take_only
+from vmferry.ec2.refusals import Refusal, all_but
 from vmferry.errors import quote
 
 _ACCOUNT = re.compile("[0-9]{12}", re.ASCII)
 NOTHING_PUBLIC = "things are shared with accounts by their UserId only, and nothing is public"
+
+
+def all_but_accounts(action: str, member: str) -> dict[str, str | Refusal]:
+    """Refusals of whatever ``member`` of ``action`` can be shared with beside accounts."""
+    return {
+        path: why
+        for change in ("Add", "Remove")
+        for path, why in all_but(action, ("UserId",), NOTHING_PUBLIC, f"{member}.{change}").items()
+    }
 
 
 def read_permission_changes(request: Mapping[str, Any], member: str) -> tuple[list[str], list[str]]:
@@ -26,7 +35,7 @@ def read_permission_changes(request: Mapping[str, Any], member: str) -> tuple[li
         lists[operation] += users
         if any(accounts for name, accounts in lists.items() if name != operation):
             raise Ec2Error("InvalidParameterCombination", f"OperationType {operation} contradicts {member}.")
-    elif users:
+    elif not set(users) <= {one for accounts in lists.values() for one in accounts}:  # Packer says all twice
         raise Ec2Error("MissingParameter", "The request must contain the parameter operationType")
     if both := sorted(set(lists["add"]) & set(lists["remove"])):
         raise Ec2Error("InvalidParameterCombination", f"The account {both[0]} cannot be added and removed at once.")
@@ -41,11 +50,7 @@ def unknown_attribute(name: str) -> Ec2Error:
 
 
 def _accounts(items: Iterable[Mapping[str, Any]]) -> list[str]:
-    found = []
-    for item in items:
-        take_only(item, ("UserId",), NOTHING_PUBLIC)
-        found.append(_check_account(item.get("UserId") or ""))
-    return found
+    return [_check_account(item.get("UserId") or "") for item in items]
 
 
 def _check_account(account_id: str) -> str:

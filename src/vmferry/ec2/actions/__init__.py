@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vmferry.catalog.places import Place
+from vmferry.ec2.refusals import Refusals
 from vmferry.ec2.services import Services
 from vmferry.registry import Registry
 
@@ -43,13 +44,18 @@ Check = Callable[[RequestContext, Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action: ``ACTION = Action("ImportImage", import_image)``."""
+    """One action: ``ACTION = Action("ImportImage", import_image)``.
+
+    Every parameter that the model has for it is refused, idle, or looked at by ``run``; a test sees to it.
+    """
 
     name: str
     run: Handler
     check: Check | None = None
+    refuses: Refusals = field(default_factory=dict)
+    """Parameters that cannot be honoured, and why: neither ``run`` nor ``check`` meets a request that gives one."""
     idle: Mapping[str, str] = field(default_factory=dict)
-    """Parameters that are taken and have nothing to do here, and why: all others are done or refused."""
+    """Parameters that are taken, and why there is nothing here that they could change. Named as ``refuses`` does."""
 
 
 ACTIONS: Registry[Action] = Registry(

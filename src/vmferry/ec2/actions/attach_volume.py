@@ -8,15 +8,11 @@ from typing import Any
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.disk_containers import check_device_name
 from vmferry.ec2.ids import check_id
-from vmferry.ec2.refusals import refuse
 from vmferry.ec2.volume_views import describe_attachment
-
-_REFUSED = {"EbsCardIndex": "machines have one EBS card"}
 
 
 def attach_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Hang a volume on an instance, which has it when it starts the next time."""
-    refuse(request, _REFUSED)
     volume = context.services.catalog.volumes.attach(
         context.place,
         check_id(request["VolumeId"], "vol-"),
@@ -26,4 +22,4 @@ def attach_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[s
     return describe_attachment(volume, "attached")
 
 
-ACTION = Action("AttachVolume", attach_volume)
+ACTION = Action("AttachVolume", attach_volume, refuses={"EbsCardIndex": "machines have one EBS card"})

@@ -12,20 +12,12 @@ from vmferry.catalog.images import AVAILABLE, Image
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.ami_names import check_ami_name
-from vmferry.ec2.disk_containers import check_encryption
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
-from vmferry.ec2.refusals import refuse
+from vmferry.ec2.refusals import ENCRYPTION
 from vmferry.ec2.snapshot_copies import check_completed, copy_snapshot_to, source_place
 from vmferry.ec2.snapshot_removal import remove_snapshot
 from vmferry.ec2.tag_specifications import check_tag_specifications
-
-_REFUSED = {
-    "DestinationOutpostArn": "there are no Outposts",
-    "DestinationAvailabilityZone": "there are no Local Zones",
-    "DestinationAvailabilityZoneId": "there are no Local Zones",
-    "SnapshotCopyCompletionDurationMinutes": "a copy is whole at once",
-}
 
 
 def copy_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,12 +55,21 @@ def check_copy_image(context: RequestContext, request: Mapping[str, Any]) -> Non
     _snapshots(context, _read_request(context, request)[0])
 
 
-ACTION = Action("CopyImage", copy_image, check_copy_image)
+ACTION = Action(
+    "CopyImage",
+    copy_image,
+    check_copy_image,
+    refuses={
+        **ENCRYPTION,
+        "DestinationOutpostArn": "there are no Outposts",
+        "DestinationAvailabilityZone": "there are no Local Zones",
+        "DestinationAvailabilityZoneId": "there are no Local Zones",
+    },
+    idle={"SnapshotCopyCompletionDurationMinutes": "a copy is complete when the call answers"},
+)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Image, dict[str, dict[str, str]]]:
-    check_encryption(request)
-    refuse(request, _REFUSED)
     if request.get("Name"):
         check_ami_name(request["Name"])
     place = source_place(context, request)

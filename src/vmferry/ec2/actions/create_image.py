@@ -12,14 +12,11 @@ from vmferry.ec2.ami_names import check_ami_name
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.image_creation import WantedImage, create_image_of
-from vmferry.ec2.refusals import take_only
 from vmferry.ec2.tag_specifications import check_tag_specifications
-
-_TAKEN = ("Description", "DryRun", "InstanceId", "Name", "NoReboot", "TagSpecifications")
 
 
 def create_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Snapshots of its volumes, and the AMI over them. It does not run, so ``NoReboot`` has nothing to spare."""
+    """Snapshots of its volumes, and the AMI over them."""
     instance, volumes, wanted = _read_request(context, request)
     create_image_of(context, instance, volumes, wanted)
     return {"ImageId": wanted.id}
@@ -30,11 +27,20 @@ def check_create_image(context: RequestContext, request: Mapping[str, Any]) -> N
     _read_request(context, request)
 
 
-ACTION = Action("CreateImage", create_image, check_create_image)
+ACTION = Action(
+    "CreateImage",
+    create_image,
+    check_create_image,
+    refuses={
+        "BlockDeviceMappings": "an AMI has the instance's volumes as they are",
+        "BootModeOverride": "an AMI boots as its instance does",
+        "SnapshotLocation": "there are no Local Zones",
+    },
+    idle={"NoReboot": "the instance does not run, so it need not be stopped"},
+)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Instance, list[Volume], WantedImage]:
-    take_only(request, _TAKEN, "an AMI has the instance's volumes as they are")
     check_ami_name(request["Name"])
     instance_id = check_id(request["InstanceId"], "i-")
     (instance,) = context.services.catalog.instances.describe(context.place, [instance_id])

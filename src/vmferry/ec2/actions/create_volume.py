@@ -12,16 +12,13 @@ from vmferry.catalog.volumes import Volume
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.default_network import find_zone
-from vmferry.ec2.disk_containers import check_encryption
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
-from vmferry.ec2.refusals import REFUSED_OF_EBS, refuse
+from vmferry.ec2.refusals import ENCRYPTION, NO_RATE
 from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.ec2.tag_specifications import tags_for
 from vmferry.ec2.volume_images import VOLUME_TYPES, make_volume_image, plan_volume, remove_volume_image
 from vmferry.ec2.volume_views import describe_volume
-
-_REFUSED = {**REFUSED_OF_EBS, "MultiAttachEnabled": "a volume hangs on one instance", "Operator": "nobody else manages"}
 
 
 def create_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,14 +43,22 @@ def check_create_volume(context: RequestContext, request: Mapping[str, Any]) -> 
     _read_request(context, request)
 
 
-ACTION = Action("CreateVolume", create_volume, check_create_volume)
+ACTION = Action(
+    "CreateVolume",
+    create_volume,
+    check_create_volume,
+    refuses={
+        **ENCRYPTION,
+        **NO_RATE,
+        "MultiAttachEnabled": "a volume hangs on one instance",
+        "Operator": "nobody else manages volumes",
+    },
+)
 
 
 def _read_request(
     context: RequestContext, request: Mapping[str, Any]
 ) -> tuple[Volume, Snapshot | None, dict[str, str]]:
-    refuse(request, {name: why for name, why in _REFUSED.items() if name != "KmsKeyId"})
-    check_encryption(request)
     if not request.get("AvailabilityZone") and not request.get("AvailabilityZoneId"):
         raise Ec2Error("MissingParameter", "The request must contain the parameter zone")
     zone = find_zone(context.region, request.get("AvailabilityZone"), request.get("AvailabilityZoneId"))

@@ -11,7 +11,7 @@ from vmferry.ec2.volume_views import describe_attachment
 
 
 def detach_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a volume off its instance. The instance does not run, so ``Force`` has nothing to add."""
+    """Take a volume off its instance."""
     instance_id = request.get("InstanceId")
     volume = context.services.catalog.volumes.detach(
         context.place,
@@ -22,4 +22,4 @@ def detach_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[s
     return describe_attachment(volume, "detached")
 
 
-ACTION = Action("DetachVolume", detach_volume, idle={"Force": "no instance runs that would hold on to it"})
+ACTION = Action("DetachVolume", detach_volume, idle={"Force": "the instance does not run, so nothing has to be forced"})

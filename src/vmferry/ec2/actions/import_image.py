@@ -11,10 +11,11 @@ from typing import Any
 from vmferry.catalog.import_tasks import IMPORT_IMAGE, ImportRequest, ImportTask
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
-from vmferry.ec2.disk_containers import check_encryption, read_container
+from vmferry.ec2.disk_containers import read_container
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.import_starting import start_import
 from vmferry.ec2.import_task_views import describe_requested_containers, tag_list
+from vmferry.ec2.refusals import ENCRYPTION
 from vmferry.ec2.tag_specifications import tags_for
 from vmferry.tasks.import_image.devices import MAX_DISKS
 
@@ -44,7 +45,12 @@ ACTION = Action(
     "ImportImage",
     import_image,
     check_import_image,
-    idle={"ClientData": "is what a client tells of its upload, for statistics"},
+    refuses={
+        **ENCRYPTION,
+        "LicenseSpecifications": "there is no License Manager",
+        "DiskContainers.SnapshotId": "disks are not imported from snapshots yet; name an object in S3",
+    },
+    idle={"ClientData": "it tells EC2 of an upload that is over"},
 )
 
 
@@ -83,9 +89,6 @@ def _check_options(request: Mapping[str, Any]) -> None:
         )
     if request.get("LicenseType") == "AWS" and (request.get("Platform") or "").lower() == "linux":
         raise Ec2Error("InvalidParameterCombination", "Linux is imported with LicenseType BYOL only.")
-    check_encryption(request)
-    if request.get("LicenseSpecifications"):
-        raise Ec2Error("UnsupportedOperation", "vmferry has no License Manager: leave LicenseSpecifications out.")
 
 
 def _answer(task: ImportTask, tags: Mapping[str, str]) -> dict[str, Any]:

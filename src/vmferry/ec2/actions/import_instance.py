@@ -13,14 +13,14 @@ from vmferry.ec2.choices import choose
 from vmferry.ec2.conversions import describe_conversion, read_disk_image, start_conversion
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import new_id
-from vmferry.ec2.launch_plan import ROOT_DEVICE, plan_launch
-from vmferry.ec2.refusals import take_only
+from vmferry.ec2.launch_plan import PLACES, ROOT_DEVICE, plan_launch
+from vmferry.ec2.refusals import all_but
 from vmferry.machine import Firmware
 from vmferry.tasks.import_image.devices import MAX_DISKS
 
 _TAKEN = (
-    "Architecture", "GroupIds", "GroupNames", "InstanceInitiatedShutdownBehavior", "InstanceType", "Monitoring",
-    "Placement", "SubnetId", "UserData",
+    "Architecture", "GroupIds", "GroupNames", "InstanceInitiatedShutdownBehavior", "InstanceType", "Placement",
+    "SubnetId", "UserData",
 )  # fmt: skip
 _PLATFORMS = ("Windows", "Linux")
 
@@ -37,7 +37,15 @@ def check_import_instance(context: RequestContext, request: Mapping[str, Any]) -
     _read_request(context, request)
 
 
-ACTION = Action("ImportInstance", import_instance, check_import_instance)
+ACTION = Action(
+    "ImportInstance",
+    import_instance,
+    check_import_instance,
+    refuses={
+        **all_but("ImportInstance", _TAKEN, "nothing here would come of it", "LaunchSpecification"),
+        **all_but("ImportInstance", PLACES, "there is one host", "LaunchSpecification.Placement"),
+    },
+)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Instance, list[DiskContainer]]:
@@ -58,9 +66,6 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
 
 def _instance(context: RequestContext, request: Mapping[str, Any]) -> Instance:
     launch: Mapping[str, Any] = request.get("LaunchSpecification") or {}
-    take_only(launch, _TAKEN, "nothing here would come of it")
-    if launch.get("Monitoring"):
-        raise Ec2Error("UnsupportedOperation", "vmferry does not monitor instances: leave Monitoring out.")
     architecture = launch.get("Architecture") or "x86_64"
     if choose(architecture, ("x86_64", "i386"), "architecture") != "x86_64":
         raise Ec2Error("Unsupported", "Only x86_64 machines are imported | i386 guests have no place on EC2's HVM.")

@@ -7,10 +7,11 @@ from typing import Any
 
 from vmferry.catalog.import_tasks import IMPORT_SNAPSHOT, ImportRequest
 from vmferry.ec2.actions import Action, RequestContext
-from vmferry.ec2.disk_containers import check_encryption, read_container
+from vmferry.ec2.disk_containers import read_container
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.import_starting import start_import
 from vmferry.ec2.import_task_views import describe_import_snapshot_task
+from vmferry.ec2.refusals import ENCRYPTION
 from vmferry.ec2.tag_specifications import tags_for
 
 
@@ -31,7 +32,8 @@ ACTION = Action(
     "ImportSnapshot",
     import_snapshot,
     check_import_snapshot,
-    idle={"ClientData": "is what a client tells of its upload, for statistics"},
+    refuses=ENCRYPTION,
+    idle={"ClientData": "it tells EC2 of an upload that is over"},
 )
 
 
@@ -39,7 +41,6 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> Import
     given = request.get("DiskContainer")
     if not given:
         raise Ec2Error("MissingParameter", "The request must contain the parameter DiskContainer")
-    check_encryption(request)
     container = read_container(context, given)
     if container.format == "OVA":
         raise Ec2Error(

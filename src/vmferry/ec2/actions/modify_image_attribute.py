@@ -9,21 +9,11 @@ from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
 from vmferry.ec2.owners import find_own_image
-from vmferry.ec2.permission_changes import NOTHING_PUBLIC, read_permission_changes, unknown_attribute
-from vmferry.ec2.refusals import refuse
-
-_REFUSED = {
-    "ImdsSupport": "there is no metadata service",
-    "OrganizationArns": NOTHING_PUBLIC,
-    "OrganizationalUnitArns": NOTHING_PUBLIC,
-    "ProductCodes": "nothing is sold",
-    "UserGroups": NOTHING_PUBLIC,
-}
+from vmferry.ec2.permission_changes import NOTHING_PUBLIC, all_but_accounts, read_permission_changes, unknown_attribute
 
 
 def modify_image_attribute(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Change what the request names. Raises ``Ec2Error`` for what would have no effect."""
-    refuse(request, _REFUSED)
     image = find_own_image(context, check_id(request["ImageId"], "ami-"))
     add, remove = read_permission_changes(request, "LaunchPermission")
     description = _description(request)
@@ -53,4 +43,15 @@ def _description(request: Mapping[str, Any]) -> str | None:
     return str(request["Value"])
 
 
-ACTION = Action("ModifyImageAttribute", modify_image_attribute)
+ACTION = Action(
+    "ModifyImageAttribute",
+    modify_image_attribute,
+    refuses={
+        "ImdsSupport": "there is no metadata service",
+        "OrganizationArns": NOTHING_PUBLIC,
+        "OrganizationalUnitArns": NOTHING_PUBLIC,
+        "ProductCodes": "nothing is sold",
+        "UserGroups": NOTHING_PUBLIC,
+        **all_but_accounts("ModifyImageAttribute", "LaunchPermission"),
+    },
+)

@@ -13,7 +13,7 @@ from vmferry.ec2.default_network import find_groups
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
 from vmferry.ec2.instance_types import find_instance_type
-from vmferry.ec2.refusals import take_only
+from vmferry.ec2.refusals import all_but
 from vmferry.errors import quote
 
 _BEHAVIORS = ("stop", "terminate")
@@ -37,8 +37,6 @@ _TRUTH = {"true": True, "false": False}
 def modify_instance_attribute(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Change what the request names. Raises ``Ec2Error`` for what would have no effect."""
     instance_id = check_id(request["InstanceId"], "i-")
-    taken = ("Attribute", "BlockDeviceMappings", "DryRun", "Groups", "InstanceId", "Value", *_ATTRIBUTES)
-    take_only(request, taken, "nothing here would come of it")
     (instance,) = context.services.catalog.instances.describe(context.place, [instance_id])
     if instance.state == TERMINATED:
         raise Ec2Error("IncorrectInstanceState", f"The instance '{instance_id}' is terminated.")
@@ -47,8 +45,9 @@ def modify_instance_attribute(context: RequestContext, request: Mapping[str, Any
     if not changes and not mappings:
         raise Ec2Error("InvalidParameterCombination", "No attributes specified.")
     for mapping in mappings:
+        if mapping.get("NoDevice") is not None:
+            raise Ec2Error("UnsupportedOperation", "A volume is detached by DetachVolume: leave NoDevice out.")
         ebs = mapping.get("Ebs") or {}
-        take_only(ebs, ("DeleteOnTermination",), "a volume is attached by AttachVolume")
         context.services.catalog.volumes.set_delete_on_termination(
             instance_id, mapping.get("DeviceName") or "", delete=bool(ebs.get("DeleteOnTermination"))
         )
@@ -57,7 +56,16 @@ def modify_instance_attribute(context: RequestContext, request: Mapping[str, Any
     return {}
 
 
-ACTION = Action("ModifyInstanceAttribute", modify_instance_attribute)
+_TAKEN = ("Attribute", "BlockDeviceMappings", "Groups", "InstanceId", "Value", *_ATTRIBUTES)
+ACTION = Action(
+    "ModifyInstanceAttribute",
+    modify_instance_attribute,
+    refuses={
+        **all_but("ModifyInstanceAttribute", _TAKEN, "nothing here would come of it"),
+        "BlockDeviceMappings.Ebs.VolumeId": "a volume is attached by AttachVolume",
+        "BlockDeviceMappings.VirtualName": "there is no instance store",
+    },
+)
 
 
 def _read_changes(context: RequestContext, request: Mapping[str, Any]) -> dict[str, object]:

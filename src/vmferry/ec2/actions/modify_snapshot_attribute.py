@@ -9,15 +9,11 @@ from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
 from vmferry.ec2.owners import find_own_snapshot
-from vmferry.ec2.permission_changes import NOTHING_PUBLIC, read_permission_changes, unknown_attribute
-from vmferry.ec2.refusals import refuse
-
-_REFUSED = {"GroupNames": NOTHING_PUBLIC}
+from vmferry.ec2.permission_changes import NOTHING_PUBLIC, all_but_accounts, read_permission_changes, unknown_attribute
 
 
 def modify_snapshot_attribute(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Share it as the request says. Raises ``Ec2Error`` for what would have no effect."""
-    refuse(request, _REFUSED)
     snapshot = find_own_snapshot(context, check_id(request["SnapshotId"], "snap-"))
     if (request.get("Attribute") or "createVolumePermission") != "createVolumePermission":
         raise unknown_attribute(request["Attribute"])
@@ -28,4 +24,8 @@ def modify_snapshot_attribute(context: RequestContext, request: Mapping[str, Any
     return {}
 
 
-ACTION = Action("ModifySnapshotAttribute", modify_snapshot_attribute)
+ACTION = Action(
+    "ModifySnapshotAttribute",
+    modify_snapshot_attribute,
+    refuses={"GroupNames": NOTHING_PUBLIC, **all_but_accounts("ModifySnapshotAttribute", "CreateVolumePermission")},
+)

@@ -12,7 +12,7 @@ from vmferry.ec2.ami_names import check_ami_name
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
-from vmferry.ec2.refusals import REFUSED_OF_EBS, refuse, refuse_encryption
+from vmferry.ec2.refusals import OF_EBS, under
 from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.ec2.tag_specifications import tags_for
 from vmferry.ec2.volume_images import VOLUME_TYPES
@@ -20,17 +20,6 @@ from vmferry.errors import quote
 
 _DEFAULT_ROOT = "/dev/sda1"
 _BOOT_MODES = ("legacy-bios", "uefi", "uefi-preferred")
-_REFUSED = {
-    "ImageLocation": "images of the instance store are not to be had; give BlockDeviceMappings",
-    "KernelId": "paravirtual machines are not to be had",
-    "RamdiskId": "paravirtual machines are not to be had",
-    "BillingProducts": "nothing is billed",
-    "TpmSupport": "no TPM is emulated",
-    "UefiData": "UEFI variables are not kept; the disk's fallback boot loader is used",
-    "ImdsSupport": "there is no instance metadata service",
-    "SriovNetSupport": "there are no SR-IOV network cards",
-}
-"""Parameters that would have no effect, and why."""
 
 
 def register_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,11 +34,29 @@ def check_register_image(context: RequestContext, request: Mapping[str, Any]) ->
     _read_request(context, request)
 
 
-ACTION = Action("RegisterImage", register_image, check_register_image)
+ACTION = Action(
+    "RegisterImage",
+    register_image,
+    check_register_image,
+    refuses={
+        "ImageLocation": "images of the instance store are not to be had; give BlockDeviceMappings",
+        "KernelId": "paravirtual machines are not to be had",
+        "RamdiskId": "paravirtual machines are not to be had",
+        "BillingProducts": "nothing is billed",
+        "TpmSupport": "no TPM is emulated",
+        "UefiData": "UEFI variables are not kept; the disk's fallback boot loader is used",
+        "ImdsSupport": "there is no instance metadata service",
+        "SriovNetSupport": "there are no SR-IOV network cards",
+        **under("BlockDeviceMappings.Ebs", OF_EBS),
+    },
+    idle={
+        "BlockDeviceMappings.NoDevice": "a device that is not to be is left out",
+        "BlockDeviceMappings.VirtualName": "there is no instance store: its devices are left out, as EC2 leaves them",
+    },
+)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Image, dict[str, str]]:
-    refuse(request, _REFUSED)
     if request.get("EnaSupport") is False:
         raise Ec2Error("UnsupportedOperation", "Every image here says EnaSupport true: leave it out, or say true.")
     name = request["Name"]
@@ -93,8 +100,6 @@ def _read_device(context: RequestContext, given: Mapping[str, Any]) -> BlockDevi
     name, ebs = given.get("DeviceName"), given["Ebs"]
     if not name:
         raise Ec2Error("MissingParameter", "The request must contain the parameter BlockDeviceMapping.DeviceName")
-    refuse(ebs, REFUSED_OF_EBS)
-    refuse_encryption(ebs)
     if not ebs.get("SnapshotId"):
         raise Ec2Error(
             "UnsupportedOperation", f"The device {quote(name)} has no SnapshotId: empty volumes cannot be mapped."

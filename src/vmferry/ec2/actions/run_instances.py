@@ -18,8 +18,8 @@ from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.instance_views import NOT_STARTED, describe_instance, describe_reservations
 from vmferry.ec2.launch_devices import LaunchDevice, read_launch_devices
-from vmferry.ec2.launch_plan import plan_launch
-from vmferry.ec2.refusals import take_only
+from vmferry.ec2.launch_plan import PLACES, plan_launch
+from vmferry.ec2.refusals import OF_EBS, all_but, under
 from vmferry.ec2.tag_specifications import check_tag_specifications
 from vmferry.ec2.volume_images import attached, make_volume_image, plan_volume, remove_volume_image
 from vmferry.errors import quote
@@ -30,7 +30,6 @@ _TAKEN = (
     "ImageId", "InstanceInitiatedShutdownBehavior", "InstanceType", "KeyName", "MaxCount", "MinCount", "Monitoring",
     "Placement", "SecurityGroupIds", "SecurityGroups", "SubnetId", "TagSpecifications", "UserData",
 )  # fmt: skip
-_WHY = "nothing here would come of it"
 
 
 def run_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,13 +63,26 @@ def check_run_instances(context: RequestContext, request: Mapping[str, Any]) -> 
     check_tag_specifications(request.get("TagSpecifications", ()), ("instance", "volume"))
 
 
-ACTION = Action("RunInstances", run_instances, check_run_instances)
+ACTION = Action(
+    "RunInstances",
+    run_instances,
+    check_run_instances,
+    refuses={
+        **all_but("RunInstances", _TAKEN, "nothing here would come of it"),
+        **under("BlockDeviceMappings.Ebs", OF_EBS),
+        **all_but("RunInstances", PLACES, "there is one host", "Placement"),
+        "Monitoring.Enabled": "instances are not monitored",
+        "Monitoring.MetricCategoryIds": "instances are not monitored",
+    },
+    idle={
+        "BlockDeviceMappings.VirtualName": "there is no instance store: EC2, too, leaves out what a type has not",
+    },
+)
 
 
 def _read_request(
     context: RequestContext, request: Mapping[str, Any]
 ) -> tuple[Image, list[LaunchDevice], dict[str, Any], int]:
-    take_only(request, _TAKEN, _WHY)
     if not request.get("ImageId"):
         raise Ec2Error("MissingParameter", "The request must contain the parameter ImageId")
     count = _count(request["MinCount"], request["MaxCount"])
@@ -81,8 +93,6 @@ def _read_request(
         raise Ec2Error("InvalidAMIID.Unavailable", f"The image id '[{image.id}]' is no longer available")
     if request.get("KeyName"):
         raise Ec2Error("InvalidKeyPair.NotFound", f"The key pair '{quote(request['KeyName'])}' does not exist")
-    if (request.get("Monitoring") or {}).get("Enabled"):
-        raise Ec2Error("UnsupportedOperation", "vmferry does not monitor instances: leave Monitoring out.")
     devices = read_launch_devices(context, image, request.get("BlockDeviceMappings", ()))
     return image, devices, plan_launch(context, request), count
 

@@ -21,4 +21,4 @@ def start_instances(context: RequestContext, request: Mapping[str, Any]) -> dict
     )
 
 
-ACTION = Action("StartInstances", start_instances, idle={"AdditionalInfo": "is reserved, and no instance starts"})
+ACTION = Action("StartInstances", start_instances, refuses={"AdditionalInfo": "it is reserved by EC2"})

@@ -10,14 +10,10 @@ from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_ids
 from vmferry.ec2.instance_views import describe_state
-from vmferry.ec2.refusals import refuse
-
-_REFUSED = {"Hibernate": "there is no memory to keep"}
 
 
 def stop_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What is stopped stays so; nothing runs that would have to be forced."""
-    refuse(request, _REFUSED)
+    """What is stopped stays so."""
     found = context.services.catalog.instances.describe(context.place, check_ids(request["InstanceIds"], "i-"))
     for instance in found:
         if instance.state != STOPPED:
@@ -34,6 +30,10 @@ def stop_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[
     }
 
 
+_NOTHING_RUNS = "no instance runs, so nothing has to be forced"
 ACTION = Action(
-    "StopInstances", stop_instances, idle={"Force": "no instance runs", "SkipOsShutdown": "no instance runs"}
+    "StopInstances",
+    stop_instances,
+    refuses={"Hibernate": "there is no memory to keep"},
+    idle={"Force": _NOTHING_RUNS, "SkipOsShutdown": _NOTHING_RUNS},
 )

@@ -30,6 +30,7 @@ def terminate_instances(context: RequestContext, request: Mapping[str, Any]) -> 
     }
 
 
+_NOTHING_RUNS = "no instance runs, so nothing has to be forced"
 ACTION = Action(
-    "TerminateInstances", terminate_instances, idle={"Force": "no instance runs", "SkipOsShutdown": "no instance runs"}
+    "TerminateInstances", terminate_instances, idle={"Force": _NOTHING_RUNS, "SkipOsShutdown": _NOTHING_RUNS}
 )
