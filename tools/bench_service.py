@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench_calls import measure_calls
 from bench_runs import Comparison, Figure, Run, installed, median, say, timed
 from demo_server import BIN, client_environment, leftovers, start_server, stop_server
 from programs import run
@@ -43,6 +44,7 @@ class Bench:
     variables: Mapping[str, str]
     ec2: Any
     """boto3's client."""
+    account_id: str
 
     def aws(self, *words: str | Path) -> str:
         """What the AWS CLI answers."""
@@ -133,11 +135,13 @@ def measure_service(folder: Path, raw: Path, large: Path, rounds: int) -> tuple[
         comparisons = [_compare_import(bench, folder, ova, rounds), _compare_inspect(bench, folder, large, rounds)]
         error = statistics.median(bench.watch_estimate(ova.name) for _ in range(rounds))
         tasks = [bench.import_image(tiny.name, "RAW")[0] for _ in range(rounds + 1)][1:]
+        calls = measure_calls(bench.data_dir, bench.variables, bench.account_id)
     for path in (tiny, ova):
         path.unlink()
     return comparisons, [
         Figure("task that imports 1 MiB", median(tasks).seconds, "s", _MAX_TASK_SECONDS),
         Figure("worst error of the time left, of an import's conversion, after a tenth of it", error, "%", _MAX_ERROR),
+        *calls,
     ]
 
 
@@ -149,7 +153,7 @@ def _running(folder: Path) -> Iterator[Bench]:
         told = client_environment(data_dir)
         variables = {**installed(folder), **{key: told[key] for key in told if key.startswith("AWS_")}}
         variables["PATH"] = f"{BIN}:{variables['PATH']}"
-        yield Bench(data_dir, variables, _connect(told))
+        yield Bench(data_dir, variables, _connect(told), server.ready["account_id"])
     finally:
         stop_server(server.process, data_dir)
         shutil.rmtree(data_dir, ignore_errors=True)
