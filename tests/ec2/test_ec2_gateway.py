@@ -185,11 +185,12 @@ def test_an_action_nobody_knows_is_invalid(endpoint: Endpoint) -> None:
     )
 
 
-def test_an_action_that_vmferry_lacks_is_unsupported(endpoint: Endpoint) -> None:
+def test_an_action_that_vmferry_lacks_is_not_valid_as_terraform_wants_it(endpoint: Endpoint) -> None:
     code, message, status = refused(endpoint.client().describe_vpn_gateways)
-    assert (code, status) == ("UnsupportedOperation", 400)
-    assert "DescribeVpnGateways" in message
-    assert "vmferry does not have it yet" in message
+    assert (code, status) == ("InvalidAction", 400)
+    sentence, _, ours = message.partition(" | ")
+    assert sentence == "The action DescribeVpnGateways is not valid for this web service."
+    assert ours == "It is part of EC2, but vmferry does not have it."
 
 
 def test_a_call_without_an_action_misses_it(endpoint: Endpoint) -> None:

@@ -21,6 +21,7 @@ from vmferry.gateway import Answer, Exchange
 MAX_CLIENT_TOKEN = 64
 
 _SERVICE = "ec2"
+_NOT_VALID = "The action {} is not valid for this web service."
 _VERSION = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _TOKEN = re.compile("[ -~]*", re.ASCII)
 
@@ -68,12 +69,12 @@ class Ec2FrontEnd:
             raise Ec2Error("MissingAction", "The request must contain the parameter Action")
         operation = load_service(_SERVICE).operation(name)
         if operation is None:
-            raise Ec2Error("InvalidAction", f"The action {quote(name)} is not valid for this web service.")
+            raise Ec2Error("InvalidAction", _NOT_VALID.format(quote(name)))
         exchange.action = name
         action = self._actions.get(snake_case(name))
-        if action is None:
+        if action is None:  # Terraform goes on without what is not valid here
             raise Ec2Error(
-                "UnsupportedOperation", f"The action {name} is part of EC2, but vmferry does not have it yet."
+                "InvalidAction", f"{_NOT_VALID.format(name)} | It is part of EC2, but vmferry does not have it."
             )
         return operation, action
 

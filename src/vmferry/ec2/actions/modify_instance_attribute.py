@@ -75,6 +75,8 @@ def _read_changes(context: RequestContext, request: Mapping[str, Any]) -> dict[s
     if request.get("Groups"):
         groups = tuple(check_id(one, "sg-") for one in request["Groups"])
         changes["security_groups"] = find_groups(context.place, groups, ())
+    if request.get("Value") is not None and not request.get("Attribute"):
+        raise Ec2Error("MissingParameter", "The request must contain the parameter attribute")
     if request.get("Attribute"):
         name = _BY_NAME.get(request["Attribute"])
         if name is None or request.get("Value") is None:

@@ -74,9 +74,6 @@ ACTION = Action(
         "Monitoring.Enabled": "instances are not monitored",
         "Monitoring.MetricCategoryIds": "instances are not monitored",
     },
-    idle={
-        "BlockDeviceMappings.VirtualName": "there is no instance store: EC2, too, leaves out what a type has not",
-    },
 )
 
 
