@@ -47,7 +47,7 @@ def parameters_of(module: str, action: Action) -> Parameters:
     operation = load_service("ec2").operation(action.name)
     assert operation is not None, action.name
     names = sorted(set(operation.input.members) - {"DryRun"})
-    refused, taken = _refused(module), _taken(module)
+    refused, taken = _refused(module) | set(action.refuses), _taken(module)
     groups: dict[str, list[str]] = {"done": [], "refused": [], "idle": [], "ignored": []}
     for name in names:
         if name in action.idle:

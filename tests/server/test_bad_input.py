@@ -115,7 +115,7 @@ def test_an_object_that_is_not_there_is_said_at_once(
     [
         ({"DiskContainers": []}, "MissingParameter"),
         ({"DiskContainers": [{"Format": "OVA"}]}, "MissingParameter"),
-        ({"DiskContainers": [{"Url": "s3://a-b/c", "SnapshotId": "snap-1"}]}, "InvalidParameterCombination"),
+        ({"DiskContainers": [{**in_s3("k"), "Url": "s3://a-b/c"}]}, "InvalidParameterCombination"),
         ({"DiskContainers": [in_s3("k", "ISO")]}, "InvalidParameter"),
         ({"DiskContainers": [in_s3("k", "VDI")]}, "InvalidParameter"),
         ({"DiskContainers": [in_s3("k", DeviceName="sda")]}, "InvalidBlockDeviceMapping"),
@@ -143,7 +143,7 @@ def test_what_vmferry_lacks_is_named(server: Server) -> None:
     with pytest.raises(ClientError) as refused:
         server.client("ec2").describe_spot_price_history()
     error = refused.value.response["Error"]
-    assert error["Code"] == "UnsupportedOperation"
+    assert error["Code"] == "InvalidAction"
     assert "DescribeSpotPriceHistory" in error["Message"]
 
 
