@@ -2,8 +2,7 @@
 
 The links are looked at in the order in which they hang together: the role exists, it trusts ``vmie.amazonaws.com`` with
 the external id ``vmimport``, its policies allow what the task needs. The first that is broken is told, with what to
-paste. Used by the server for its own roles, and by ``vmferry import`` for those at AWS. Source: VM Import/Export User
-Guide, *Required permissions*.
+paste. Used by the server for its own roles. Source: VM Import/Export User Guide, *Required permissions*.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ def place_of(clients: Clients, url: str) -> Place:
     Raises ``ConfigError`` for a URL of another S3 than the one that is spoken to.
     """
     parts = urlsplit(url)
-    if (of_aws := _AWS_HOST.fullmatch(parts.hostname or "")) is not None and of_aws["bucket"]:
+    # A bucket of AWS's is none of the server that is spoken to, which may have another one of that name.
+    of_aws = _AWS_HOST.fullmatch(parts.hostname or "") if clients.is_aws else None
+    if of_aws is not None and of_aws["bucket"]:
         return Place(of_aws["bucket"], unquote(parts.path.removeprefix("/")))
     try:
         return Place(*parse_location(url, f"{parts.scheme}://{parts.netloc}" if of_aws else _s3_url(clients)))

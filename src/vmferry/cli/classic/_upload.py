@@ -39,8 +39,7 @@ def upload_parts(
     The first failure ends it: parts in flight are waited for, no further one is begun. Raises ``ApiError``,
     ``BlobChangedError``.
     """
-    largest = max((part.length for part in parts), default=1)
-    workers = max(1, min(threads, _MEMORY // largest))
+    workers = _workers(parts, threads)
     descriptor = os.open(path, os.O_RDONLY)
     pool = ThreadPoolExecutor(workers)
     try:
@@ -60,9 +59,15 @@ def missing_parts(
     and it goes up again.
     """
     there = _etags(s3, bucket, prefix)
-    with path.open("rb") as file, ThreadPoolExecutor(threads) as pool:
+    with path.open("rb") as file, ThreadPoolExecutor(_workers(parts, threads)) as pool:
         same = pool.map(lambda part: _is_there(file.fileno(), path, part, there.get(part.key)), parts)
         return [part for part, is_there in zip(parts, same, strict=True) if not is_there]
+
+
+def _workers(parts: Sequence[FilePart], threads: int) -> int:
+    """How many parts are in hand at once: ``threads``, or as many as memory allows."""
+    largest = max((part.length for part in parts), default=1)
+    return max(1, min(threads, _MEMORY // largest))
 
 
 def _collect(waiting: set[Future[int]], progress: Callable[[int], None]) -> None:
