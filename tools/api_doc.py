@@ -7,122 +7,84 @@ api_doc.py [--check]      --check: exit status 1 when the file is not what the c
 from __future__ import annotations
 
 import argparse
-import ast
+import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 from vmferry.aws.model import load_service
 from vmferry.ec2.actions import ACTIONS, Action
+from vmferry.ec2.refusals import Refusal
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "api.md"
-_ROOM = "vmferry.ec2"
 _HEAD = """# The EC2 actions
 
-Made from the code by `tools/api_doc.py`; a test compares. What is *refused* answers `UnsupportedOperation`, or the code
-that EC2 has for it, and says why: nothing is accepted and ignored. What is *idle* has nothing to do here, for the
-reason in the code. Members of these parameters are done or refused in the same way. `DryRun` works everywhere.
+Made from the code by `tools/api_doc.py`; a test compares. Each parameter that EC2's model has for an action is one of
+three things, and `tests/ec2/test_contract.py` sends every one with botocore's own client and holds the action to it:
 
-| action | done | refused | idle | tests |
+- *done*: the action looks at it;
+- *refused*: answered with `UnsupportedOperation`, or the code that EC2 has for it, and the reason, DryRun or not;
+- *idle*: taken, and for the reason that stands there it has nothing to do.
+
+A structure that is done is done with its members, but for those that stand below it as refused or idle. All actions go
+through `tests/ec2/test_contract.py` and `tests/ec2/test_wrong_requests.py`; the last column has the tests that call
+them besides.
+
+| action | parameters | effect | why | tests |
 |---|---|---|---|---|
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """The parameters of an action, by what becomes of them. ``ignored`` ones are a fault."""
-
-    done: tuple[str, ...]
-    refused: tuple[str, ...]
-    idle: tuple[str, ...]
-    ignored: tuple[str, ...]
-
-
-def parameters_of(module: str, action: Action) -> Parameters:
-    """What becomes of each parameter of ``action``, by the code of its module and of what that imports."""
-    operation = load_service("ec2").operation(action.name)
-    assert operation is not None, action.name
-    names = sorted(set(operation.input.members) - {"DryRun"})
-    refused, taken = _refused(module) | set(action.refuses), _taken(module)
-    groups: dict[str, list[str]] = {"done": [], "refused": [], "idle": [], "ignored": []}
-    for name in names:
-        if name in action.idle:
-            group = "idle"
-        elif name in refused or (taken is not None and name not in taken):
-            group = "refused"
-        else:
-            group = "done" if name in _words(module) else "ignored"
-        groups[group].append(name)
-    return Parameters(*(tuple(groups[name]) for name in ("done", "refused", "idle", "ignored")))
-
-
 def render() -> str:
     """The document."""
-    rows = []
-    for module, action in sorted(ACTIONS.items(), key=lambda item: item[1].name):
-        found = parameters_of(module, action)
-        cells = [", ".join(group) for group in (found.done, found.refused, found.idle)]
-        rows.append(f"| {action.name} | {' | '.join(cells)} | {', '.join(tests_of(module))} |")
-    return _HEAD + "\n".join(rows) + "\n"
+    actions = sorted(ACTIONS.items(), key=lambda item: item[1].name)
+    return _HEAD + "".join(row for module, action in actions for row in _rows(module, action))
 
 
 def tests_of(module: str) -> list[str]:
-    """The test files that call the action by botocore's name for it."""
-    return sorted(name for name, text in _tests() if f".{module}" in text)
+    """The test files that call the action, by botocore's name for it or the AWS command line's."""
+    called = re.compile(rf"\.{module}\b|\"{module.replace('_', '-')}\"")
+    return sorted(name for name, text in _tests() if called.search(text))
 
 
 @cache
 def _tests() -> list[tuple[str, str]]:
-    return [(path.stem, path.read_text()) for path in (ROOT / "tests").rglob("test_*.py")]
+    folder = ROOT / "tests"
+    return [(str(path.relative_to(folder)), path.read_text()) for path in folder.rglob("test_*.py")]
 
 
-def _refused(module: str) -> set[str]:
-    """The names in the tables of refusals that the module has."""
-    loaded = import_module(f"{_ROOM}.actions.{module}")
-    return {name for table in ("_REFUSED",) for name in getattr(loaded, table, {})}
+def _rows(module: str, action: Action) -> Iterator[str]:
+    """The rows of an action: what is done, then the others by their reasons."""
+    tests = ", ".join(f"`{name}`" for name in tests_of(module))
+    yield _row(action.name, _listed(_done(action)), "done", "", tests)
+    for effect, reasons in (("refused", action.refuses), ("idle", action.idle)):
+        for why, paths in _by_reason(reasons).items():
+            yield _row("", _listed(paths), effect, why, "")
 
 
-def _taken(module: str) -> tuple[str, ...] | None:
-    """The only names that the module takes, where it says so."""
-    tree = _tree(f"{_ROOM}.actions.{module}")
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node.func) == "take_only"]
-    if not any(isinstance(call.args[0], ast.Name) and call.args[0].id == "request" for call in calls):
-        return None
-    return tuple(_constants(tree))
+def _done(action: Action) -> list[str]:
+    """The parameters that stand nowhere as a whole."""
+    operation = load_service("ec2").operation(action.name)
+    assert operation is not None, action.name
+    return [name for name in sorted(operation.input.members) if name not in action.refuses and name not in action.idle]
 
 
-def _words(module: str) -> set[str]:
-    """Every text in the module and in those of its room that it imports."""
-    return set(_reachable(f"{_ROOM}.actions.{module}", set()))
+def _by_reason(reasons: Mapping[str, str | Refusal]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path, why in reasons.items():
+        told = f"`{why.code}`: {why.sentence}" if isinstance(why, Refusal) else why
+        found.setdefault(told, []).append(path)
+    return found
 
 
-def _reachable(module: str, seen: set[str]) -> Iterator[str]:
-    if module in seen or module == f"{_ROOM}.actions":
-        return
-    seen.add(module)
-    tree = _tree(module)
-    yield from _constants(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(_ROOM):
-            yield from _reachable(node.module, seen)
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
-def _constants(tree: ast.AST) -> Iterator[str]:
-    return (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-
-
-def _name(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    path = ROOT / "src" / Path(*module.split("."))
-    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def main() -> int:

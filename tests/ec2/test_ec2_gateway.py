@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -20,54 +18,16 @@ from urllib.parse import urlencode
 
 import pytest
 import structlog
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ec2.running_gateway import ACCOUNT, KEY, SECRET, Endpoint, GatewayRunner
+from tests.ec2.wire import UUID, error_in, post, raw
 from vmferry.aws.model import load_service, snake_case
 from vmferry.ec2.actions import ACTIONS, Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.errors import NotFoundError, StoreUnavailableError
-
-UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def post(
-    endpoint: Endpoint,
-    body: bytes,
-    headers: Mapping[str, str] | None = None,
-    method: str = "POST",
-    path: str = "/",
-    service: str = "ec2",
-) -> tuple[int, dict[str, str], bytes]:
-    """A request signed by hand, for what no client would send."""
-    request = AWSRequest(method=method, url=endpoint.url + path, data=body, headers=dict(headers or {}))
-    SigV4Auth(Credentials(KEY, SECRET), service, "us-east-1").add_auth(request)
-    return raw(endpoint, method, path, body, dict(request.headers.items()))
-
-
-def raw(
-    endpoint: Endpoint, method: str, path: str, body: bytes, headers: Mapping[str, str]
-) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=10)
-    try:
-        connection.request(method, path, body, dict(headers))
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-    finally:
-        connection.close()
-
-
-def error_in(body: bytes) -> tuple[str, str]:
-    """The code and the message of EC2's envelope."""
-    root = ET.fromstring(body)
-    assert root.tag == "Response"
-    assert UUID.fullmatch(root.findtext("RequestID") or "")
-    return root.findtext("Errors/Error/Code") or "", root.findtext("Errors/Error/Message") or ""
 
 
 def refused(call: Any, **arguments: Any) -> tuple[str, str, int]:
