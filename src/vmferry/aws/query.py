@@ -9,8 +9,8 @@ says what it takes.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -72,8 +72,9 @@ def _pairs(source: bytes) -> list[tuple[str, str]]:
         raise ApiError("MalformedQueryString", f"The query string has over {MAX_PARAMETERS:,} parameters") from error
 
 
-def parse_request(shape: Shape, form: Mapping[str, str]) -> dict[str, Any]:
+def parse_request(shape: Shape, form: Mapping[str, str], optional: Collection[str] = ()) -> dict[str, Any]:
     """What ``form`` asks, as ``shape`` (an operation's input) names it: str, bool, int, float, aware datetimes, bytes.
+    Of its members those that are ``optional`` may be missing, whatever the model says.
 
     Raises ``ApiError``: ``UnknownParameter``, ``MissingParameter``, ``InvalidParameterValue``,
     ``MalformedQueryString``; the parameter is named as it stood in the request.
@@ -82,6 +83,8 @@ def parse_request(shape: Shape, form: Mapping[str, str]) -> dict[str, Any]:
     for key, value in form.items():
         if key not in _ENVELOPE and not key.lower().startswith("x-amz-"):
             root.insert(key, value)
+    if optional:
+        shape = replace(shape, required=tuple(name for name in shape.required if name not in optional))
     return _structure(shape, root, "")
 
 

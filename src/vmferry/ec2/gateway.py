@@ -44,7 +44,7 @@ class Ec2FrontEnd:
         form = read_form(http)
         version = _version(form)
         operation, action = self._find(form, exchange)
-        request = parse_request(operation.input, form)
+        request = parse_request(operation.input, form, action.optional)
         _check_client_token(operation, request)
         check_refused(request, action.refuses)
         context = _context(caller, http, exchange, self._services)

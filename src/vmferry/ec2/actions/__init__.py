@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,8 @@ class Action:
     check: Check | None = None
     refuses: Refusals = field(default_factory=dict)
     """Parameters that cannot be honoured, and why: neither ``run`` nor ``check`` meets a request that gives one."""
+    optional: Collection[str] = ()
+    """Members that the model requires, and that clients of older versions leave out."""
     idle: Mapping[str, str] = field(default_factory=dict)
     """Parameters that are taken, and why there is nothing here that they could change. Named as ``refuses`` does."""
 

@@ -59,6 +59,7 @@ ACTION = Action(
     "CopyImage",
     copy_image,
     check_copy_image,
+    optional=("Name",),
     refuses={
         **ENCRYPTION,
         "DestinationOutpostArn": "there are no Outposts",
