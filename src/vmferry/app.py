@@ -149,7 +149,9 @@ def _identities(catalog: Catalog) -> list[seaweedfs.Identity]:
 
 
 def _listen(config: Config) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol is named, for else asyncio does not recognise TCP and leaves Nagle's algorithm on: an answer's second
+    # packet would then wait 40 ms for the client to acknowledge its first.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))

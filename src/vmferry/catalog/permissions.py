@@ -22,6 +22,8 @@ class Permissions:
     def of(self, ids: Collection[str]) -> dict[str, list[str]]:
         """The accounts that each of ``ids`` is shared with, sorted."""
         found: dict[str, list[str]] = {one: [] for one in ids}
+        if not found:
+            return found
         query = select(PermissionRow).where(PermissionRow.resource_id.in_(list(ids)))
         with self._database.read() as session:
             for row in session.scalars(query.order_by(PermissionRow.account_id)):

@@ -96,6 +96,8 @@ class Tags:
     def of(self, resource_ids: Collection[str]) -> dict[str, dict[str, str]]:
         """The tags of each of ``resource_ids``, in key order; an id without tags has an empty mapping."""
         found: dict[str, dict[str, str]] = {resource_id: {} for resource_id in resource_ids}
+        if not found:
+            return found
         with self._database.read() as session:
             for chunk in _chunks(sorted(found), 1000):
                 query = select(TagRow).where(TagRow.resource_id.in_(chunk)).order_by(TagRow.key)

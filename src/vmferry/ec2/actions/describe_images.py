@@ -88,12 +88,13 @@ def describe_images(context: RequestContext, request: Mapping[str, Any]) -> dict
     """The AMIs that the caller may see: its own, and those that are shared with it."""
 
     def allowed(images: list[Image]) -> set[str]:
-        permitted = context.services.catalog.permissions.of([one.id for one in images])
+        owners, users = request.get("Owners"), request.get("ExecutableUsers")
+        owned = [one for one in images if is_named(context, owners, [one.place.account_id])]
+        permitted = context.services.catalog.permissions.of([one.id for one in owned] if users else [])
         return {
             one.id
-            for one in images
-            if is_named(context, request.get("Owners"), [one.place.account_id])
-            and is_named(context, request.get("ExecutableUsers"), known_users(context, one.place, permitted[one.id]))
+            for one in owned
+            if is_named(context, users, known_users(context, one.place, permitted.get(one.id, ())))
         }
 
     page = _LISTING.page(context, request, check_ids(request.get("ImageIds", ()), "ami-"), allowed)

@@ -55,14 +55,11 @@ def describe_snapshots(context: RequestContext, request: Mapping[str, Any]) -> d
     """The snapshots that the caller may see: its own, and those that are shared with it."""
 
     def allowed(snapshots: list[Snapshot]) -> set[str]:
-        permitted = context.services.catalog.permissions.of([one.id for one in snapshots])
-        users = {one.id: known_users(context, one.place, permitted[one.id]) for one in snapshots}
-        return {
-            one.id
-            for one in snapshots
-            if is_named(context, request.get("OwnerIds"), [one.place.account_id])
-            and is_named(context, request.get("RestorableByUserIds"), [context.account_id, *users[one.id]])
-        }
+        owners, users = request.get("OwnerIds"), request.get("RestorableByUserIds")
+        owned = [one for one in snapshots if is_named(context, owners, [one.place.account_id])]
+        permitted = context.services.catalog.permissions.of([one.id for one in owned] if users else [])
+        known = {one.id: known_users(context, one.place, permitted.get(one.id, ())) for one in owned}
+        return {one.id for one in owned if is_named(context, users, [context.account_id, *known[one.id]])}
 
     page = _LISTING.page(context, request, check_ids(request.get("SnapshotIds", ()), "snap-"), allowed)
     return {"Snapshots": page.items, "NextToken": page.next_token}
