@@ -31,14 +31,17 @@ class Wrapper(Protocol):
         """
 
 
-_FIRST_BYTES = b"\x1f\xfd\x28BP" + bytes(range(0x50, 0x60))
-"""What packed files begin with. For any other file the modules below are not even imported."""
+_BEGINNINGS = frozenset(
+    {b"\x1f\x8b", b"\xfd7", b"\x28\xb5", b"BZ", b"PK"} | {bytes((first, 0x2A)) for first in range(0x50, 0x60)}
+)
+"""The two bytes that packed files begin with, the last those of zstd's skippable frames. For any other file the modules
+below are not even imported."""
 WRAPPERS: Registry[Wrapper] = Registry("vmferry.wrappers", "WRAPPER", ["gzip", "xz", "zstd", "bzip2", "zip"])
 
 
 def detect(blob: Blob) -> Wrapper | None:
     """The packing that the first bytes of ``blob`` show, or ``None``."""
-    if blob.size == 0 or blob.read_at(0, 1) not in _FIRST_BYTES:
+    if blob.size < 2 or blob.read_at(0, 2) not in _BEGINNINGS:
         return None
     return next((candidate for candidate in WRAPPERS.values() if candidate.probe(blob)), None)
 

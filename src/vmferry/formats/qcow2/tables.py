@@ -94,7 +94,8 @@ class L2Tables:
     def _groups(self, first: int, end: int) -> list[int]:
         """The groups of ``[first, end)`` that have a table."""
         used = np.flatnonzero(self._l1[first * self._tables : end * self._tables]) // self._tables
-        found: list[int] = (np.unique(used) + first).tolist()
+        # Ascending already. np.unique would say the same, and import 5 ms of numpy.ma to do so.
+        found: list[int] = (used[np.diff(used, prepend=-1) != 0] + first).tolist()
         return found
 
     def _load_l1(self, layer: Layer) -> Words:
