@@ -129,3 +129,16 @@ MAX_ZIP_DIRECTORY = 16 * MIB
 
 MAX_WRAPPERS = 1
 """Packings around a disk image or an appliance: what came out of one is never unpacked again."""
+
+MAX_GUEST_FILE = 4 * MIB
+"""Bytes of a configuration file of a guest that are read; kernels, initramfs and registry hives have bounds of their
+own."""
+
+MAX_GUEST_LINKS = 40
+"""Symbolic links on the way to one file of a guest: Linux's own bound."""
+
+MAX_GUEST_PATH = 4096
+"""Bytes of a path inside a guest: Linux's own bound."""
+
+MAX_GUEST_NAMES = 100_000
+"""Names of one folder of a guest that are looked at."""

@@ -1,0 +1,58 @@
+"""The files of one file system, as a guest wrote them. NOUN FileSystem; ``FILE_SYSTEMS`` says which kinds are read.
+
+Nothing here trusts what it reads, and yet the parsers beneath are C: all but ``memory`` run in a child process only,
+without privileges, network or files (see ``look``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class NodeKind(Enum):
+    """What a name in a folder stands for."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"
+    """A device, a socket, a pipe: named, never opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a file system says of one path."""
+
+    kind: NodeKind
+    size: int = 0
+    """Bytes of a file."""
+    target: str = ""
+    """Where a link leads, in its own words: the guest's, not to be trusted."""
+    changed: int = 0
+    """Seconds since 1970 of the last change of its content; 0 where it is not known."""
+
+
+class FileSystem(Protocol):
+    """One file system, read only. For one thread.
+
+    A path is absolute, of plain names between single slashes, ``/`` the root: ``/etc/os-release``. Names that are not
+    UTF-8 come and go with surrogate escapes. No component of a path is followed where it is a link: ``Tree`` does that.
+    Everything may raise ``GuestError`` where the file system is damaged there.
+    """
+
+    @property
+    def kind(self) -> str:
+        """``ext4``, ``xfs``, ``ntfs``, ``fat32``, ``btrfs``."""
+
+    def node(self, path: str) -> Node | None:
+        """What is at ``path``, or ``None``. On a system that ignores case (``ntfs``, ``fat``), case is ignored."""
+
+    def names(self, path: str) -> Sequence[str]:
+        """The names in the folder at ``path``, at most ``MAX_GUEST_NAMES``, in no order;
+        none where it is no folder."""
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes of the file at ``path`` from ``offset``; fewer only at its end."""

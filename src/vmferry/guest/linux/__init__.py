@@ -1,0 +1,3 @@
+"""Linux systems inside disks."""
+
+from __future__ import annotations

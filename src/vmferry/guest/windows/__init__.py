@@ -1,0 +1,3 @@
+"""Windows systems inside disks."""
+
+from __future__ import annotations
