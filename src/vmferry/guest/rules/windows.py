@@ -1,0 +1,213 @@
+"""Rules about Windows systems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmferry.errors import quote
+from vmferry.guest.evidence import Evidence
+from vmferry.guest.findings import RuleTable, Seen, Severity
+from vmferry.units import GIB, MIB, format_size
+
+RULES = RuleTable()
+
+_DISKS = frozenset({"storahci", "msahci", "stornvme", "viostor", "vioscsi", "iaStorV", "LSI_SAS", "intelide", "atapi"})
+_NEEDED = 100 * MIB
+_NEEDED_BY_EC2 = 6 * GIB
+_SHUT_DOWN = "Shut Windows down fully: powercfg /h off, then shutdown /s /f /t 0, and export again."
+
+
+@RULES.rule(
+    "windows-hibernated",
+    "Windows is hibernated, or was shut down by fast start",
+    aws=Severity.STOPS,
+    vmferry=Severity.SHOULD_MEND,
+    remedy=_SHUT_DOWN,
+)
+def windows_hibernated(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.hibernated:
+        yield Seen("/hiberfil.sys", "It holds a session that the new hardware cannot go on with.")
+
+
+@RULES.rule(
+    "windows-no-boot-driver",
+    "no driver of a disk of ours starts at boot",
+    vmferry=Severity.WILL_NOT_BOOT,
+    remedy="Start storahci at boot: reg add HKLM\\SYSTEM\\CurrentControlSet\\Services\\storahci /v Start /t "
+    "REG_DWORD /d 0 /f, and delete "
+    "its key StartOverride; else the first start ends with stop code 0x7B.",
+)
+def windows_no_boot_driver(evidence: Evidence) -> Iterator[Seen]:
+    windows = evidence.windows
+    if windows is not None and not _DISKS & set(windows.boot_drivers):
+        known = ", ".join(quote(driver) for driver in windows.boot_drivers) or "none"
+        yield Seen("the registry", f"Of the drivers of disks only {known} start at boot.")
+
+
+@RULES.rule(
+    "windows-no-virtio-driver",
+    "Windows does not start from a virtio disk",
+    vmferry=Severity.NOTE,
+    remedy="It is given a SATA disk and an e1000e network card. For faster ones install virtio-win, add an empty "
+    "virtio disk, "
+    "start once, then change the root disk's bus.",
+    unless=("windows-no-boot-driver",),
+)
+def windows_no_virtio_driver(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and not {"viostor", "vioscsi"} & set(evidence.windows.boot_drivers):
+        installed = {"viostor", "vioscsi"} & set(evidence.windows.drivers)
+        how = "is installed, but does not start at boot" if installed else "is not installed"
+        yield Seen("the registry", f"A virtio driver of disks {how}.")
+
+
+@RULES.rule(
+    "windows-pending-restart",
+    "Windows waits for a restart",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Restart it on the old side until nothing waits, then shut it down and export.",
+)
+def windows_pending_restart(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.pending:
+        yield Seen(
+            "the registry", f"It waits for a restart because of {', '.join(map(quote, evidence.windows.pending))}."
+        )
+
+
+@RULES.rule(
+    "windows-no-remote-desktop",
+    "Remote Desktop is off",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.NOTE,
+    remedy='Turn it on: reg add "HKLM\\SYSTEM\\CurrentControlSet\\Control\\Terminal Server" /v '
+    "fDenyTSConnections /t REG_DWORD /d 0 /f.",
+)
+def windows_no_remote_desktop(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.remote_desktop is False:
+        yield Seen("the registry", "Remote Desktop lets nobody in.")
+
+
+@RULES.rule(
+    "windows-firewall",
+    "Windows' firewall is on",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.NOTE,
+    remedy="See that it lets Remote Desktop in for all profiles.",
+)
+def windows_firewall(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.firewall:
+        yield Seen("the registry", f"It is on for: {', '.join(map(quote, evidence.windows.firewall))}.")
+
+
+@RULES.rule(
+    "windows-protection",
+    "a virus scanner is installed, which may stop new drivers",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Turn it off or remove it before the export.",
+)
+def windows_protection(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.protection:
+        yield Seen("the system", f"Installed: {', '.join(map(quote, evidence.windows.protection))}.")
+
+
+@RULES.rule(
+    "windows-little-room",
+    "drive C: has hardly any room left",
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Make room before the export.",
+)
+def windows_little_room(evidence: Evidence) -> Iterator[Seen]:
+    yield from _little_room(evidence, _NEEDED)
+
+
+@RULES.rule(
+    "windows-little-room-for-ec2",
+    "drive C: has less room left than EC2's import asks for",
+    aws=Severity.SHOULD_MEND,
+    remedy="Make room before the export.",
+)
+def windows_little_room_for_ec2(evidence: Evidence) -> Iterator[Seen]:
+    yield from _little_room(evidence, _NEEDED_BY_EC2)
+
+
+@RULES.rule(
+    "windows-static-address",
+    "an interface has an address of its own",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Set it to DHCP before the export: Windows binds the address to the old card, and the new one will "
+    "not have it.",
+)
+def windows_static_address(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.static_addresses:
+        yield Seen("the registry", f"Static: {', '.join(map(quote, evidence.windows.static_addresses[:4]))}.")
+
+
+@RULES.rule(
+    "windows-sysprep",
+    "the system is generalised",
+    aws=Severity.NOTE,
+    vmferry=Severity.NOTE,
+    remedy="Its first start asks for the rest on the console, if no answer file does.",
+)
+def windows_sysprep(evidence: Evidence) -> Iterator[Seen]:
+    state = evidence.windows.sysprep if evidence.windows else None
+    if state and "GENERALIZE" in state:
+        yield Seen("the registry", f"ImageState is {quote(state)}.")
+
+
+@RULES.rule(
+    "windows-auto-logon",
+    "somebody is logged on at the start, without a password",
+    aws=Severity.STOPS,
+    vmferry=Severity.NOTE,
+    remedy='Turn it off: reg delete "HKLM\\SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion\\Winlogon" /v '
+    "AutoAdminLogon /f.",
+)
+def windows_auto_logon(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.auto_logon:
+        yield Seen("the registry", "AutoAdminLogon is set.")
+
+
+@RULES.rule(
+    "windows-client-licence",
+    "a client of Windows is imported on EC2 by its owner's licence only",
+    aws=Severity.NOTE,
+    remedy="Say LicenseType BYOL.",
+)
+def windows_client_licence(evidence: Evidence) -> Iterator[Seen]:
+    windows = evidence.windows
+    if windows is not None and windows.kind.lower() == "client":
+        yield Seen("the system", f"{quote(windows.product)} is a client.")
+
+
+@RULES.rule(
+    "windows-client-language",
+    "a client of Windows that is not in US English",
+    aws=Severity.STOPS,
+    remedy="EC2 takes clients in US English only.",
+)
+def windows_client_language(evidence: Evidence) -> Iterator[Seen]:
+    windows = evidence.windows
+    languages = windows.languages if windows is not None and windows.kind.lower() == "client" else ()
+    if languages and not any(language.lower() == "en-us" for language in languages):
+        yield Seen("the system", f"Its languages are {', '.join(map(quote, languages))}.")
+
+
+@RULES.rule(
+    "windows-activation",
+    "Windows may have to be activated again",
+    aws=Severity.NOTE,
+    vmferry=Severity.NOTE,
+    remedy="The hardware changes once: have the key at hand, or a KMS server in reach.",
+)
+def windows_activation(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.activation:
+        yield Seen("the system", f"Its licence is of the kind {quote(evidence.windows.activation)}.")
+
+
+def _little_room(evidence: Evidence, needed: int) -> Iterator[Seen]:
+    drive = evidence.volume(evidence.system.root) if evidence.system and evidence.windows else None
+    if drive is not None and drive.free is not None and drive.free < needed:
+        yield Seen(drive.place, f"{format_size(drive.free)} are free; {format_size(needed)} are asked for.")
