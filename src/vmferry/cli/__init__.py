@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": ("convert", "Convert a disk to any other format, or disks into an appliance."),
     "inspect": ("inspect", "Say what a file is, what is in it, and whether it can be imported."),
     "verify": ("verify", "Compare what two disks hold, or a disk with a digest or a receipt."),
+    "boot-check": ("boot_check", "Start a machine, watch it, and say whether it boots."),
     "serve": ("serve", "Run the EC2 endpoint, the S3 server and the workers."),
     "env": ("env", 'Print export lines for a running server: eval "$(vmferry env)".'),
     "import": ("import_image", "Import a machine: upload it and follow it until there is an AMI."),

@@ -1,0 +1,9 @@
+"""Whether a disk really starts: it is run under QEMU on a throw-away overlay, watched, and ended. ``check_boot``."""
+
+from __future__ import annotations
+
+from vmferry.guest.boot_check.check import BootOutcome, check_boot
+from vmferry.guest.boot_check.hardware import BUSES, NETWORK_CARDS, HardwareProfile, choose_hardware
+from vmferry.guest.boot_check.signs import Reached
+
+__all__ = ["BUSES", "NETWORK_CARDS", "BootOutcome", "HardwareProfile", "Reached", "check_boot", "choose_hardware"]
