@@ -41,7 +41,7 @@ _BUILD = Path(__file__).resolve().parent.parent / "build" / "demo"
 _BUCKET, _KEY = "imports", "guest.ova"
 _IMPORT_SECONDS = 300.0
 _LOGIN_PROMPT = "vmferry-guest login:"
-_BOOT_SECONDS = 180
+_BOOT_SECONDS = 300
 """TCG on a loaded machine takes three times what it takes on an idle one."""
 
 
