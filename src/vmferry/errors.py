@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MAX_QUOTE = 200
 
 
@@ -18,8 +18,13 @@ def quote(text: object) -> str:
 
     Names come out of strangers' files; a terminal or a log must not obey them.
     """
-    escaped = _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", str(text))
+    escaped = escape(str(text))
     return escaped if len(escaped) <= _MAX_QUOTE else escaped[: _MAX_QUOTE - 1] + "…"
+
+
+def escape(text: str) -> str:
+    """``text`` with control and bidirectional characters, and halves of surrogate pairs, as ``\\u001b``, whole."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 class VmferryError(Exception):

@@ -142,3 +142,12 @@ MAX_GUEST_PATH = 4096
 
 MAX_GUEST_NAMES = 100_000
 """Names of one folder of a guest that are looked at."""
+
+MAX_GUEST_LINES = 50_000
+"""Lines of a text file of a guest that are looked at: the list of a kernel's modules has some thousands."""
+
+MAX_GUEST_MOUNTS = 512
+"""Lines of a guest's fstab, and of its other lists of devices and network interfaces."""
+
+MAX_GUEST_PROBLEMS = 64
+"""Sentences about what could not be read in one guest system."""

@@ -94,6 +94,10 @@ class LinuxFacts:
     """PRETTY_NAME."""
     like: tuple[str, ...] = ()
     """ID_LIKE."""
+    point_release: str = ""
+    """The version to the point, where a file tells: ``12.4`` of Debian 12, ``7.9.2009`` of CentOS 7."""
+    image_based: str | None = None
+    """``ostree``, ``flatcar``, ``nixos``: its system files are one image, and no package manager's to change."""
     architecture: str | None = None
     """``x86_64``, ``i386``, ``aarch64``: of its programs, not of what it runs on."""
     hostname: str | None = None
@@ -116,11 +120,22 @@ class LinuxFacts:
     mounts: tuple[MountFacts, ...] = ()
     crypttab: tuple[str, ...] = ()
     """Sources named in crypttab."""
+    crypttab_keys: tuple[str, ...] = ()
+    """What opens each of them: ``passphrase``, ``file``, ``random``, ``tpm2``, ``fido2``, ``pkcs11``."""
     lvm_devices_file: bool = False
     """Whether LVM lists the devices it may use by serial numbers that do not outlive the move."""
+    lvm_filters: tuple[str, ...] = ()
+    """Patterns of the devices that lvm.conf lets LVM see, or not: ``a|^/dev/sda|``."""
+    multipath: bool = False
+    """Whether multipath is set up and starts."""
     interfaces: tuple[InterfaceFacts, ...] = ()
     persistent_names: tuple[str, ...] = ()
     """Files of udev that bind interface names to hardware addresses of the old machine."""
+    network_managers: tuple[str, ...] = ()
+    """What sets the network up when it starts: ``NetworkManager``, ``systemd-networkd``, ``wicked``, ``ifupdown``,
+    ``network-scripts``."""
+    dhcp_clients: tuple[str, ...] = ()
+    """What can ask for an address: programs, and those managers that do it themselves."""
     ssh: bool | None = None
     """Whether an SSH server starts by itself; ``None`` where none is installed."""
     firewall: tuple[str, ...] = ()
@@ -129,6 +144,12 @@ class LinuxFacts:
     """``enforcing``, ``permissive``, ``disabled``; ``None`` where it is not there."""
     cloud_init: str | None = None
     """``enabled`` or ``disabled``; ``None`` where it is not installed."""
+    cloud_datasources: tuple[str, ...] = ()
+    """cloud-init's ``datasource_list``."""
+    initramfs_rebuilders: tuple[str, ...] = ()
+    """The guest's own programs that can make an initramfs anew: ``dracut``, ``update-initramfs``, ``mkinitrd``."""
+    local_time: bool = False
+    """Whether its hardware clock runs in local time, not in UTC."""
     tools: tuple[str, ...] = ()
     """Of hypervisors: ``open-vm-tools``, ``vmware-tools``, ``virtualbox-guest-additions``, ``xe-guest-utilities``,
     ``hyperv-daemons``, ``qemu-guest-agent``."""

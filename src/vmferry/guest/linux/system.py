@@ -1,0 +1,129 @@
+"""A Linux system in a tree of files: all that is known of it, gathered from the files beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from vmferry.errors import escape
+from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.linux.distribution import (
+    Distribution,
+    find_distribution,
+    find_image_base,
+    is_foreign,
+)
+from vmferry.guest.linux.elf import find_architecture
+from vmferry.guest.linux.facts import LinuxFacts
+from vmferry.guest.linux.files import Files
+from vmferry.guest.linux.fstab import read_fstab
+from vmferry.guest.linux.network import find_dhcp_clients, find_interfaces, find_managers, find_persistent_names
+from vmferry.guest.linux.services import Services, find_firewalls, starts_ssh
+from vmferry.guest.linux.storage import find_lvm_filters, pins_lvm_devices, read_crypttab, uses_multipath
+from vmferry.guest.linux.tools import (
+    find_cloud_init,
+    find_datasources,
+    find_rebuilders,
+    find_subscription,
+    find_tools,
+)
+from vmferry.guest.tree import Tree
+
+_MAX_TEXT = 4096
+"""Characters of one fact: a kernel takes no longer command line."""
+_KERNEL_FOLDERS = ("/lib/modules", "/usr/lib/modules")
+
+
+def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
+    """The Linux system whose files are ``tree``, or ``None`` where there is none.
+
+    ``volumes`` are all of the machine's: what fstab and the command line name is looked for among them. Never raises
+    for what a guest wrote: what is damaged or odd is a sentence in ``problems``. No text in the answer has control
+    characters; all lists are bounded. Reads some MiB, most of them of the initramfs. For one thread.
+    """
+    files = Files(tree)
+    distribution = _find_distribution(files)
+    if distribution is None:
+        return None
+    services = Services(files)
+    facts = LinuxFacts(
+        distribution.name,
+        distribution.version,
+        distribution.title,
+        distribution.like,
+        distribution.point_release,
+        image_based=find_image_base(files, distribution.name),
+        architecture=find_architecture(files),
+        hostname=_find_hostname(files),
+        mounts=read_fstab(files, volumes),
+        ssh=starts_ssh(files, services),
+        firewall=find_firewalls(files, services),
+        selinux=_find_selinux(files),
+        cloud_init=find_cloud_init(files, services, ""),
+        cloud_datasources=find_datasources(files),
+        initramfs_rebuilders=find_rebuilders(files),
+        local_time="LOCAL" in files.lines("/etc/adjtime")[2:3],
+        tools=find_tools(files),
+        subscription=find_subscription(files, distribution.name),
+    )
+    facts = _with_storage(_with_network(facts, files, services), files, services)
+    clean: LinuxFacts = _clean(replace(facts, problems=files.problems))
+    return clean
+
+
+def _find_distribution(files: Files) -> Distribution | None:
+    """A system without any release file is taken for a Linux by its modules and its settings."""
+    if is_foreign(files):
+        return None
+    found = find_distribution(files)
+    if found is None and any(files.names(folder) for folder in _KERNEL_FOLDERS):
+        found = Distribution("linux") if files.is_file("/etc/fstab") or files.is_file("/etc/passwd") else None
+    return found
+
+
+def _with_network(facts: LinuxFacts, files: Files, services: Services) -> LinuxFacts:
+    managers = find_managers(services)
+    return replace(
+        facts,
+        interfaces=find_interfaces(files),
+        persistent_names=find_persistent_names(files),
+        network_managers=managers,
+        dhcp_clients=find_dhcp_clients(files, managers),
+    )
+
+
+def _with_storage(facts: LinuxFacts, files: Files, services: Services) -> LinuxFacts:
+    crypttab = read_crypttab(files)
+    return replace(
+        facts,
+        crypttab=crypttab.sources,
+        crypttab_keys=crypttab.keys,
+        lvm_devices_file=pins_lvm_devices(files),
+        lvm_filters=find_lvm_filters(files),
+        multipath=uses_multipath(files, services),
+    )
+
+
+def _find_hostname(files: Files) -> str | None:
+    for path in ("/etc/hostname", "/etc/HOSTNAME"):
+        for line in files.lines(path):
+            if line and not line.startswith("#"):
+                return line
+    return files.settings("/etc/sysconfig/network").get("HOSTNAME") or None
+
+
+def _find_selinux(files: Files) -> str | None:
+    mode = files.settings("/etc/selinux/config").get("SELINUX", "").lower()
+    return mode if mode in ("enforcing", "permissive", "disabled") else None
+
+
+def _clean(value: Any) -> Any:
+    """``value`` without control characters, lone surrogates and texts beyond all measure, as deep as it goes."""
+    if isinstance(value, str):
+        return escape(value[:_MAX_TEXT])
+    if isinstance(value, tuple):
+        return tuple(_clean(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{item.name: _clean(getattr(value, item.name)) for item in fields(value)})
+    return value
