@@ -27,6 +27,14 @@ def test_the_modules_in_a_room_are_the_names_in_its_list(package: str, attribute
     assert modules == set(getattr(room, attribute))
 
 
+def test_the_file_systems_are_those_that_stand_in_a_volume_and_the_plainest() -> None:
+    room = import_module("vmferry.guest.filesystems")
+    modules = {module.name for module in pkgutil.iter_modules(room.__path__) if not module.name.startswith("_")}
+    assert modules == {*room.FILE_SYSTEMS, "memory"}
+    kinds = [kind for reader in room.FILE_SYSTEMS.values() for kind in reader.kinds]
+    assert len(kinds) == len(set(kinds))
+
+
 @pytest.mark.parametrize(("package", "attribute"), ROOMS)
 def test_every_member_of_a_room_can_be_looked_up(package: str, attribute: str) -> None:
     registry: Registry[object] = getattr(import_module(package), attribute)

@@ -151,3 +151,45 @@ MAX_GUEST_MOUNTS = 512
 
 MAX_GUEST_PROBLEMS = 64
 """Sentences about what could not be read in one guest system."""
+
+MAX_GUEST_VOLUMES = 1024
+"""Partitions and logical volumes of one machine that are looked at."""
+
+MAX_LOOK_READ = 64 * MIB
+"""Bytes of a machine's disks that one look into its guest reads."""
+
+MAX_LOOK_SECONDS = 10.0
+"""Seconds that one look may take, reading from the store included."""
+
+MAX_LOOK_CPU_SECONDS = 5
+"""Seconds of processor time that the child process gets which reads a guest's file systems."""
+
+MAX_LOOK_ADDRESSES = 512 * MIB
+"""Bytes of address space of that child, its programs included."""
+
+MAX_LOOK_MEMORY = 192 * MIB
+"""Bytes of memory that child may have of its own: with its programs it stays below 256 MiB."""
+
+MAX_LOOK_ANSWER = MIB
+"""Bytes of the facts that the child answers with, as JSON."""
+
+MAX_LOOK_RANGE = 4 * MIB
+"""Bytes that the child may ask for at a time."""
+
+MAX_LOOK_CACHE = 24 * MIB
+"""Bytes of a machine's disks that the child keeps, lest the same sectors come twice."""
+
+MAX_GUEST_FOLDER = 16 * MIB
+"""Bytes of one folder of a guest that are read."""
+
+MAX_NTFS_BITMAP = 4 * MIB
+"""Bytes of an NTFS volume's map of free clusters that are counted: 128 GiB of 4 KiB clusters."""
+
+MAX_LVM_METADATA = 4 * MIB
+"""Bytes of the text that describes an LVM volume group; real ones have some KiB."""
+
+MAX_LVM_WORDS = 500_000
+"""Words of that text."""
+
+MAX_LVM_SEGMENTS = 65_536
+"""Segments of one logical volume."""

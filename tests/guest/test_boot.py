@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,6 @@ def test_an_efi_system_partition_in_an_mbr_starts_by_uefi() -> None:
         (make_gpt([(ESP, 34, 1000)], entry_size=1 << 19, count=2), "entries of 524,288 bytes"),
         (make_gpt([], entry_size=64), "entries of 64 bytes"),
         (make_gpt([], table_lba=(1 << 64) - 1), "behind the disk's end"),
-        (make_gpt([(ESP, 34, 1000)], sector=4096), "4,096 bytes"),
         (bytes(make_mbr([(0, 0xEE, 1, 100)])), "no header"),
     ],
 )
@@ -217,3 +217,74 @@ def test_tables_that_sfdisk_writes_are_read_as_it_reads_them(label: str, tmp_pat
         (22528 * 512, 10240 * 512),
     ]
     assert find_boot_facts(disk).firmwares == (Firmware.UEFI,)
+
+
+def test_a_gpt_of_large_sectors_is_read_and_does_not_boot() -> None:
+    facts = find_boot_facts(raw_disk(make_gpt([(ESP, 34, 1000)], sector=4096)))
+    assert facts.bootability is Bootability.NONE
+    assert "4,096 bytes" in facts.why
+    assert facts.table.sector_size == 4096
+    assert [(partition.start, partition.size) for partition in facts.table.partitions] == [(34 * 4096, 967 * 4096)]
+
+
+def test_a_damaged_gpt_is_read_from_its_copy(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(
+        ["sfdisk", "-q", "-X", "gpt", path], input="size=20480,type=U\n", text=True, check=True,
+        env={"PATH": "/usr/sbin:/sbin:/usr/bin"},
+    )  # fmt: skip
+    content = bytearray(path.read_bytes())
+    content[512 + 60] ^= 1
+    table = read_partition_table(raw_disk(content))
+    assert [partition.start for partition in table.partitions] == [2048 * 512]
+    assert "header's checksum is wrong" in table.faults[0]
+    assert "its copy at the disk's end is sound" in table.faults[1]
+
+
+def test_logical_partitions_are_read_as_sfdisk_wrote_them(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    environment = {"PATH": "/usr/sbin:/sbin:/usr/bin"}
+    lines = (
+        "label-id: 0x1234abcd\nsize=20480,type=83\ntype=5\nsize=4096,type=83\nsize=6144,type=82\nsize=2048,type=8e\n"
+    )
+    subprocess.run(["sfdisk", "-q", "-X", "dos", path], input=lines, text=True, check=True, env=environment)
+    said = subprocess.run(["sfdisk", "--json", path], capture_output=True, check=True, env=environment).stdout
+    wanted = [
+        (int(entry["node"].removeprefix(str(path))), entry["start"] * 512, entry["size"] * 512, entry["type"])
+        for entry in json.loads(said)["partitiontable"]["partitions"]
+    ]
+    table = read_partition_table(raw_disk(path.read_bytes()))
+    assert [(found.number, found.start, found.size, f"{int(found.kind, 16):x}") for found in table.partitions] == wanted
+    assert [found.number for found in table.partitions] == [1, 2, 5, 6, 7]
+    assert table.partitions[3].uuid == "1234abcd-06"
+    assert table.faults == ()
+
+
+@pytest.mark.parametrize(
+    ("second", "fault"),
+    [
+        ((0, 0x83, 1, 8, 0, 0x05, 0, 8), None),
+        ((0, 0x83, 1, 8, 0, 0x05, 64, 8), "none is described"),
+        ((0, 0x83, 1, 8, 0, 0x05, 0xFFFFFF, 8), "cannot be followed"),
+        ((0, 0x83, 1, 0xFFFFFF, 0, 0, 0, 0), "partition 5 ends at byte"),
+    ],
+)
+def test_a_chain_of_logical_partitions_that_goes_astray_is_a_fault(second: tuple[int, ...], fault: str | None) -> None:
+    disk = bytearray(make_mbr([(0, 0x05, 64, 1024)]).ljust(4 << 20, b"\0"))
+    disk[64 * 512 : 65 * 512] = make_mbr([second[:4], second[4:]])  # type: ignore[list-item]
+    table = read_partition_table(raw_disk(disk))
+    assert [partition.number for partition in table.partitions] == [1, 5]
+    assert (not table.faults) if fault is None else fault in table.faults[0]
+
+
+def test_a_chain_of_logical_partitions_that_leads_back_ends() -> None:
+    disk = bytearray(make_mbr([(0, 0x05, 64, 1024)]).ljust(4 << 20, b"\0"))
+    disk[64 * 512 : 65 * 512] = make_mbr([(0, 0x83, 1, 8), (0, 0x05, 128, 8)])
+    disk[192 * 512 : 193 * 512] = make_mbr([(0, 0x83, 1, 8), (0, 0x05, 128, 8)])
+    table = read_partition_table(raw_disk(disk))
+    assert [partition.number for partition in table.partitions] == [1, 5, 6]
+    assert "back into itself" in table.faults[0]

@@ -1,4 +1,9 @@
-"""What is inside a disk: ``partitions`` reads the tables, ``boot`` says whether and how it boots."""
+"""What is inside a disk: ``partitions`` reads the tables, ``boot`` says whether and how it boots, ``look`` what system.
+
+``look`` starts a child process without rights, in which ``inside`` goes from disks to facts: ``window`` (bytes),
+``superblocks`` and ``lvm`` (what stands where), ``volumes``, ``filesystems`` (their files), ``mounts`` and ``tree``
+(the files of one system), ``linux`` and ``windows`` (what they tell), ``systems`` (which one will start).
+"""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from vmferry.disk import Disk
 from vmferry.guest.partitions import BIOS_BOOT_TYPE, ESP_TYPE, PartitionTable, read_partition_table
+from vmferry.guest.window import Area
 from vmferry.machine import Firmware
+from vmferry.units import SECTOR
 
 _MBR_ESP = "ef"
 
@@ -36,12 +37,14 @@ class BootFacts:
     """The reason for the verdict, a phrase."""
 
 
-def find_boot_facts(disk: Disk) -> BootFacts:
-    """Look at the beginning of ``disk``: at most 200 KiB are read. Damaged contents give a verdict, never an error.
+def find_boot_facts(disk: Area) -> BootFacts:
+    """Look at the beginning of ``disk``: some hundred KiB are read. Damaged contents give a verdict, never an error.
 
     Raises ``StoreError``, and ``UnsafeDiskError`` when the disk image itself is an attack.
     """
     table = read_partition_table(disk)
+    if table.sector_size != SECTOR:
+        return BootFacts(table, Bootability.NONE, (), table.faults[0])
     ways = []
     if reason := _starts_by_bios(table):
         ways.append((Firmware.BIOS, reason))

@@ -6,10 +6,14 @@ without privileges, network or files (see ``look``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from vmferry.errors import GuestError, quote
+from vmferry.guest.window import Area
+from vmferry.registry import Registry
 
 
 class NodeKind(Enum):
@@ -56,3 +60,35 @@ class FileSystem(Protocol):
 
     def read_at(self, path: str, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes of the file at ``path`` from ``offset``; fewer only at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemReader:
+    """How the file systems of some kinds are opened; what a module of this room exports as ``FILE_SYSTEM``."""
+
+    kinds: tuple[str, ...]
+    open: Callable[[Area, str], FileSystem]
+    """The file system of a kind in an area, which is read as it is needed. Raises ``GuestError`` as all else."""
+
+
+FILE_SYSTEMS: Registry[FileSystemReader] = Registry(__name__, "FILE_SYSTEM", ["ext"])
+_INSTALL = "pip install 'vmferry[guest]'"
+
+
+def open_file_system(area: Area, kind: str) -> FileSystem | None:
+    """The file system of ``kind`` in ``area``, or ``None`` where that kind is not read.
+
+    Raises ``GuestError`` when it is damaged, or what reads it is not installed.
+    """
+    for name in FILE_SYSTEMS:
+        try:
+            reader = FILE_SYSTEMS[name]
+        except ImportError as error:
+            if kind.startswith(name):
+                raise GuestError(
+                    f"{kind} is read by {quote(error.name)}, which is not installed: {_INSTALL}"
+                ) from error
+            continue
+        if kind in reader.kinds:
+            return reader.open(area, kind)
+    return None

@@ -1,0 +1,142 @@
+"""The systems on a machine's volumes: where one may be, what it is, and which of several will start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from vmferry.errors import GuestError
+from vmferry.guest.facts import SystemFacts
+from vmferry.guest.filesystems import NodeKind
+from vmferry.guest.linux.files import Files
+from vmferry.guest.linux.fstab import read_fstab
+from vmferry.guest.linux.system import find_linux
+from vmferry.guest.mounts import Mounter, Root, beneath
+from vmferry.guest.tree import Tree
+from vmferry.guest.volumes import Volume
+
+_LINUX_SIGNS = (
+    "/etc/os-release",
+    "/usr/lib/os-release",
+    "/etc/fstab",
+    "/etc/passwd",
+    "/lib/modules",
+    "/usr/lib/modules",
+)
+_WINDOWS_SIGNS = ("/Windows/System32/config/SYSTEM", "/WINNT/System32/config/SYSTEM")
+_SUBVOLUMES = ("/@", "/root", "/@rootfs", "/@/.snapshots/1/snapshot", "/rootfs")
+"""Where distributions put the root on Btrfs, if not in the default subvolume."""
+_OSTREE = "/ostree/deploy"
+_USED = ("/var/log", "/var/lib/systemd", "/etc", "/Windows/System32/config/SYSTEM")
+"""What a running system changes: tells when it ran last, where the superblock does not."""
+_EFI_CONFIGS = 16
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16}|[0-9A-F]{4}-[0-9A-F]{4}")
+_FOREIGN = {
+    "516e7cb6-6ecf-11d6-8ff8-00022d09712b": "FreeBSD",
+    "516e7cba-6ecf-11d6-8ff8-00022d09712b": "FreeBSD",
+    "a5": "FreeBSD",
+    "a6": "OpenBSD",
+    "a9": "NetBSD",
+    "bf": "Solaris",
+}
+"""Types of partitions that only one system has."""
+
+
+def find_roots(mounter: Mounter) -> Iterator[Root]:
+    """The folders that may be the root of a system, by the files in them; in the order of the volumes."""
+    for volume in mounter.volumes:
+        place = volume.facts.place
+        system = mounter.open(place)
+        if system is None:
+            continue
+        for folder in (
+            "/",
+            *(_SUBVOLUMES if volume.facts.kind == "btrfs" else ()),
+            *_ostree_roots(Tree({"/": system})),
+        ):
+            try:
+                tree = Tree({"/": beneath(system, folder)})
+                if _has_system(tree):
+                    yield Root(place, folder, tree)
+                    break
+            except GuestError:
+                continue  # damaged there; what else is on it is still looked at
+
+
+def _has_system(tree: Tree) -> bool:
+    return any(tree.node(sign) is not None or tree.link(sign) is not None for sign in (*_LINUX_SIGNS, *_WINDOWS_SIGNS))
+
+
+def _ostree_roots(tree: Tree) -> list[str]:
+    """The deployments of an image-based system, the one changed last first."""
+    try:
+        found = [
+            (node.changed, path)
+            for path in list(tree.glob(f"{_OSTREE}/*/deploy/*"))[:16]
+            if (node := tree.node(path)) and node.kind is NodeKind.FOLDER
+        ]
+    except GuestError:
+        return []
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def describe_system(root: Root, mounter: Mounter) -> SystemFacts | None:
+    """What is in ``root``, with all mounted that it mounts; ``None`` where it is no system. Raises ``GuestError``."""
+    volumes = mounter.facts()
+    tree, places = mounter.mount(root, read_fstab(Files(root.tree), volumes))
+    linux = find_linux(tree, mounter.facts())
+    if linux is None:
+        return None
+    return SystemFacts(root.place, places, linux=linux, last_used=_last_used(tree, mounter.volume(root.place)))
+
+
+def _last_used(tree: Tree, volume: Volume | None) -> int:
+    if volume is not None and volume.last_used:
+        return volume.last_used
+    nodes = [tree.node(path) for path in _USED]
+    return max((node.changed for node in nodes if node is not None), default=0)
+
+
+def rank(systems: Sequence[SystemFacts], mounter: Mounter) -> list[SystemFacts]:
+    """``systems``, the one first that will start; each says why it stands there."""
+    if len(systems) == 1:
+        return [replace(systems[0], chosen_by="the only one")]
+    named = _named_by_loaders(mounter)
+    ranked = []
+    for system in systems:
+        is_named = any(
+            (volume := mounter.volume(place)) is not None and (volume.facts.uuid or "?").lower() in named
+            for place in system.volumes
+        )
+        why = "the boot loader names it" if is_named else "it was used last"
+        ranked.append((is_named, system.last_used, replace(system, chosen_by=why)))
+    ranked.sort(key=lambda item: item[:2], reverse=True)
+    first = ranked[0][2] if ranked else None
+    return [system if system is first else replace(system, chosen_by="another is started") for *_, system in ranked]
+
+
+def _named_by_loaders(mounter: Mounter) -> set[str]:
+    """UUIDs of the file systems that the loaders on EFI system partitions go on to, lower case."""
+    found: set[str] = set()
+    for place in mounter.efi_places():
+        system = mounter.open(place)
+        if system is None:
+            continue
+        tree = Tree({"/": system})
+        try:
+            for path in list(tree.glob("/EFI/*/grub.cfg"))[:_EFI_CONFIGS]:
+                found |= {uuid.lower() for uuid in _UUID.findall(tree.read_text(path) or "")}
+            for path in list(tree.glob("/loader/entries/*.conf"))[:_EFI_CONFIGS]:
+                found |= {uuid.lower() for uuid in _UUID.findall(tree.read_text(path) or "")}
+        except GuestError:
+            continue
+    return found
+
+
+def find_foreign(volumes: Sequence[Volume]) -> list[SystemFacts]:
+    """The system that only the types of partitions tell of, where no other was found."""
+    for volume in volumes:
+        if volume.type in _FOREIGN:
+            return [SystemFacts(volume.facts.place, other=_FOREIGN[volume.type], chosen_by="the only one")]
+    return []
