@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guest.images import make_ext
 from tests.guest.trees import check_what_is_not_there, compare, make_tree, open_raw, run
 from vmferry.guest.filesystems import open_file_system
 from vmferry.guest.filesystems.ext import read_folder
@@ -16,24 +17,6 @@ from vmferry.guest.superblocks import recognise
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("tree"))
-
-
-def make_ext(tree: Path, out: Path, *options: str) -> Path:
-    run(
-        "mke2fs",
-        "-q",
-        "-F",
-        "-d",
-        tree,
-        "-L",
-        "a root",
-        "-U",
-        "0b5c64e2-51ba-4a0e-9e7a-d2c8b3a4a6f1",
-        *options,
-        out,
-        "64M",
-    )
-    return out
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class FileSystemReader:
     """The file system of a kind in an area, which is read as it is needed. Raises ``GuestError`` as all else."""
 
 
-FILE_SYSTEMS: Registry[FileSystemReader] = Registry(__name__, "FILE_SYSTEM", ["ext"])
+FILE_SYSTEMS: Registry[FileSystemReader] = Registry(__name__, "FILE_SYSTEM", ["ext", "xfs", "fat", "ntfs"])
 _INSTALL = "pip install 'vmferry[guest]'"
 
 

@@ -1,0 +1,83 @@
+"""File systems of guests, made with the tools of their authors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.guest.trees import run
+
+
+def make_ext(tree: Path, out: Path, *options: str, size: str = "64M") -> Path:
+    """``mke2fs`` with the files of ``tree``."""
+    run(
+        "mke2fs",
+        "-q",
+        "-F",
+        "-d",
+        tree,
+        "-L",
+        "a root",
+        "-U",
+        "0b5c64e2-51ba-4a0e-9e7a-d2c8b3a4a6f1",
+        *options,
+        out,
+        size,
+    )
+    return out
+
+
+def make_xfs(tree: Path, out: Path, *options: str) -> Path:
+    """``mkfs.xfs`` with the files of ``tree`` , whose names have no blanks: its prototype files cannot hold them."""
+    prototype = out.with_suffix(".proto")
+    prototype.write_text("\n".join(["/", "0 0", "d--755 0 0", *_prototype(tree), "$", ""]))
+    run("mkfs.xfs", "-q", "-f", "-p", prototype, "-d", f"file,name={out},size=300m", "-L", "a root", *options)
+    return out
+
+
+def _prototype(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.iterdir()):
+        name = path.name
+        if path.is_symlink():
+            yield f"{name} l--777 0 0 {path.readlink()}"
+        elif path.is_dir():
+            yield f"{name} d--755 0 0"
+            yield from _prototype(path)
+            yield "$"
+        else:
+            yield f"{name} ---644 0 0 {path}"
+
+
+def make_fat(tree: Path, out: Path, *options: str, size: int = 60 << 20) -> Path:
+    """``mkfs.vfat`` and mtools, with the files of ``tree``."""
+    with out.open("wb") as file:
+        file.truncate(size)
+    run("mkfs.vfat", "-n", "A ROOT", "-i", "1a2b3c4d", *options, out)
+    run("mcopy", "-s", "-Q", "-m", "-i", out, *sorted(tree.iterdir()), "::/")
+    return out
+
+
+def make_ntfs(out: Path, *options: str, size: int = 64 << 20) -> Path:
+    """``mkntfs``, empty."""
+    with out.open("wb") as file:
+        file.truncate(size)
+    run("mkntfs", "-q", "-F", "-f", "-L", "A root", *options, out)
+    return out
+
+
+@contextmanager
+def mounted_ntfs(image: Path, folder: Path) -> Iterator[Path]:
+    """``image`` at ``folder``, by ntfs-3g, to be written to."""
+    folder.mkdir()
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.geteuid() != 0:
+        pytest.skip("cannot run here: mounting NTFS needs /dev/fuse and root")
+    run("ntfs-3g", image, folder, "-o", "compression")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
