@@ -193,3 +193,21 @@ MAX_LVM_WORDS = 500_000
 
 MAX_LVM_SEGMENTS = 65_536
 """Segments of one logical volume."""
+
+MAX_INITRAMFS = 256 * MIB
+"""Bytes of an initramfs, packed, that are looked at: distributions' own have 20 to 150 MiB."""
+
+MAX_INITRAMFS_UNPACKED = 1024 * MIB
+"""Bytes that come out of an initramfs until it is taken for a bomb."""
+
+MAX_INITRAMFS_NAMES = 100_000
+"""Names in an initramfs; the largest of distributions have some thousands."""
+
+MAX_INITRAMFS_SECONDS = 10
+"""Seconds that one initramfs is unpacked for: ten times what nearly all take; LZ4 and LZO are unpacked in Python."""
+
+MAX_GUEST_ENTRIES = 256
+"""Entries of a guest's boot menu that are looked at."""
+
+MAX_GUEST_KERNELS = 32
+"""Kernels of one guest system that are looked at."""

@@ -48,3 +48,80 @@ def see(files: Contents, **mounts: Contents) -> LinuxFacts:
     facts = look({"/bin/sh": X86_64, "/etc/os-release": b'ID=debian\nVERSION_ID="12"\n', **files}, **mounts)
     assert facts is not None
     return facts
+
+
+def cpio(files: Mapping[str, bytes]) -> bytes:
+    """A cpio archive in the format newc, as ``find | cpio -o -H newc`` writes it."""
+    out = bytearray()
+    for number, (name, content) in enumerate([*files.items(), ("TRAILER!!!", b"")]):
+        raw = name.encode("utf-8", "surrogateescape") + b"\0"
+        values = (number, 0o100644, 0, 0, 1, 0, len(content), 8, 1, 0, 0, len(raw), 0)
+        out += b"070701" + b"".join(b"%08x" % value for value in values) + raw
+        out += bytes(-len(out) % 4) + content
+        out += bytes(-len(out) % 4)
+    return bytes(out) + bytes(-len(out) % 512)
+
+
+def initramfs(version: str, *drivers: str, suffix: str = ".ko", prefix: str = "usr/lib/modules") -> bytes:
+    """The archive of an initramfs with ``drivers`` for ``version``."""
+    folder = f"{prefix}/{version}/kernel/drivers"
+    return cpio({"init": b"#!/bin/sh\n", **{f"{folder}/{driver}{suffix}": b"\x7fELF" * 40 for driver in drivers}})
+
+
+def early() -> bytes:
+    """The segment with microcode that stands before an initramfs, with the zeros behind it."""
+    return cpio({"kernel": b"", "kernel/x86/microcode/GenuineIntel.bin": bytes(range(256)) * 8}) + bytes(1024)
+
+
+def bzimage(version: str, *, protocol: int = 0x20F, wide: bool = True) -> bytes:
+    """The start of an x86 kernel that says it is ``version``."""
+    head = bytearray(0x400)
+    head[:2], head[0x1FE:0x200], head[0x202:0x206] = b"MZ", b"\x55\xaa", b"HdrS"
+    struct.pack_into("<H", head, 0x206, protocol)
+    struct.pack_into("<H", head, 0x20E, 0x300 - 0x200)
+    struct.pack_into("<H", head, 0x236, int(wide))
+    text = f"{version} (builder@host) #1 SMP".encode() + b"\0"
+    head[0x300 : 0x300 + len(text)] = text
+    return bytes(head) + bytes(512)
+
+
+def unified(version: str, command_line: str, packed: bytes) -> bytes:
+    """A unified kernel image: systemd's stub with the sections that it starts."""
+    sections = {
+        b".osrel": b"ID=test\n",
+        b".cmdline": command_line.encode() + b"\0",
+        b".uname": version.encode(),
+        b".linux": bzimage(version),
+        b".initrd": packed,
+    }
+    head = bytearray(b"MZ" + bytes(58) + struct.pack("<I", 64))
+    head += b"PE\0\0" + struct.pack("<HH12xHH", 0x8664, len(sections), 0, 0)
+    at, body = 1024, b""
+    for name, content in sections.items():
+        stored = len(content) + -len(content) % 512
+        head += struct.pack("<8sIIII16x", name, len(content), 0x10000 + at, stored, at)
+        body += content.ljust(stored, b"\0")
+        at += stored
+    return bytes(head).ljust(1024, b"\0") + body
+
+
+def kernel(
+    version: str,
+    packed: bytes | None = None,
+    *,
+    name: str = "initrd.img-{}",
+    boot: str = "/boot",
+    built_in: tuple[str, ...] = (),
+    modules: tuple[str, ...] = ("virtio_blk", "virtio_pci", "nvme"),
+) -> dict[str, bytes | str | None]:
+    """The files of one kernel: image, modules' lists and, where ``packed`` is given, its initramfs."""
+    folder = f"/usr/lib/modules/{version}"
+    files: dict[str, bytes | str | None] = {
+        f"{boot}/vmlinuz-{version}": bzimage(version),
+        f"{folder}/modules.dep": b"".join(b"kernel/drivers/%b.ko.xz: a.ko b.ko\n" % one.encode() for one in modules),
+        f"{folder}/modules.builtin": b"".join(b"kernel/drivers/%b.ko\n" % one.encode() for one in built_in),
+        "/lib": "usr/lib",
+    }
+    if packed is not None:
+        files[f"{boot}/{name.format(version)}"] = packed
+    return files

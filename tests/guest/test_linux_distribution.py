@@ -174,7 +174,7 @@ def test_the_architecture_is_that_of_the_programs(files: Contents, architecture:
 @pytest.mark.parametrize(
     ("files", "base"),
     [
-        ({"/ostree/repo/config": b""}, "ostree"),
+        ({"/ostree/deploy/fedora/deploy": None}, "ostree"),
         ({"/etc/os-release": b"ID=flatcar\n"}, "flatcar"),
         ({"/etc/os-release": b"ID=nixos\n"}, "nixos"),
         ({}, None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import time
@@ -10,10 +11,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.guest.linux_trees import UNITS, X86_64, Contents, look
+from tests.guest.linux_trees import UNITS, X86_64, Contents, bzimage, elf, initramfs, look, unified
 from vmferry.guest._facts_json import from_json, to_json
 from vmferry.guest.linux.facts import LinuxFacts
 
+BOOT = [
+    "/boot/extlinux.conf",
+    "/boot/grub/device.map",
+    "/boot/grub/grub.cfg",
+    "/boot/grub/grubenv",
+    "/boot/grub/menu.lst",
+    "/boot/loader/entries/a.conf",
+    "/boot/loader/entries/b.conf",
+    "/boot/loader/loader.conf",
+    "/boot/vmlinuz-6.1.0",
+    "/boot/initrd.img-6.1.0",
+    "/boot/efi/EFI/a/grub.cfg",
+    "/boot/efi/EFI/a/grubx64.efi",
+    "/boot/efi/EFI/Linux/a.efi",
+    "/etc/lilo.conf",
+    "/lib/modules/6.1.0/modules.builtin",
+    "/lib/modules/6.1.0/modules.dep",
+    "/ostree/deploy/a/deploy/b.0",
+]
 SETTINGS = [
     "/etc/adjtime",
     "/etc/cloud/cloud.cfg",
@@ -43,6 +63,37 @@ WORDS = st.sampled_from(
         *("[Match]", "Name=", "[connection]", "IDTYPE=sys_wwid", "datasource_list: [", "filter = [", "source /etc/*"),
     ]
 )
+BOOT_WORDS = st.sampled_from(
+    [
+        *"\n\n\n  \t={}\"'>#,/\\\x00\x1b\xff10",
+        *(
+            "menuentry 'a' {\n",
+            "submenu b {\n",
+            "}\n",
+            "linux /vmlinuz-6.1.0 root=UUID=x\n",
+            "initrd /initrd.img-6.1.0\n",
+        ),
+        *("set default=", "${saved_entry}", "saved_entry=", "next_entry=", "blscfg\n", "load_env -f /a", "search -u "),
+        *(
+            "configfile /boot/grub/grub.cfg\n",
+            "title a\n",
+            "kernel /boot/vmlinuz-6.1.0\n",
+            "module ",
+            "default ",
+            "label a\n",
+        ),
+        *(
+            "options root=LABEL=x ostree=/ostree/deploy\n",
+            "append initrd=",
+            "image=",
+            "kernel/a.ko.xz: ",
+            "(hd0) /dev/sda",
+        ),
+    ]
+)
+IMAGES = st.sampled_from(
+    [bzimage("6.1.0"), unified("6.1.0", "quiet", initramfs("6.1.0", "nvme")), elf(62), gzip.compress(elf(62)), b"MZ"]
+)
 TEXTS = st.binary(max_size=300) | st.lists(WORDS | st.text(max_size=5), max_size=60).map(
     lambda words: "".join(words).encode("utf-8", "surrogatepass")
 )
@@ -64,6 +115,29 @@ def test_any_bytes_in_the_settings_give_facts(files: dict[str, bytes]) -> None:
     check({"/usr/lib/systemd/systemd": b"", **files})
 
 
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A kernel with some of its bytes changed."""
+    image = bytearray(draw(IMAGES))
+    for _ in range(draw(st.integers(0, 6))):
+        place = draw(st.integers(0, min(len(image), 1400) - 1))
+        image[place : place + 4] = draw(st.binary(min_size=1, max_size=4))
+    return bytes(image)
+
+
+BOOT_TEXTS = (
+    st.binary(max_size=300)
+    | damaged()
+    | st.lists(BOOT_WORDS, max_size=60).map(lambda words: "".join(words).encode("utf-8", "surrogatepass"))
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(st.sampled_from(BOOT), BOOT_TEXTS))
+def test_any_bytes_in_what_boots_give_facts(files: dict[str, bytes]) -> None:
+    check(files)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(SETTINGS), st.sampled_from(["a", "/", "..", "/etc/fstab", "/etc", "/x/y"])))
 def test_links_in_place_of_the_settings_give_facts(files: dict[str, str]) -> None:
@@ -71,12 +145,33 @@ def test_links_in_place_of_the_settings_give_facts(files: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "piece", [b"[", b"{", b"a: ", b"- ", b" " * 7 + b"x", b'"', b"a=", b"\\040", b"\n", b"[a]\n", b"x:\n"]
+    "piece",
+    [
+        b"[",
+        b"menuentry a {\n",
+        b"submenu a {\n",
+        b"title a\n",
+        b"label a\n",
+        b"'a'",
+        b'"\\',
+        b"a {\n",
+        b"a.ko:\n",
+        b"{",
+        b"a: ",
+        b"- ",
+        b" " * 7 + b"x",
+        b'"',
+        b"a=",
+        b"\\040",
+        b"\n",
+        b"[a]\n",
+        b"x:\n",
+    ],
 )
 def test_four_mebibytes_of_one_thing_are_soon_read(piece: bytes) -> None:
     once = piece * (8000 // len(piece))
     content = ((once + b"\n") * 512) + piece * (90_000 // len(piece))
     started = time.process_time()
-    for path in SETTINGS:
+    for path in SETTINGS + BOOT:
         check({**UNITS, path: content})
     assert time.process_time() - started < 20

@@ -28,6 +28,8 @@ class KernelFacts:
     xen_only: bool = False
     """Whether it is a paravirtual Xen kernel, which starts nowhere else."""
     architecture: str | None = None
+    modules: str | None = None
+    """Path of the folder of its modules, where that is there."""
 
 
 DRIVERS = (
@@ -109,6 +111,12 @@ class LinuxFacts:
     """Path of the file that says what it starts."""
     command_line: str = ""
     """The kernel's, of the default entry."""
+    missing_kernel: str | None = None
+    """What the default entry starts, in the boot loader's words, where that is not there."""
+    missing_initramfs: str | None = None
+    """Likewise what it loads with the kernel."""
+    device_map: tuple[str, ...] = ()
+    """Disks that GRUB's device.map names: ``/dev/sda``."""
     default_guessed: bool = False
     """Whether no entry is named the default, so that the newest kernel was taken."""
     root_volume: str | None = None

@@ -118,6 +118,15 @@ def starts_ssh(files: Files, services: Services) -> bool | None:
     return False if answer is None and any(files.exists(path) for path in _SSH_PROGRAMS) else answer
 
 
+def starts_serial_console(files: Files, services: Services, command_line: str) -> bool:
+    """Whether the kernel or a login prompt uses a serial port."""
+    if any(re.match(r"console=tty(?:S|AMA)\d", word) for word in command_line.split()):
+        return True
+    if services.starts_like("serial-getty@*") or services.starts("ttyS0"):
+        return True
+    return any("ttyS" in line and not line.startswith("#") for line in files.lines("/etc/inittab"))
+
+
 def find_firewalls(files: Files, services: Services) -> tuple[str, ...]:
     """The firewalls that start by themselves. ufw's service starts always, and its own file says whether it works."""
     found = [name for name, units in FIREWALLS.items() if services.starts(*units)]

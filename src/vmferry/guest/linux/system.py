@@ -8,6 +8,8 @@ from typing import Any
 
 from vmferry.errors import escape
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.linux.boot_loader import find_efi_loaders, find_menu, read_device_map
+from vmferry.guest.linux.devices import Devices
 from vmferry.guest.linux.distribution import (
     Distribution,
     find_distribution,
@@ -18,8 +20,11 @@ from vmferry.guest.linux.elf import find_architecture
 from vmferry.guest.linux.facts import LinuxFacts
 from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
+from vmferry.guest.linux.kernels import find_kernels, find_missing
+from vmferry.guest.linux.modules import FOLDERS
 from vmferry.guest.linux.network import find_dhcp_clients, find_interfaces, find_managers, find_persistent_names
-from vmferry.guest.linux.services import Services, find_firewalls, starts_ssh
+from vmferry.guest.linux.ostree import find_deployment
+from vmferry.guest.linux.services import Services, find_firewalls, starts_serial_console, starts_ssh
 from vmferry.guest.linux.storage import find_lvm_filters, pins_lvm_devices, read_crypttab, uses_multipath
 from vmferry.guest.linux.tools import (
     find_cloud_init,
@@ -32,7 +37,6 @@ from vmferry.guest.tree import Tree
 
 _MAX_TEXT = 4096
 """Characters of one fact: a kernel takes no longer command line."""
-_KERNEL_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
 
 def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
@@ -42,7 +46,7 @@ def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
     for what a guest wrote: what is damaged or odd is a sentence in ``problems``. No text in the answer has control
     characters; all lists are bounded. Reads some MiB, most of them of the initramfs. For one thread.
     """
-    files = Files(tree)
+    files = Files(find_deployment(tree))
     distribution = _find_distribution(files)
     if distribution is None:
         return None
@@ -60,13 +64,13 @@ def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
         ssh=starts_ssh(files, services),
         firewall=find_firewalls(files, services),
         selinux=_find_selinux(files),
-        cloud_init=find_cloud_init(files, services, ""),
         cloud_datasources=find_datasources(files),
         initramfs_rebuilders=find_rebuilders(files),
         local_time="LOCAL" in files.lines("/etc/adjtime")[2:3],
         tools=find_tools(files),
         subscription=find_subscription(files, distribution.name),
     )
+    facts = _with_boot(facts, files, services, volumes)
     facts = _with_storage(_with_network(facts, files, services), files, services)
     clean: LinuxFacts = _clean(replace(facts, problems=files.problems))
     return clean
@@ -77,9 +81,38 @@ def _find_distribution(files: Files) -> Distribution | None:
     if is_foreign(files):
         return None
     found = find_distribution(files)
-    if found is None and any(files.names(folder) for folder in _KERNEL_FOLDERS):
+    if found is None and any(files.names(folder) for folder in FOLDERS):
         found = Distribution("linux") if files.is_file("/etc/fstab") or files.is_file("/etc/passwd") else None
     return found
+
+
+def _with_boot(facts: LinuxFacts, files: Files, services: Services, volumes: Sequence[VolumeFacts]) -> LinuxFacts:
+    menu = find_menu(files, volumes)
+    entry = menu.default if menu else None
+    command_line = entry.options if entry else ""
+    kernel, initramfs = find_missing(files, menu)
+    efi = find_efi_loaders(files, facts.architecture)
+    return replace(
+        facts,
+        kernels=find_kernels(files, menu, facts.architecture),
+        boot_loader=menu.loader if menu else None,
+        boot_config=menu.config if menu else None,
+        command_line=command_line,
+        missing_kernel=kernel,
+        missing_initramfs=initramfs,
+        device_map=read_device_map(files),
+        default_guessed=menu is not None and (menu.guessed or entry is None),
+        root_volume=_find_root(command_line, volumes),
+        efi_loaders=efi.loaders,
+        efi_fallback=efi.fallback,
+        cloud_init=find_cloud_init(files, services, command_line),
+        serial_console=starts_serial_console(files, services, command_line),
+    )
+
+
+def _find_root(command_line: str, volumes: Sequence[VolumeFacts]) -> str | None:
+    roots = [word.removeprefix("root=") for word in command_line.split() if word.startswith("root=")]
+    return Devices(volumes).find(roots[-1].removeprefix("block:").strip("\"'")) if roots else None
 
 
 def _with_network(facts: LinuxFacts, files: Files, services: Services) -> LinuxFacts:
