@@ -146,6 +146,12 @@ MAX_GUEST_NAMES = 100_000
 MAX_GUEST_LINES = 50_000
 """Lines of a text file of a guest that are looked at: the list of a kernel's modules has some thousands."""
 
+MAX_GUEST_TEXT = 64 * MIB
+"""Bytes of all text files that are read of one guest system; most have two or three MiB."""
+
+MAX_GUEST_NAMES_SEEN = 1_000_000
+"""Names of all folders of one guest system that are looked through."""
+
 MAX_GUEST_MOUNTS = 512
 """Lines of a guest's fstab, and of its other lists of devices and network interfaces."""
 
@@ -204,7 +210,7 @@ MAX_INITRAMFS_NAMES = 100_000
 """Names in an initramfs; the largest of distributions have some thousands."""
 
 MAX_INITRAMFS_SECONDS = 10
-"""Seconds that one initramfs is unpacked for: ten times what nearly all take; LZ4 and LZO are unpacked in Python."""
+"""Seconds of a processor that all initramfs of a guest may take, ten times what most do; LZ4 and LZO are slow here."""
 
 MAX_GUEST_ENTRIES = 256
 """Entries of a guest's boot menu that are looked at."""

@@ -13,6 +13,9 @@ import pytest
 from tests.cli.material import ROOT, call_vmferry, make_raw, make_stream, qemu_img
 from vmferry.units import MIB, TIB
 
+sys.path.insert(0, str(ROOT / "tools"))
+from build_guest import cached_guest
+
 
 def inspect(path: Path) -> dict[str, Any]:
     done = call_vmferry("inspect", path, "--json")
@@ -68,7 +71,28 @@ def test_a_terabyte_costs_little(kind: str, tmp_path: Path) -> None:
 def test_a_disk_that_does_not_boot_is_noted(tmp_path: Path) -> None:
     document = inspect(make_raw(tmp_path / "data.raw", 8 * MIB))
     assert document["importable"] is True
-    assert "will not start" in document["notes"][0]
+    (finding,) = document["preflight"]["vmferry"]
+    assert (finding["id"], finding["severity"]) == ("no-partition-table", "will not boot")
+    assert document["ec2"]["refusals"] == [
+        "disk 1: No partition table was found, and no file system [No valid partitions. Not a valid volume.]"
+    ]
+
+
+@pytest.mark.slow
+def test_a_guest_is_looked_into(tmp_path: Path) -> None:
+    guest = cached_guest("tiny")
+    document = inspect(guest)
+    linux = document["guest"]["systems"][0]["linux"]
+    assert linux["title"] == "vmferry tiny guest"
+    assert {"virtio_blk", "ahci", "nvme"} <= set(linux["kernels"][0]["in_initramfs"])
+    assert document["bytes_read"] < 16 * MIB
+    found = {finding["id"] for finding in document["preflight"]["vmferry"]}
+    assert {"little-room", "no-ssh"} <= found
+    assert not {"no-disk-driver", "no-kernel", "no-boot-loader"} & found
+    text = call_vmferry("inspect", guest).stdout
+    assert "system: vmferry tiny guest, x86_64, on disk 1, partition 1" in text
+    assert "  hardware: legacy-bios, disks by virtio, network by e1000e: what it starts on as it is" in text
+    assert "should mend: /: " in text
 
 
 @pytest.mark.parametrize(

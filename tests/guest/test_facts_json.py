@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from vmferry.guest._facts_json import from_json, to_json
 from vmferry.guest.facts import GuestFacts, SystemFacts, VolumeFacts
+from vmferry.guest.facts_json import from_json, to_json
 from vmferry.guest.linux.facts import KernelFacts, LinuxFacts
 from vmferry.guest.windows.facts import WindowsFacts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import lzma
 
 import pytest
@@ -19,6 +18,7 @@ from tests.guest.linux_trees import (
     cpio,
     early,
     elf,
+    gzipped,
     initramfs,
     kernel,
     look,
@@ -28,7 +28,7 @@ from tests.guest.linux_trees import (
 
 MACHINE = "0123456789abcdef0123456789abcdef"
 VIRTIO = early() + zstandard.ZstdCompressor().compress(initramfs("6.1.0-28-amd64", "virtio_blk", "virtio-pci"))
-VMWARE = early() + gzip.compress(initramfs("6.1.0-28-amd64", "vmw_pvscsi"))
+VMWARE = early() + gzipped(initramfs("6.1.0-28-amd64", "vmw_pvscsi"))
 
 
 def grub_cfg(default: str, *entries: str) -> bytes:
@@ -119,7 +119,7 @@ SUBMENU = grub_cfg(
     ],
 )
 def test_the_saved_entry_of_an_ubuntu_is_found_in_its_submenus(environment: bytes, version: str, guessed: bool) -> None:
-    packed = gzip.compress(initramfs("x"))
+    packed = gzipped(initramfs("x"))
     facts = see(
         {
             **kernel("5.15.0-130-generic", packed),
@@ -188,7 +188,7 @@ EL7 = "3.10.0-1160.el7.x86_64"
 
 
 def test_a_red_hat_7_keeps_its_configuration_on_the_esp() -> None:
-    packed = early() + gzip.compress(initramfs(EL7, "vmw_pvscsi", suffix=".ko.xz"))
+    packed = early() + gzipped(initramfs(EL7, "vmw_pvscsi", suffix=".ko.xz"))
     facts = see(
         {
             **kernel(EL7, packed, name="initramfs-{}.img"),
@@ -283,7 +283,7 @@ title CentOS (2.6.32-71.el6.x86_64)
 def test_grub_legacy_counts_every_title(default: bytes, version: str, guessed: bool) -> None:
     files: dict[str, bytes | str | None] = {"/etc/redhat-release": b"CentOS release 6.10 (Final)\n"}
     for one in ("2.6.32-754.el6.x86_64", "2.6.32-71.el6.x86_64"):
-        files |= kernel(one, gzip.compress(initramfs(one, "mptspi", prefix="lib/modules")), name="initramfs-{}.img")
+        files |= kernel(one, gzipped(initramfs(one, "mptspi", prefix="lib/modules")), name="initramfs-{}.img")
     facts = see({**files, "/boot/grub/grub.conf": MENU_LST.replace(b"default=1", b"default=" + default)})
     assert facts.boot_loader == "grub-legacy"
     assert (facts.kernels[0].version, facts.default_guessed) == (version, guessed)
@@ -303,7 +303,7 @@ def test_a_red_hat_5_has_flat_initramfs_and_no_list_of_what_is_built_in() -> Non
         {
             "/etc/redhat-release": b"Red Hat Enterprise Linux Server release 5.11 (Tikanga)\n",
             f"/boot/vmlinuz-{version}": bzimage(version, protocol=0x206),
-            f"/boot/initrd-{version}.img": gzip.compress(cpio({"lib/mptspi.ko": b"", "lib/virtio_blk.ko": b""})),
+            f"/boot/initrd-{version}.img": gzipped(cpio({"lib/mptspi.ko": b"", "lib/virtio_blk.ko": b""})),
             f"/boot/config-{version}": b"CONFIG_BLK_DEV_SD=y\nCONFIG_VIRTIO_BLK=m\n",
             f"/lib/modules/{version}/modules.dep": f"/lib/modules/{version}/kernel/e1000.ko:\n".encode(),
         }
@@ -319,8 +319,8 @@ def test_a_kernel_for_paravirtual_xen_alone_is_known() -> None:
     version = "2.6.18-398.el5xen"
     facts = see(
         {
-            f"/boot/vmlinuz-{version}": gzip.compress(elf(62)),
-            f"/boot/initrd-{version}.img": gzip.compress(cpio({"lib/xennet.ko": b"", "lib/xenblk.ko": b""})),
+            f"/boot/vmlinuz-{version}": gzipped(elf(62)),
+            f"/boot/initrd-{version}.img": gzipped(cpio({"lib/xennet.ko": b"", "lib/xenblk.ko": b""})),
             f"/lib/modules/{version}/modules.dep": b"",
             "/boot/grub/menu.lst": b"default 0\ntitle Xen\nkernel /xen.gz-2.6.18-398.el5\n"
             b"module /vmlinuz-2.6.18-398.el5xen ro root=LABEL=root\nmodule /initrd-2.6.18-398.el5xen.img\n",
@@ -339,7 +339,7 @@ def test_suse_keeps_an_unpacked_kernel_beside_each() -> None:
         {
             "/etc/os-release": b"ID=sles\nVERSION_ID=15.5\n",
             **kernel(version, lzma.compress(initramfs(version, "virtio_blk", suffix=".ko.zst")), name="initrd-{}"),
-            f"/boot/vmlinux-{version}.gz": gzip.compress(elf(62)),
+            f"/boot/vmlinux-{version}.gz": gzipped(elf(62)),
             "/boot/vmlinuz": f"vmlinuz-{version}",
             "/boot/grub2/grub.cfg": grub_cfg(
                 "0", menuentry(version, "/@/.snapshots/1/snapshot/boot").replace("initrd.img-", "initrd-")
@@ -359,7 +359,7 @@ def test_an_alpine_starts_by_extlinux() -> None:
             b"  MENU LABEL Linux lts\n  LINUX vmlinuz-lts\n  INITRD intel-ucode.img,initramfs-lts\n"
             b"  APPEND root=UUID=1a2b-3c4d modules=sd-mod,ext4 quiet\nLABEL menu\n  KERNEL menu.c32\n",
             "/boot/vmlinuz-lts": bzimage("6.6.58-0-lts"),
-            "/boot/initramfs-lts": gzip.compress(initramfs("6.6.58-0-lts", "virtio_blk", suffix=".ko.gz")),
+            "/boot/initramfs-lts": gzipped(initramfs("6.6.58-0-lts", "virtio_blk", suffix=".ko.gz")),
             "/boot/intel-ucode.img": early(),
             "/lib/modules/6.6.58-0-lts/modules.dep": b"",
         }
@@ -421,7 +421,7 @@ def test_a_unified_kernel_image_is_looked_into() -> None:
 def test_lilo_starts_what_it_names() -> None:
     facts = see(
         {
-            **kernel("2.6.32-5-amd64", gzip.compress(initramfs("2.6.32-5-amd64", "ata_piix", prefix="lib/modules"))),
+            **kernel("2.6.32-5-amd64", gzipped(initramfs("2.6.32-5-amd64", "ata_piix", prefix="lib/modules"))),
             "/etc/lilo.conf": b'boot=/dev/sda\nroot="/dev/sda2"\ndefault=Linux\nimage=/boot/vmlinuz-2.6.32-5-amd64\n'
             b'  label=Linux\n  initrd=/boot/initrd.img-2.6.32-5-amd64\n  append="quiet"\n',
         }
@@ -435,7 +435,7 @@ def test_a_photon_names_its_kernel_in_a_file_of_its_own() -> None:
     facts = see(
         {
             "/etc/os-release": b"ID=photon\nVERSION_ID=5.0\n",
-            **kernel(version, gzip.compress(initramfs(version, "vmw_pvscsi", suffix=".ko.xz"))),
+            **kernel(version, gzipped(initramfs(version, "vmw_pvscsi", suffix=".ko.xz"))),
             "/boot/photon.cfg": f"linux-{version}.cfg",
             f"/boot/linux-{version}.cfg": f"photon_cmdline=init=/lib/systemd/systemd loglevel=3\n"
             f"photon_linux=vmlinuz-{version}\nphoton_initrd=initrd.img-{version}\n".encode(),
@@ -532,9 +532,10 @@ def test_what_is_started_and_no_kernel_is_a_problem() -> None:
     ("packed", "problem"),
     [
         (b"hello", "it has neither an archive nor packed data that we know at offset 0."),
-        (gzip.compress(initramfs("6.1.0"))[:60], "it ends in the middle of its packed data."),
+        (gzipped(initramfs("6.1.0"))[:60], "it ends in the middle of its packed data."),
         (zstandard.compress(bytes(1 << 20) + b"x"), "what it has packed at offset 0 is no archive."),
     ],
+    ids=["strange", "cut short", "no archive"],
 )
 def test_a_damaged_initramfs_is_a_finding(packed: bytes, problem: str) -> None:
     facts = see(kernel("6.1.0", packed))
@@ -543,7 +544,7 @@ def test_a_damaged_initramfs_is_a_finding(packed: bytes, problem: str) -> None:
 
 
 def test_modules_in_a_file_system_inside_the_initramfs_are_not_guessed_at() -> None:
-    facts = see(kernel("6.1.0", gzip.compress(cpio({"squashfs-root.img": b"hsqs"}))))
+    facts = see(kernel("6.1.0", gzipped(cpio({"squashfs-root.img": b"hsqs"}))))
     assert facts.kernels[0].initramfs_problem == (
         "/boot/initrd.img-6.1.0 keeps its modules in a file system of its own, which is not looked into."
     )
@@ -561,10 +562,39 @@ def test_the_newest_kernel_is_first_where_nothing_chooses() -> None:
 def test_a_hundred_kernels_are_not_all_looked_at() -> None:
     files: dict[str, bytes | str | None] = {}
     for number in range(100):
-        files |= kernel(f"6.1.{number}", gzip.compress(initramfs(f"6.1.{number}", "nvme")))
+        files |= kernel(f"6.1.{number}", gzipped(initramfs(f"6.1.{number}", "nvme")))
     facts = see(files)
     assert len(facts.kernels) == 32
     assert facts.problems == ("There are more than 32 kernels: the rest was not looked at.",)
+
+
+def test_the_initramfs_of_the_kernel_that_starts_is_read_before_all_others() -> None:
+    files = {
+        **kernel("6.1.2", bytes(48 << 20)),
+        **kernel("6.1.1", gzipped(initramfs("6.1.1", "nvme"))),
+        "/boot/grub/grub.cfg": grub_cfg("1", menuentry("6.1.2", "/boot"), menuentry("6.1.1", "/boot")),
+    }
+    first, second = see(files).kernels
+    assert (first.version, first.in_initramfs, first.initramfs_problem) == ("6.1.1", ("nvme",), None)
+    assert (second.version, second.initramfs_size) == ("6.1.2", 48 << 20)
+    assert second.initramfs_problem == (
+        "/boot/initrd.img-6.1.2 was not read: with those of the kernels before it they are more than 48 MiB."
+    )
+
+
+def test_of_two_systems_each_says_which_root_it_starts() -> None:
+    """An old installation is still there, and its boot loader starts the new one."""
+    named = grub_cfg("0", menuentry("6.1.0", "/boot").replace(str(ROOT.uuid), str(BOOT.uuid)))
+    old = see({"/etc/os-release": b"ID=debian\nVERSION_ID=10\n", **kernel("6.1.0"), "/boot/grub/grub.cfg": named})
+    new = see({"/etc/os-release": b"ID=debian\nVERSION_ID=12\n", **kernel("6.1.0")})
+    assert (old.version, old.root_volume) == ("10", BOOT.place)
+    assert (new.version, new.root_volume) == ("12", None)
+
+
+def test_a_system_without_programs_has_its_kernels_architecture() -> None:
+    facts = look({"/usr/lib/os-release": b"ID=flatcar\n", "/boot/vmlinuz-6.1.0": bzimage("6.1.0")})
+    assert facts is not None
+    assert facts.architecture == "x86_64"
 
 
 def test_disks_that_the_device_map_names_are_kept() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import time
@@ -11,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.guest.linux_trees import UNITS, X86_64, Contents, bzimage, elf, initramfs, look, unified
-from vmferry.guest._facts_json import from_json, to_json
+from tests.guest.linux_trees import UNITS, X86_64, Contents, bzimage, elf, gzipped, initramfs, look, unified
+from vmferry.guest.facts_json import from_json, to_json
 from vmferry.guest.linux.facts import LinuxFacts
 
 BOOT = [
@@ -92,7 +91,7 @@ BOOT_WORDS = st.sampled_from(
     ]
 )
 IMAGES = st.sampled_from(
-    [bzimage("6.1.0"), unified("6.1.0", "quiet", initramfs("6.1.0", "nvme")), elf(62), gzip.compress(elf(62)), b"MZ"]
+    [bzimage("6.1.0"), unified("6.1.0", "quiet", initramfs("6.1.0", "nvme")), elf(62), gzipped(elf(62)), b"MZ"]
 )
 TEXTS = st.binary(max_size=300) | st.lists(WORDS | st.text(max_size=5), max_size=60).map(
     lambda words: "".join(words).encode("utf-8", "surrogatepass")
@@ -109,7 +108,7 @@ def check(files: Contents) -> None:
     text.encode()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(SETTINGS), TEXTS))
 def test_any_bytes_in_the_settings_give_facts(files: dict[str, bytes]) -> None:
     check({"/usr/lib/systemd/systemd": b"", **files})
@@ -132,7 +131,7 @@ BOOT_TEXTS = (
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.dictionaries(st.sampled_from(BOOT), BOOT_TEXTS))
 def test_any_bytes_in_what_boots_give_facts(files: dict[str, bytes]) -> None:
     check(files)
@@ -142,6 +141,21 @@ def test_any_bytes_in_what_boots_give_facts(files: dict[str, bytes]) -> None:
 @given(st.dictionaries(st.sampled_from(SETTINGS), st.sampled_from(["a", "/", "..", "/etc/fstab", "/etc", "/x/y"])))
 def test_links_in_place_of_the_settings_give_facts(files: dict[str, str]) -> None:
     check({**UNITS, **files})
+
+
+def test_folders_without_end_are_not_walked() -> None:
+    names = {f"/etc/systemd/system/{number}.wants/a": b"" for number in range(20_000)}
+    boot = {f"/boot/{number}/vmlinuz": b"" for number in range(20_000)}
+    started = time.process_time()
+    check({**UNITS, **names, **boot})
+    assert time.process_time() - started < 10
+
+
+def test_settings_without_end_are_not_all_read() -> None:
+    files = {f"/etc/netplan/{number}.yaml": b"a: b\n" * 800_000 for number in range(30)}
+    facts = look({"/etc/os-release": b"ID=x\n", **files})
+    assert facts is not None
+    assert "/etc/netplan/24.yaml was not read: the settings read before have 64 MiB." in facts.problems
 
 
 @pytest.mark.parametrize(
@@ -168,9 +182,9 @@ def test_links_in_place_of_the_settings_give_facts(files: dict[str, str]) -> Non
         b"x:\n",
     ],
 )
-def test_four_mebibytes_of_one_thing_are_soon_read(piece: bytes) -> None:
+def test_a_mebibyte_of_one_thing_is_soon_read(piece: bytes) -> None:
     once = piece * (8000 // len(piece))
-    content = ((once + b"\n") * 512) + piece * (90_000 // len(piece))
+    content = ((once + b"\n") * 128) + piece * (90_000 // len(piece))
     started = time.process_time()
     for path in SETTINGS + BOOT:
         check({**UNITS, path: content})

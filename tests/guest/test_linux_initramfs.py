@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import lzma
 import random
 import time
@@ -16,7 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.guest.linux_trees import cpio, early, initramfs
+from tests.guest.linux_trees import cpio, early, gzipped, initramfs
 from vmferry.errors import GuestError
 from vmferry.guest.linux import initramfs as room
 from vmferry.guest.linux import lz4, lzo
@@ -146,7 +145,7 @@ def plain(data: bytes) -> bytes:
 
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "plain": plain,
-    "gzip": gzip.compress,
+    "gzip": gzipped,
     "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32),
     "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
     "bzip2": bz2.compress,
@@ -176,7 +175,7 @@ def test_what_other_programs_packed_is_unpacked(data: bytes) -> None:
     packed = PackedInput(lambda offset, length: data[offset : offset + length])
     assert b"".join(unpack(compression, packed)) == packed_by_others()
     assert packed.position == len(data)
-    found = see(early() + data + bytes(512) + gzip.compress(cpio({"last": b""})))
+    found = see(early() + data + bytes(512) + gzipped(cpio({"last": b""})))
     assert (len(found.names), found.names[-1], found.problem) == (2 + 7 + 1, "last", None)
 
 
@@ -215,14 +214,14 @@ def test_nothing_is_no_problem() -> None:
     [
         (b"hello world", "it has neither an archive nor packed data that we know at offset 0"),
         (early() + b"hello", f"it has neither an archive nor packed data that we know at offset {len(early()):,}"),
-        (gzip.compress(b"hello"), "what it has packed at offset 0 is no archive"),
-        (gzip.compress(initramfs("6.1.0", "nvme"))[:100], "it ends in the middle of its packed data"),
+        (gzipped(b"hello"), "what it has packed at offset 0 is no archive"),
+        (gzipped(initramfs("6.1.0", "nvme"))[:100], "it ends in the middle of its packed data"),
         (lzma.compress(initramfs("6.1.0", "nvme"))[:-20], "it ends in the middle of its packed data"),
         (PACKINGS["zstd"](initramfs("6.1.0", "nvme"))[:-20], "it ends in the middle of its packed data"),
         (LZ4[:-20], "it ends in the middle of its packed data"),
         (LZOP_9[:-20], "it ends in the middle of its packed data"),
         (initramfs("6.1.0", "nvme")[:200], "it is cut short behind 1 names"),
-        (gzip.compress(initramfs("6.1.0", "nvme")[:200]), "it is cut short behind 1 names"),
+        (gzipped(initramfs("6.1.0", "nvme")[:200]), "it is cut short behind 1 names"),
         (b"070701" + b"f" * 200, "it has a name of 4,294,967,295 bytes, and Linux takes 4,096"),
         (b"070701" + b"0" * 48 + b"zz" * 40, "it is damaged at offset 0 of an archive, behind 0 names"),
         (b"070707" + b"0" * 200, "it is damaged at offset 0 of an archive, behind 0 names"),
@@ -230,6 +229,7 @@ def test_nothing_is_no_problem() -> None:
         (lz4.MAGIC + b"\x05\0\0\0\x0f\x01\x00\x00\x00", "its LZ4 data is damaged"),
         (lz4.MAGIC + b"\x02\0\0\0\xf0\xff", "its LZ4 data is damaged"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "data",
 )
 def test_what_is_damaged_is_said(data: bytes, problem: str) -> None:
     assert see(data).problem == problem
@@ -252,8 +252,8 @@ def test_a_file_beyond_the_limit_is_not_read() -> None:
 @pytest.mark.parametrize("packing", ["gzip", "xz", "bzip2", "zstd"])
 def test_a_bomb_ends_at_the_limit(packing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MAX_INITRAMFS_UNPACKED", 32 << 20)
-    bomb = PACKINGS[packing](cpio({"a": b""}) + bytes(64 << 20))
-    assert len(bomb) < 100_000
+    bomb = PACKINGS[packing](cpio({"a": b""}) + bytes(40 << 20))
+    assert len(bomb) < 1 << 20
     found = see(bomb)
     assert (found.names, found.problem) == (["a"], "it unpacks to more than 32 MiB")
 
@@ -268,19 +268,20 @@ def test_a_bomb_of_many_frames_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch
 
 def test_too_many_names_end_it() -> None:
     header = b"070701" + b"0" * 88 + b"00000002" + b"0" * 8 + b"a\0"
-    found = see(gzip.compress(header * (MAX_INITRAMFS_NAMES + 1), 1))
+    found = see(gzipped(header * (MAX_INITRAMFS_NAMES + 1)))
     assert (len(found.names), found.problem) == (MAX_INITRAMFS_NAMES, "it has more than 100,000 names")
 
 
-def test_unpacking_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_INITRAMFS_SECONDS", 0)
-    assert see(gzip.compress(cpio({"a": b""}))).problem == "unpacking it takes more than 0 s"
+def test_unpacking_ends_with_its_time() -> None:
+    data = gzipped(cpio({"a": b""}))
+    found = read_initramfs(lambda offset, length: data[offset : offset + length], len(data), -1)
+    assert (found.names, found.problem) == ([], "this and others before take more than 10 s")
 
 
 SEEDS = [pack(initramfs("6.1.0", "virtio_blk", "nvme")) for pack in PACKINGS.values()] + [LZ4, LZOP_9, LZOP_1]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(SEEDS), st.integers(0), st.binary(min_size=1, max_size=12), st.integers(0, 4000))
 def test_any_damage_gives_names_or_a_problem(seed: bytes, place: int, bytes_there: bytes, length: int) -> None:
     place %= len(seed)
@@ -292,7 +293,7 @@ def test_any_damage_gives_names_or_a_problem(seed: bytes, place: int, bytes_ther
     assert time.process_time() - started < 5
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
 def test_any_block_is_unpacked_or_refused(data: bytes) -> None:
     with suppress(GuestError):

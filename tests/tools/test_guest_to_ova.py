@@ -86,7 +86,16 @@ def test_a_tiny_guest_boots_from_its_stream_optimized_vmdk(
         shutil.copyfileobj(member, target)
     compared = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "vmdk", guest, vmdk], capture_output=True)
     assert compared.returncode == 0, compared.stdout
-    booted = run_tool("boot", vmdk, "--format", "vmdk", "--firmware", firmware, "--seconds", "240")
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("vmferry"),
+        "boot-check",
+        vmdk,
+        "--bus",
+        "virtio",
+        "--seconds",
+        "400",
+    ]
+    booted = subprocess.run(command, capture_output=True, text=True, timeout=450)
     assert booted.returncode == 0, booted.stderr
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmferry.cli._inspection import Found, FoundDisk
+from vmferry.guest.findings import RuleSet, Severity
+from vmferry.guest.preflight import judge
 from vmferry.units import TIB, format_size
 
 MAX_DISKS = 21
@@ -36,6 +38,10 @@ def ec2_refusals(found: Found) -> Iterator[str]:
     for number, disk in enumerate(found.disks, 1):
         for reason in _disk_refusals(disk):
             yield f"disk {number}: {reason}" if found.container else reason
+    for finding in judge(found.evidence, RuleSet.AWS).findings if found.evidence else ():
+        if finding.severity is Severity.STOPS:
+            words = f" [{finding.message}]" if finding.message else ""
+            yield f"{finding.subject}: {finding.fact.rstrip('.')}{words}"
 
 
 def _disk_refusals(disk: FoundDisk) -> Iterator[str]:

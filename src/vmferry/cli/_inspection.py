@@ -9,7 +9,8 @@ from vmferry.blob import Blob, ByteRange, SupportsDataRanges, WrappedBlob
 from vmferry.cli._container import Container, Said, open_container
 from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsStoredSize
 from vmferry.errors import FormatError, UnsafeDiskError, VmferryError, quote
-from vmferry.guest import Bootability, BootFacts, find_boot_facts, pick_root
+from vmferry.guest import BootFacts, find_boot_facts, look, pick_root
+from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.machine import Machine, MachineDisk
 from vmferry.units import format_size
 
@@ -65,6 +66,8 @@ class Found:
     notes: list[str] = field(default_factory=list)
     problem: VmferryError | None = None
     """The first reason why it cannot be imported."""
+    evidence: Evidence | None = None
+    """What preflight judges by; ``None`` where not every disk could be read."""
 
     @property
     def importable(self) -> bool:
@@ -99,7 +102,7 @@ class CountedBlob(WrappedBlob):
         return iter([(start, end)] if start < end else [])
 
 
-def look(source: str, said: Said, counted: Callable[[Blob], Blob]) -> Found:
+def look_at(source: str, said: Said, counted: Callable[[Blob], Blob]) -> Found:
     """Open everything that ``source`` holds. What is wrong with its bytes is found; a store that fails is raised."""
     found = Found()
     try:
@@ -107,20 +110,17 @@ def look(source: str, said: Said, counted: Callable[[Blob], Blob]) -> Found:
             found.container, found.wrapper = container.package, container.wrapper
             found.size, found.machine = container.blob.size, container.machine
             found.notes += () if container.machine is None else container.machine.notes
-            for index in range(len(container.names)):
-                found.disks.append(_look_at_disk(container, index))
-                found.notes += _capacity_note(found.disks[-1])
+            opened = [_look_at_disk(container, index) for index in range(len(container.names))]
+            found.disks = [disk for disk, _ in opened]
+            found.notes += [note for disk in found.disks for note in _capacity_note(disk)]
+            found.evidence = _evidence(container, opened)
     except (FormatError, UnsafeDiskError) as error:
         found.problem = error
     problems = [disk.problem for disk in found.disks if disk.problem is not None]
     if found.problem is None and problems:
         found.problem = problems[0]
-    root = found.root()
     if found.problem is None and not found.importable:
         found.notes.append("To import it, convert it first, for example: vmferry convert SRC machine.ova.")
-    boot = None if root is None else found.disks[root].boot
-    if boot is not None and boot.bootability is Bootability.NONE:
-        found.notes.append(f"No disk shows how it boots ({boot.why}): its AMI will not start without further work.")
     return found
 
 
@@ -132,9 +132,21 @@ def _capacity_note(disk: FoundDisk) -> list[str]:
     return [f"The descriptor says {said} for {quote(described.name)}, which has {real}: the disk's own size counts."]
 
 
-def _look_at_disk(container: Container, index: int) -> FoundDisk:
+def _evidence(container: Container, opened: list[tuple[FoundDisk, Disk | None]]) -> Evidence | None:
+    """What is in the disks, if all of them could be opened."""
+    disks = [disk for _, disk in opened if disk is not None]
+    known = [
+        DiskEvidence(disk.size, found.boot) for found, disk in opened if disk is not None and found.boot is not None
+    ]
+    if not known or len(known) != len(opened):
+        return None
+    return Evidence(known, look(disks), container.machine)
+
+
+def _look_at_disk(container: Container, index: int) -> tuple[FoundDisk, Disk | None]:
     blob = container.file(index)
     found = FoundDisk(blob.size, container.described(index))
+    disk = None
     try:
         chosen = container.kind(index)
         found.format = chosen.name
@@ -147,7 +159,7 @@ def _look_at_disk(container: Container, index: int) -> FoundDisk:
         found.boot = find_boot_facts(disk)
     except (FormatError, UnsafeDiskError) as error:
         found.problem = error
-    return found
+    return found, disk
 
 
 def _parents(facts: DiskFacts) -> Iterator[tuple[str, int]]:

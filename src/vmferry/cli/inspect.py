@@ -11,11 +11,16 @@ import typer
 from vmferry.blob import Blob
 from vmferry.cli._container import Said, source_format
 from vmferry.cli._ec2_verdict import ec2_refusals
-from vmferry.cli._inspection import CountedBlob, Found, FoundDisk, look
+from vmferry.cli._inspection import CountedBlob, Found, FoundDisk, look_at
 from vmferry.cli._options import EXTENT, PARENT, READ_AS
 from vmferry.cli._output import print_facts, print_json
 from vmferry.errors import quote
 from vmferry.guest import Bootability, BootFacts, Partition
+from vmferry.guest.boot_check import choose_hardware
+from vmferry.guest.evidence import Evidence
+from vmferry.guest.facts_json import to_json
+from vmferry.guest.findings import Finding, RuleSet
+from vmferry.guest.preflight import Verdict, judge
 from vmferry.machine import Machine, NetworkInterface
 from vmferry.units import SECTOR, format_size
 
@@ -64,7 +69,7 @@ def inspect_file(
         counted.append(CountedBlob(blob))
         return counted[-1]
 
-    found = look(source, Said(source_format(read_as), parent, extent), count)
+    found = look_at(source, Said(source_format(read_as), parent, extent), count)
     if as_json:
         print_json(_document(counted[0], found))
     else:
@@ -88,11 +93,23 @@ def _document(blob: CountedBlob, found: Found) -> dict[str, Any]:
         "disks": [_disk_document(number, disk) for number, disk in enumerate(found.disks, 1)],
         "root_disk": None if (root := found.root()) is None else root + 1,
         "importable": found.importable,
+        "guest": None if found.evidence is None else to_json(found.evidence.guest),
+        "preflight": {name.value: list(map(_finding_document, verdict.findings)) for name, verdict in _verdicts(found)},
         "ec2": {"accepts": not (refusals := list(ec2_refusals(found))), "refusals": refusals},
         "problem": None if found.problem is None else str(found.problem),
         "notes": found.notes,
         "bytes_read": blob.bytes_read,
     }
+
+
+def _verdicts(found: Found) -> Iterator[tuple[RuleSet, Verdict]]:
+    if found.evidence is not None:
+        yield from ((rule_set, judge(found.evidence, rule_set)) for rule_set in RuleSet)
+
+
+def _finding_document(finding: Finding) -> dict[str, Any]:
+    document = asdict(finding)
+    return {**document, "severity": finding.severity.words}
 
 
 def _machine_document(machine: Machine) -> dict[str, Any]:
@@ -149,10 +166,39 @@ def _lines(blob: CountedBlob, found: Found) -> Iterator[tuple[str, str]]:
             yield "  boot", _boot_line(disk.boot)
             yield from (("  partition", _partition_line(partition)) for partition in disk.boot.table.partitions)
             yield from (("  fault", quote(fault)) for fault in disk.boot.table.faults)
+    if found.evidence is not None:
+        yield from _guest_lines(found.evidence)
     yield from (("note", quote(note)) for note in found.notes)
     refusals = list(ec2_refusals(found))
     yield "EC2 would take it", "yes" if not refusals else "no: " + "; ".join(refusals)
     yield "can be imported", "yes" if found.importable else "no"
+
+
+def _guest_lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """The system that will start, and what our own compute has against it."""
+    if evidence.system is not None:
+        yield "system", f"{_system_line(evidence)}, on {quote(evidence.system.root)}"
+    if evidence.linux is not None and evidence.linux.kernels:
+        yield "  kernel", quote(evidence.linux.kernels[0].version)
+    if evidence.linux is not None or evidence.windows is not None:
+        yield "  hardware", f"{_hardware_line(evidence)}: what it starts on as it is"
+    for finding in judge(evidence, RuleSet.VMFERRY).findings:
+        yield finding.severity.words, f"{finding.sentence} [{finding.id}]"
+
+
+def _system_line(evidence: Evidence) -> str:
+    linux, windows = evidence.linux, evidence.windows
+    if linux is not None:
+        return quote(", ".join(filter(None, (linux.title or linux.distribution, linux.architecture, linux.hostname))))
+    if windows is not None:
+        build = f"build {windows.build}" if windows.build else ""
+        return quote(", ".join(filter(None, (windows.product, build, windows.architecture, windows.hostname))))
+    return quote(evidence.system.other if evidence.system else "")
+
+
+def _hardware_line(evidence: Evidence) -> str:
+    hardware = choose_hardware(evidence)
+    return f"{hardware.firmware.value}, disks by {hardware.bus}, network by {hardware.network_card}"
 
 
 def _file_line(blob: CountedBlob, found: Found) -> str:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from vmferry.guest.boot import Bootability, BootFacts, find_boot_facts, pick_root
+from vmferry.guest.look import look
 from vmferry.guest.partitions import Partition, PartitionTable, read_partition_table
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Partition",
     "PartitionTable",
     "find_boot_facts",
+    "look",
     "pick_root",
     "read_partition_table",
 ]

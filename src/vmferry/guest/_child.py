@@ -15,9 +15,9 @@ from importlib import import_module
 
 import vmferry.guest
 from vmferry.guest._channel import FACTS, MAX_NOTE, NOTE, Asker, RemoteDisk, receive_setup
-from vmferry.guest._facts_json import to_json
 from vmferry.guest._sandbox import give_up_rights
 from vmferry.guest.facts import GuestFacts
+from vmferry.guest.facts_json import to_json
 from vmferry.guest.filesystems import FILE_SYSTEMS
 from vmferry.guest.inside import look_inside
 

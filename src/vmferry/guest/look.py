@@ -18,8 +18,8 @@ from pathlib import Path
 
 from vmferry.errors import FormatError, quote
 from vmferry.guest._channel import FACTS, MAX_NOTE, NOTE, READ, REPLY, REQUEST, Allowance, receive, send_setup
-from vmferry.guest._facts_json import from_json
 from vmferry.guest.facts import GuestFacts
+from vmferry.guest.facts_json import from_json
 from vmferry.guest.window import Area
 from vmferry.limits import (
     MAX_LOOK_ADDRESSES,

@@ -101,7 +101,7 @@ class LinuxFacts:
     image_based: str | None = None
     """``ostree``, ``flatcar``, ``nixos``: its system files are one image, and no package manager's to change."""
     architecture: str | None = None
-    """``x86_64``, ``i386``, ``aarch64``: of its programs, not of what it runs on."""
+    """``x86_64``, ``i386``, ``aarch64``: of its programs; of its kernel where it has none."""
     hostname: str | None = None
     kernels: tuple[KernelFacts, ...] = ()
     """The default first, then the newest."""

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TypeVar
 
 from vmferry.errors import GuestError, quote
 from vmferry.guest.tree import Tree
-from vmferry.limits import MAX_GUEST_FILE, MAX_GUEST_LINES, MAX_GUEST_PROBLEMS
+from vmferry.limits import (
+    MAX_GUEST_FILE,
+    MAX_GUEST_LINES,
+    MAX_GUEST_NAMES_SEEN,
+    MAX_GUEST_PROBLEMS,
+    MAX_GUEST_TEXT,
+)
+from vmferry.units import format_size
 
 T = TypeVar("T")
 
@@ -16,6 +25,7 @@ _MAX_LINE = 8192
 """Characters of a line that are looked at: a kernel takes a command line of 4096 at the most."""
 _MAX_MATCHES = 256
 """Paths that one pattern gives: no folder of settings has as many files."""
+_WILD = re.compile(r"[*?\[]")
 _SETTING = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=\s*(.*)")
 
 
@@ -25,6 +35,8 @@ class Files:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self._problems: dict[str, None] = {}
+        self._text_left = MAX_GUEST_TEXT
+        self._names_left = MAX_GUEST_NAMES_SEEN
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -61,13 +73,18 @@ class Files:
         return self._ask(lambda: self.tree.size(path), otherwise=None)
 
     def names(self, path: str) -> list[str]:
-        """See ``Tree.names``."""
+        """See ``Tree.names``; none any more once ``MAX_GUEST_NAMES_SEEN`` were seen."""
         none: list[str] = []
-        return self._ask(lambda: self.tree.names(path), otherwise=none)
+        found = self._ask(lambda: self.tree.names(path), otherwise=none)
+        self._names_left -= len(found)
+        if self._names_left < 0:
+            self.report(f"The system has more than {MAX_GUEST_NAMES_SEEN:,} files where few are looked for.")
+            return none
+        return found
 
     def glob(self, *patterns: str) -> list[str]:
-        """The paths that ``patterns`` match, each pattern's in turn, at most 256 each. See ``Tree.glob``."""
-        return [path for pattern in patterns for path in self._glob(pattern)[:_MAX_MATCHES]]
+        """The paths that ``patterns`` match, each pattern's in turn, sorted, at most 256 each. See ``Tree.glob``."""
+        return [path for pattern in patterns for path in self._glob(pattern)]
 
     def read_at(self, path: str, offset: int, length: int) -> bytes:
         """See ``Tree.read_at``; nothing where it fails."""
@@ -82,7 +99,12 @@ class Files:
 
     def lines_as_they_are(self, path: str) -> list[str]:
         """``lines`` with the blanks around them."""
+        size = self.size(path) or 0
+        if size > self._text_left:
+            self.report(f"{quote(path)} was not read: the settings read before have {format_size(MAX_GUEST_TEXT)}.")
+            return [""]
         text = self._ask(lambda: self.tree.read_text(path, MAX_GUEST_FILE), otherwise=None)
+        self._text_left -= size if text is not None else 0
         lines = (text or "").split("\n", MAX_GUEST_LINES)
         if len(lines) > MAX_GUEST_LINES:
             self.report(f"{quote(path)} has more than {MAX_GUEST_LINES} lines: the rest was not looked at.")
@@ -94,8 +116,16 @@ class Files:
         return read_settings(self.lines(path))
 
     def _glob(self, pattern: str) -> list[str]:
-        none: list[str] = []
-        return self._ask(lambda: list(self.tree.glob(pattern)), otherwise=none)
+        """As ``Tree.glob``, which has no bound on the folders that it goes through."""
+        found = [""]
+        for part in pattern.strip("/").split("/"):
+            if _WILD.search(part):
+                names = ((folder, name) for folder in found for name in self.names(folder or "/"))
+                shown = (f"{folder}/{name}" for folder, name in names if name[0] != "." and fnmatchcase(name, part))
+                found = list(islice(shown, _MAX_MATCHES))
+            else:
+                found = [f"{folder}/{part}" for folder in found]
+        return [path for path in found if self.exists(path)]
 
     def _ask(self, question: Callable[[], T], *, otherwise: T) -> T:
         try:

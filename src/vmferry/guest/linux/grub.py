@@ -222,7 +222,8 @@ def _find_default(nodes: list[_Node], script: _Script, environment: dict[str, st
         entry = next((node.entry for node in nodes if node.entry.kernel), None)
     else:
         entry = _first(nodes)
-    return entry, True
+    # A menu that sets no default starts its first entry: that is no guess.
+    return entry, script.bls or bool(named)
 
 
 def _select(nodes: list[_Node], wanted: str) -> Entry | None:

@@ -41,17 +41,18 @@ class Initramfs:
     bytes_read: int = 0
 
 
-def read_initramfs(read_at: ReadAt, size: int) -> Initramfs:
+def read_initramfs(read_at: ReadAt, size: int, seconds: float = MAX_INITRAMFS_SECONDS) -> Initramfs:
     """List the names in ``size`` bytes that ``read_at`` gives: the whole file, or the part of a unified kernel image.
 
     At most ``MAX_INITRAMFS`` bytes are read, ``MAX_INITRAMFS_UNPACKED`` unpacked and ``MAX_INITRAMFS_NAMES`` names
-    kept; memory stays below 64 MiB and a window of 128 MiB. What is beyond, or damaged, is the answer's ``problem``.
+    kept, for at most ``seconds`` of this process; memory stays below 64 MiB and a window of 128 MiB. What is beyond, or
+    damaged, is the answer's ``problem``.
     """
     found = Initramfs()
     try:
         if size > MAX_INITRAMFS:
             raise GuestError(f"it has {format_size(size)}, and at most {format_size(MAX_INITRAMFS)} are looked at")
-        _read_segments(_File(read_at, size, found), found)
+        _read_segments(_File(read_at, size, found, time.process_time() + seconds), found)
     except GuestError as error:
         found.problem = str(error)
     return found
@@ -60,10 +61,10 @@ def read_initramfs(read_at: ReadAt, size: int) -> Initramfs:
 class _File:
     """The file itself as a source: read at any offset, a window at a time."""
 
-    def __init__(self, read_at: ReadAt, size: int, found: Initramfs) -> None:
+    def __init__(self, read_at: ReadAt, size: int, found: Initramfs, deadline: float) -> None:
         self._read_at = read_at
         self.size = size
-        self.deadline = time.monotonic() + MAX_INITRAMFS_SECONDS
+        self.deadline = deadline
         self._found = found
         self._start = 0
         self._window = b""
@@ -76,6 +77,7 @@ class _File:
 
     def read_past(self, offset: int, length: int) -> bytes:
         """As ``read``, not by the window."""
+        _check_time(self.deadline)
         length = min(length, self.size - offset)
         data = self._read_at(offset, length) if length > 0 else b""
         self._found.bytes_read += len(data)
@@ -102,13 +104,17 @@ class _Stream:
                 self._held = kept
                 break
             self._unpacked += len(piece)
-            if time.monotonic() > self._deadline:
-                raise GuestError(f"unpacking it takes more than {MAX_INITRAMFS_SECONDS} s")
+            _check_time(self._deadline)
             if self._unpacked > MAX_INITRAMFS_UNPACKED:
                 raise GuestError(f"it unpacks to more than {format_size(MAX_INITRAMFS_UNPACKED)}")
             self._held = kept + piece
         begin = max(offset - self._start, 0)
         return self._held[begin : begin + length]
+
+
+def _check_time(deadline: float) -> None:
+    if time.process_time() > deadline:
+        raise GuestError(f"this and others before take more than {MAX_INITRAMFS_SECONDS} s")
 
 
 def _read_segments(file: _File, found: Initramfs) -> None:

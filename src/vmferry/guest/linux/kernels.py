@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ from vmferry.guest.linux.modules import (
     of_version,
     read_config,
 )
-from vmferry.limits import MAX_GUEST_KERNELS
-from vmferry.units import MIB
+from vmferry.limits import MAX_GUEST_KERNELS, MAX_INITRAMFS_SECONDS
+from vmferry.units import MIB, format_size
 
 _IMAGES = (
     "/boot/vmlinuz-*",
@@ -177,6 +178,7 @@ def _read_all(files: Files, kernels: Iterable[_Found]) -> tuple[KernelFacts, ...
     """Read the initramfs of each as long as they are not too much; that of the first in any case."""
     done: list[KernelFacts] = []
     spent = 0
+    end = time.process_time() + MAX_INITRAMFS_SECONDS
     for kernel in kernels:
         facts, image = kernel.facts, kernel.image
         parts = [(path, 0, files.size(path) or 0) for path in kernel.parts]
@@ -187,9 +189,12 @@ def _read_all(files: Files, kernels: Iterable[_Found]) -> tuple[KernelFacts, ...
             done.append(facts)
             continue
         if done and spent + size > _BUDGET:
-            done.append(_with_initramfs(facts, parts, [], "It was not read: those of other kernels come first."))
+            done.append(_with_initramfs(facts, parts, [], _unread(parts)))
             continue
-        read = [read_initramfs(_reader(files, path, start), length) for path, start, length in parts]
+        read = [
+            read_initramfs(_reader(files, path, start), length, end - time.process_time())
+            for path, start, length in parts
+        ]
         spent += sum(one.bytes_read for one in read)
         names = [name for one in read for name in one.names]
         done.append(_with_initramfs(facts, parts, names, _problem(facts, parts, read, names)))
@@ -230,6 +235,11 @@ def _problem(
     if others and not find_drivers(own) and not any(f"lib/modules/{facts.version}/" in name for name in own):
         return f"{path} has modules of {quote(min(others))}, and none of {quote(facts.version)}."
     return None
+
+
+def _unread(parts: list[tuple[str, int, int]]) -> str:
+    path, most = quote(parts[-1][0]), format_size(_BUDGET)
+    return f"{path} was not read: with those of the kernels before it they are more than {most}."
 
 
 def _reader(files: Files, path: str, start: int = 0) -> ReadAt:

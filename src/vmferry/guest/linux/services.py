@@ -12,6 +12,7 @@ from vmferry.guest.linux.files import Files
 
 _UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 """Folders of units, the administrator's own first."""
+_MAX_UNITS = 4096
 _SCRIPTS = ("/etc/init.d", "/etc/rc.d/init.d")
 _RUNLEVELS = ("/etc/rc{}.d", "/etc/rc.d/rc{}.d", "/etc/init.d/rc{}.d")
 _PRESETS = ("/etc/systemd/system-preset/*.preset", "/usr/lib/systemd/system-preset/*.preset")
@@ -82,7 +83,7 @@ class Services:
         for folder in _UNITS:
             for path in self._files.glob(f"{folder}/*.wants", f"{folder}/*.requires"):
                 found.update(self._files.names(path))
-        for name in self._files.names(_UNITS[0]):
+        for name in self._files.names(_UNITS[0])[:_MAX_UNITS]:
             if target := self._files.link(f"{_UNITS[0]}/{name}"):
                 found.update((name, target.rpartition("/")[2]) if target != "/dev/null" else ())
         return frozenset(found)

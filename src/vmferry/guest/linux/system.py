@@ -89,19 +89,23 @@ def _find_distribution(files: Files) -> Distribution | None:
 def _with_boot(facts: LinuxFacts, files: Files, services: Services, volumes: Sequence[VolumeFacts]) -> LinuxFacts:
     menu = find_menu(files, volumes)
     entry = menu.default if menu else None
+    choices = {one.kernel for one in menu.entries if one.kernel} if menu else set()
     command_line = entry.options if entry else ""
     kernel, initramfs = find_missing(files, menu)
-    efi = find_efi_loaders(files, facts.architecture)
+    kernels = find_kernels(files, menu, facts.architecture)
+    architecture = facts.architecture or next((one.architecture for one in kernels), None)
+    efi = find_efi_loaders(files, architecture)
     return replace(
         facts,
-        kernels=find_kernels(files, menu, facts.architecture),
+        architecture=architecture,
+        kernels=kernels,
         boot_loader=menu.loader if menu else None,
         boot_config=menu.config if menu else None,
         command_line=command_line,
         missing_kernel=kernel,
         missing_initramfs=initramfs,
         device_map=read_device_map(files),
-        default_guessed=menu is not None and (menu.guessed or entry is None),
+        default_guessed=menu is not None and (entry is None or (menu.guessed and len(choices) > 1)),
         root_volume=_find_root(command_line, volumes),
         efi_loaders=efi.loaders,
         efi_fallback=efi.fallback,
