@@ -1,7 +1,8 @@
-"""What the clients that cannot be installed here send, call by call, in their own spelling, against the running server.
+"""What clients send that cannot be run against the server, call by call, in their own spelling.
 
-Packer's amazon-import, Terraform's aws_ebs_snapshot_import, osbuild, bsdec2-image-upload and euca2ools; read from their
-sources. Forms are signed by hand, for it is the bytes on the wire that matter.
+Packer's amazon-import, which gives S3 the address of EC2 (1.6.6 has no other setting than custom_endpoint_ec2);
+Terraform's aws_ebs_snapshot_import, osbuild, bsdec2-image-upload and euca2ools, which are not packaged where this runs.
+Read from their sources. Forms are signed by hand, for it is the bytes on the wire that matter.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,23 +51,31 @@ class Client:
                 return answer
 
     def upload(self, disk: Path, size_gib: int) -> str:
+        return self.complete(*self.put(disk, size_gib))
+
+    def put(self, disk: Path, size_gib: int) -> tuple[str, int, str]:
+        """Put a disk's blocks: the snapshot, how many they are, and their checksum."""
         data = disk.read_bytes()
         blocks = [(index, data[index * BLOCK : (index + 1) * BLOCK]) for index in range(len(data) // BLOCK)]
         blocks = [(index, part) for index, part in blocks if part.strip(b"\0")]
-        snapshot_id = self.call("start_snapshot", VolumeSize=size_gib, Timeout=10, ClientToken="one")["SnapshotId"]
+        token = str(uuid.uuid4())
+        snapshot_id = self.call("start_snapshot", VolumeSize=size_gib, Timeout=10, ClientToken=token)["SnapshotId"]
         random.Random(1).shuffle(blocks)
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(lambda item: self._put(snapshot_id, *item), blocks))
         digests = b"".join(hashlib.sha256(part).digest() for _, part in sorted(blocks))
+        return snapshot_id, len(blocks), base64.b64encode(hashlib.sha256(digests).digest()).decode()
+
+    def complete(self, snapshot_id: str, count: int, checksum: str) -> str:
         self.call(
             "complete_snapshot",
             SnapshotId=snapshot_id,
-            ChangedBlocksCount=len(blocks),
-            Checksum=base64.b64encode(hashlib.sha256(digests).digest()).decode(),
+            ChangedBlocksCount=count,
+            Checksum=checksum,
             ChecksumAlgorithm="SHA256",
             ChecksumAggregationMethod="LINEAR",
         )
-        return str(snapshot_id)
+        return snapshot_id
 
     def download(self, snapshot_id: str, target: Path) -> None:
         with target.open("wb") as file, ThreadPoolExecutor(THREADS) as pool:
