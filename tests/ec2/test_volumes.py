@@ -98,7 +98,7 @@ def test_a_volume_is_no_smaller_than_its_snapshot(ec2: Any, services: Services) 
     pending = make_snapshot(services, whole=False)
     code, message = refusal(ec2.create_volume, AvailabilityZone=ZONE, SnapshotId=pending)
     assert code == "IncorrectState"
-    assert "is pending: wait until it is completed" in message
+    assert "Snapshot is in invalid state - pending" in message
 
 
 def test_a_volume_hangs_on_one_instance_at_one_device(ec2: Any, instance_id: str) -> None:

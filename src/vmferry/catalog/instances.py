@@ -15,11 +15,11 @@ from vmferry.catalog._schema import InstanceRow
 from vmferry.catalog.pages import Wanted, page_query
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import put_tags
-from vmferry.catalog.volumes import TERMINATED, Volume, add_volume, part_volumes
+from vmferry.catalog.volumes import Volume, add_volume, part_volumes
 from vmferry.errors import ConflictError, NotFoundError, quote
 
 PENDING, RUNNING, STOPPING, STOPPED = "pending", "running", "stopping", "stopped"
-SHUTTING_DOWN = "shutting-down"
+SHUTTING_DOWN, TERMINATED = "shutting-down", "terminated"
 CODES = {PENDING: 0, RUNNING: 16, SHUTTING_DOWN: 32, TERMINATED: 48, STOPPING: 64, STOPPED: 80}
 """EC2's number for each state."""
 
@@ -143,7 +143,8 @@ class Instances:
     def terminate(self, place: Place, instance_ids: Sequence[str]) -> tuple[list[Instance], list[Volume]]:
         """End instances, all or none; they as they were before, and the volumes that go with them, which are forgotten.
 
-        What is terminated already stays so. Raises ``NotFoundError``, ``ConflictError`` for a protected one.
+        What is terminated already stays so. Raises ``NotFoundError``, ``ConflictError`` for one that is
+        protected or still being imported.
         """
         with self._database.write() as session:
             rows = [_row(session, place, instance_id) for instance_id in instance_ids]
@@ -153,6 +154,12 @@ class Instances:
                         f"The instance '{row.id}' may not be terminated. Modify its 'disableApiTermination' instance "
                         "attribute and try again.",
                         code="OperationNotPermitted",
+                    )
+                if row.state == PENDING:
+                    raise ConflictError(
+                        f"The instance '{row.id}' is not in a state from which it can be terminated. | {row.task_id} "
+                        "imports it: cancel that instead.",
+                        code="IncorrectInstanceState",
                     )
             before, gone = [_fact(row) for row in rows], list[Volume]()
             for row in rows:

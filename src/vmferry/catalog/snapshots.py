@@ -111,7 +111,9 @@ class Snapshots:
                 raise NotFoundError(f"The snapshot '{quote(snapshot_id)}' does not exist.", resource_id=snapshot_id)
             if row.state == PENDING and not _end_upload(session, snapshot_id):
                 raise ConflictError(
-                    f"The snapshot {snapshot_id} is being written by {row.task_id}; cancel that task instead.",
+                    f"The snapshot {snapshot_id} is being written by {row.task_id}; cancel that task instead."
+                    if row.task_id is not None
+                    else f"The snapshot {snapshot_id} is being copied; wait until it is completed.",
                     code="IncorrectState",
                 )
             return remove_snapshot(session, row)

@@ -18,7 +18,8 @@ from vmferry.catalog.tags import drop_tags, put_tags
 from vmferry.errors import ConflictError, NotFoundError, quote
 
 CREATING, AVAILABLE, IN_USE = "creating", "available", "in-use"
-TERMINATED = "terminated"
+_HOLDING = ("running", "stopping", "stopped")
+"""States of instances that a volume may be hung on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,13 @@ class Volumes:
             before = _fact(row)
             held = before.attachment
             wanted = instance_id or (held.instance_id if held is not None else None)
+            if wanted is None:
+                raise ConflictError(f"Volume '{volume_id}' is in the '{row.state}' state.", code="IncorrectState")
             if held is None or held.instance_id != wanted:
-                where = f"Volume {volume_id} can not be detached from {wanted or 'anything'} because it is not attached"
-                raise ConflictError(where, code="InvalidAttachment.NotFound" if wanted else "IncorrectState")
+                raise ConflictError(
+                    f"Volume {volume_id} can not be detached from {wanted} because it is not attached",
+                    code="InvalidAttachment.NotFound",
+                )
             if device_name is not None and held.device_name != device_name:
                 raise ConflictError(
                     f"The volume {volume_id} is not attached to instance {wanted} as device {quote(device_name)}",
@@ -253,9 +258,11 @@ def _check_attachable(session: Session, row: VolumeRow, instance: InstanceRow, d
     if row.instance_id is not None:
         raise ConflictError(f"{row.id} is already attached to an instance", code="VolumeInUse")
     if row.state != AVAILABLE:
-        raise ConflictError(f"The volume {row.id} is {row.state}: wait until it is available.", code="IncorrectState")
-    if instance.state == TERMINATED:
-        raise ConflictError(f"The instance {instance.id} is terminated.", code="IncorrectState")
+        raise ConflictError(f"{row.id} is not 'available'. | It is {row.state}.", code="IncorrectState")
+    if instance.state not in _HOLDING:
+        raise ConflictError(
+            f"Instance '{instance.id}' is not 'running'. | It is {instance.state}.", code="IncorrectState"
+        )
     if row.zone != instance.zone:
         raise ConflictError(
             f"The volume '{row.id}' is not in the same availability zone as instance '{instance.id}'",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vmferry.catalog.instances import CODES, STOPPED, Instance
-from vmferry.catalog.volumes import TERMINATED, Volume
+from vmferry.catalog.instances import CODES, STOPPED, TERMINATED, Instance
+from vmferry.catalog.volumes import Volume
 from vmferry.ec2.default_network import GROUP_NAME, network_of
 from vmferry.ec2.import_task_views import tag_list
 

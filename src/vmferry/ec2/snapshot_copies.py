@@ -30,7 +30,10 @@ def source_place(context: RequestContext, request: Mapping[str, Any]) -> Place:
 def check_completed(snapshot: Snapshot) -> None:
     """Raise ``Ec2Error`` for a snapshot whose bytes are not all there."""
     if snapshot.state != COMPLETED:
-        raise Ec2Error("IncorrectState", f"The snapshot {snapshot.id} is {snapshot.state}: wait until it is completed.")
+        remedy = "wait until it is completed" if snapshot.state == PENDING else "it never will be completed"
+        raise Ec2Error(
+            "IncorrectState", f"Snapshot is in invalid state - {snapshot.state} | That is {snapshot.id}: {remedy}."
+        )
 
 
 def copy_snapshot_to(

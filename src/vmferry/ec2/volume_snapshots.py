@@ -19,7 +19,7 @@ def check_snapshot_source(context: RequestContext, volume_id: str) -> Volume:
     """The volume, whose bytes are all there. Raises ``NotFoundError``, ``Ec2Error``."""
     (volume,) = context.services.catalog.volumes.describe(context.place, [volume_id])
     if volume.state == CREATING:
-        raise Ec2Error("IncorrectState", f"The volume {volume_id} is being made: wait until it is available.")
+        raise Ec2Error("IncorrectState", f"The volume '{volume_id}' is 'creating' | Wait until it is available.")
     return volume
 
 

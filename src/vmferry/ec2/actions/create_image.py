@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmferry.catalog.instances import Instance
-from vmferry.catalog.volumes import TERMINATED, Volume
+from vmferry.catalog.instances import RUNNING, STOPPED, Instance
+from vmferry.catalog.volumes import Volume
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.ami_names import check_ami_name
 from vmferry.ec2.errors import Ec2Error
@@ -44,8 +44,10 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
     check_ami_name(request["Name"])
     instance_id = check_id(request["InstanceId"], "i-")
     (instance,) = context.services.catalog.instances.describe(context.place, [instance_id])
-    if instance.state == TERMINATED:
-        raise Ec2Error("IncorrectState", f"Instance is not in state 'running' or 'stopped'. | {instance_id} is over.")
+    if instance.state not in (RUNNING, STOPPED):
+        raise Ec2Error(
+            "IncorrectState", f"Instance is not in state 'running' or 'stopped'. | {instance_id} is {instance.state}."
+        )
     volumes = context.services.catalog.volumes.of_instances([instance_id])[instance_id]
     tags = check_tag_specifications(request.get("TagSpecifications", ()), ("image", "snapshot"))
     wanted = WantedImage(

@@ -87,7 +87,10 @@ def _find_instance(context: RequestContext, instance_id: str, wanted: str) -> In
     if instance.task_id is None:
         raise Ec2Error("NotExportable", f"Only imported instances can be exported. | {instance_id} was launched here.")
     if instance.state != STOPPED:
-        raise Ec2Error("IncorrectInstanceState", f"The instance '{instance_id}' is {instance.state}; stop it first.")
+        raise Ec2Error(
+            "IncorrectInstanceState",
+            f"The instance '{instance_id}' is not in the 'stopped' state. | It is {instance.state}.",
+        )
     volumes = context.services.catalog.volumes.of_instances([instance_id])[instance_id]
     imported = [one for one in volumes if one.task_id == instance.task_id]
     if not imported:

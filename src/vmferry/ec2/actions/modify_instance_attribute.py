@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vmferry.catalog.volumes import TERMINATED
+from vmferry.catalog.instances import PENDING, TERMINATED
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.default_network import find_groups
@@ -31,6 +31,8 @@ _ATTRIBUTES: Mapping[str, tuple[str, Callable[[Any], object]]] = {
 """Member of the request → the name that ``Instance`` has for it, and how its value is read."""
 _BY_NAME = {name[0].lower() + name[1:]: name for name in _ATTRIBUTES}
 """As ``Attribute`` names them, whose value comes in ``Value`` then."""
+_WHEN_STOPPED = {"instance_type", "user_data", "ebs_optimized"}
+"""What changes of a stopped instance only."""
 _TRUTH = {"true": True, "false": False}
 
 
@@ -38,9 +40,12 @@ def modify_instance_attribute(context: RequestContext, request: Mapping[str, Any
     """Change what the request names. Raises ``Ec2Error`` for what would have no effect."""
     instance_id = check_id(request["InstanceId"], "i-")
     (instance,) = context.services.catalog.instances.describe(context.place, [instance_id])
-    if instance.state == TERMINATED:
-        raise Ec2Error("IncorrectInstanceState", f"The instance '{instance_id}' is terminated.")
     changes = _read_changes(context, request)
+    if instance.state == TERMINATED or (instance.state == PENDING and _WHEN_STOPPED & changes.keys()):
+        raise Ec2Error(
+            "IncorrectInstanceState",
+            f"The instance '{instance_id}' is not in the 'stopped' state. | It is {instance.state}.",
+        )
     mappings = request.get("BlockDeviceMappings", ())
     if not changes and not mappings:
         raise Ec2Error("InvalidParameterCombination", "No attributes specified.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmferry.catalog.instances import STOPPED
+from vmferry.catalog.instances import PENDING, STOPPED
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_ids
@@ -16,10 +16,16 @@ def stop_instances(context: RequestContext, request: Mapping[str, Any]) -> dict[
     """What is stopped stays so."""
     found = context.services.catalog.instances.describe(context.place, check_ids(request["InstanceIds"], "i-"))
     for instance in found:
+        if instance.state == PENDING:
+            raise Ec2Error(
+                "IncorrectInstanceState",
+                f"Instance '{instance.id}' cannot be stopped as it has never reached the 'running' state. | "
+                f"{instance.task_id} imports it, and leaves it stopped.",
+            )
         if instance.state != STOPPED:
             raise Ec2Error(
                 "IncorrectInstanceState",
-                f"The instance '{instance.id}' is not in a state from which it can be stopped. | It is "
+                f"This instance '{instance.id}' is not in a state from which it can be stopped. | It is "
                 f"{instance.state}.",
             )
     stopped = describe_state(STOPPED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vmferry.catalog.volumes import TERMINATED
+from vmferry.catalog.instances import TERMINATED
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.ids import check_ids
 from vmferry.ec2.instance_views import describe_state
