@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from vmferry.catalog._database import Database
 from vmferry.catalog.accounts import Accounts
+from vmferry.catalog.conversion_tasks import ConversionTasks
 from vmferry.catalog.export_tasks import ExportTasks
 from vmferry.catalog.images import Images
 from vmferry.catalog.import_tasks import ImportTasks
@@ -30,6 +31,7 @@ class Catalog:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self.accounts = Accounts(self._database)
+        self.conversion_tasks = ConversionTasks(self._database)
         self.export_tasks = ExportTasks(self._database)
         self.images = Images(self._database)
         self.import_tasks = ImportTasks(self._database)

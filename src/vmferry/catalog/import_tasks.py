@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,14 +12,12 @@ from sqlalchemy.orm import Session
 
 from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active
-from vmferry.catalog._schema import ImportTaskRow, InstanceRow, SliceRow, SnapshotRow, VolumeRow
+from vmferry.catalog._schema import ImportTaskRow, SliceRow
 from vmferry.catalog.images import Image, add_image
-from vmferry.catalog.instances import STOPPED, Instance, instance_row
 from vmferry.catalog.pages import Wanted, page_query, position_of
 from vmferry.catalog.places import Place
-from vmferry.catalog.snapshots import complete_snapshot, remove_snapshot
-from vmferry.catalog.tags import drop_tags, put_tags
-from vmferry.catalog.volumes import Volume, add_volume, remove_volume, settle_volume
+from vmferry.catalog.snapshots import complete_snapshot
+from vmferry.catalog.tags import put_tags
 
 __all__ = [
     "ACTIVE",
@@ -213,16 +211,6 @@ class ImportTasks(Outbox[ImportTaskRow]):
 
     # -- what the front end does
 
-    def add_conversion(self, task: ImportTask, volumes: Sequence[Volume], instance: Instance | None) -> None:
-        """Record a conversion together with the volumes that it makes, and the instance, if it makes one."""
-        with self._database.write() as session:
-            session.add(_row(task))
-            if instance is not None:
-                session.add(instance_row(instance))
-            session.flush()
-            for volume in volumes:
-                add_volume(session, volume, {})
-
     def add(self, task: ImportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
         """Record a new task with its tags and answer its id.
 
@@ -234,7 +222,7 @@ class ImportTasks(Outbox[ImportTaskRow]):
                 action = _TOKEN_ACTIONS[task.kind]
                 if (earlier := claim_token(session, task.place, action, token, fingerprint, task.id)) is not None:
                     return earlier
-            session.add(_row(task))
+            session.add(import_task_row(task))
             session.flush()
             put_tags(session, task.place, task.id, task.kind, tags)
         return task.id
@@ -250,7 +238,7 @@ class ImportTasks(Outbox[ImportTaskRow]):
             query = query.where(ImportTaskRow.id.in_(list(ids)))
         with self._database.read() as session:
             rows = session.scalars(query.order_by(ImportTaskRow.created_at, ImportTaskRow.id))
-            found = _with_conversion(session, [_fact(row) for row in rows])
+            found = _with_conversion(session, [import_task_of(row) for row in rows])
         if missing := sorted(set(ids or ()) - {task.id for task in found}):
             raise self._not_found(missing[0])
         return found
@@ -260,7 +248,7 @@ class ImportTasks(Outbox[ImportTaskRow]):
         query = page_query(ImportTaskRow, ["created_at", "id"], place, wanted, after, most)
         with self._database.read() as session:
             rows = session.scalars(query.where(ImportTaskRow.kind == kind))
-            return _with_conversion(session, [_fact(row) for row in rows])
+            return _with_conversion(session, [import_task_of(row) for row in rows])
 
     # -- what the metrics tell
 
@@ -269,14 +257,14 @@ class ImportTasks(Outbox[ImportTaskRow]):
         query = select(ImportTaskRow).where(ImportTaskRow.status == ACTIVE)
         with self._database.read() as session:
             rows = session.scalars(query.order_by(ImportTaskRow.created_at, ImportTaskRow.id))
-            return _with_conversion(session, [_fact(row) for row in rows])
+            return _with_conversion(session, [import_task_of(row) for row in rows])
 
     # -- what the task does
 
     def get(self, task_id: str) -> ImportTask:
         """The task, in whichever region and account. Raises ``NotFoundError``."""
         with self._database.read() as session:
-            return _fact(self._get(session, task_id))
+            return import_task_of(self._get(session, task_id))
 
     def advance(self, task_id: str, stage: str, progress: int, facts: ImportFacts | None = None) -> None:
         """Go on to ``stage``; progress never falls. A step that begins the same stage again still waits.
@@ -405,48 +393,9 @@ class ImportTasks(Outbox[ImportTaskRow]):
             row.waiting_for = row.waiting_since = None
             return row.image_id
 
-    def complete_conversion(self, task_id: str, receipt: str) -> None:
-        """Complete a conversion: its volumes appear and hang on the instance, which is stopped; the snapshots that they
-        were made of go. All or nothing; a task that is complete stays as it is.
 
-        Raises ``TaskCancelledError`` when it was cancelled.
-        """
-        with self._database.write() as session:
-            row = self._get(session, task_id)
-            if row.status == COMPLETED:
-                return
-            check_active(row)
-            task = _fact(row)
-            instance = None if task.request.instance_id is None else session.get(InstanceRow, task.request.instance_id)
-            if instance is not None:
-                instance.state, instance.state_reason = STOPPED, None
-                instance.root_device_name = task.facts.disks[0].device_name
-                instance.boot_mode = task.facts.boot_mode or instance.boot_mode
-            for disk in task.facts.disks:
-                volume = session.get_one(VolumeRow, task.request.containers[disk.container].volume_id)
-                settle_volume(volume, None if instance is None else instance.id, disk.device_name)
-                snapshot = session.get(SnapshotRow, disk.snapshot_id)
-                if snapshot is not None:
-                    remove_snapshot(session, snapshot)
-            row.status, row.progress, row.receipt = COMPLETED, 100, receipt
-            row.waiting_for = row.waiting_since = None
-
-    def discard_results(self, task_id: str) -> list[Volume]:
-        """Forget what a conversion that failed was to make; its volumes, whose images are the caller's to delete."""
-        with self._database.write() as session:
-            task = _fact(self._get(session, task_id))
-            ids = [one.volume_id for one in task.request.containers if one.volume_id is not None]
-            rows = [row for volume_id in ids if (row := session.get(VolumeRow, volume_id)) is not None]
-            gone = [remove_volume(session, row) for row in rows]
-            session.flush()
-            instance = None if task.request.instance_id is None else session.get(InstanceRow, task.request.instance_id)
-            if instance is not None:
-                drop_tags(session, instance.id)
-                session.delete(instance)
-            return gone
-
-
-def _row(task: ImportTask) -> ImportTaskRow:
+def import_task_row(task: ImportTask) -> ImportTaskRow:
+    """``task`` as it is recorded."""
     return ImportTaskRow(
         id=task.id,
         kind=task.kind,
@@ -463,7 +412,8 @@ def _row(task: ImportTask) -> ImportTaskRow:
     )
 
 
-def _fact(row: ImportTaskRow) -> ImportTask:
+def import_task_of(row: ImportTaskRow) -> ImportTask:
+    """The task that ``row`` records, without how far its disks are."""
     containers = tuple(DiskContainer(**c) for c in row.request["containers"])
     return ImportTask(
         id=row.id,

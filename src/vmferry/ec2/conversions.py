@@ -97,7 +97,7 @@ def start_conversion(
     )
     volumes = [_creating(context, zone, one, task.id, now) for one in containers]
     made = None if instance is None else replace(instance, task_id=task.id)
-    context.services.catalog.import_tasks.add_conversion(task, volumes, made)
+    context.services.catalog.conversion_tasks.add(task, volumes, made)
     context.services.wake()
     return context.services.catalog.import_tasks.get(task.id)
 

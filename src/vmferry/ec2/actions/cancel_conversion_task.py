@@ -13,7 +13,9 @@ from vmferry.ec2.ids import check_id
 def cancel_conversion_task(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Mark the task; its workflow is told by the dispatcher and cleans up."""
     task_id = check_id(request["ConversionTaskId"], "import-i-", "import-vol-")
-    context.services.catalog.import_tasks.cancel(context.place, task_id, cancel_reason(request.get("ReasonMessage")))
+    context.services.catalog.conversion_tasks.cancel(
+        context.place, task_id, cancel_reason(request.get("ReasonMessage"))
+    )
     context.services.wake()
     return {}
 

@@ -54,6 +54,7 @@ class ImportImageActivities:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._tasks = services.catalog.import_tasks
+        self._conversions = services.catalog.conversion_tasks
         self._sources = OpenSources(services)
 
     def all(self) -> Sequence[Callable[..., Any]]:
@@ -157,7 +158,7 @@ class ImportImageActivities:
                 self._services.images.resume(snapshot.bucket, snapshot.key).abort()
                 self._services.images.delete(snapshot.bucket, snapshot.key)
                 self._services.catalog.snapshots.discard(snapshot.id)
-            for volume in self._tasks.discard_results(step.task_id):
+            for volume in self._conversions.discard_results(step.task_id):
                 self._services.images.delete(volume.bucket, volume.key)
             self._tasks.mark_deleted(step.task_id)
 
@@ -171,7 +172,7 @@ class ImportImageActivities:
                 self._services.images.delete(volume.bucket, volume.key)  # of an earlier attempt
                 copy_blob(self._services.images, snapshot.bucket, snapshot.key, volume.bucket, volume.key)
             receipt = sign(receipt_facts(task, None), load_key(self._services.config.receipt_key_path))
-            self._tasks.complete_conversion(task.id, receipt)
+            self._conversions.complete(task.id, receipt)
         self._sources.forget(task.id)
         for snapshot in snapshots.values():
             self._services.images.delete(snapshot.bucket, snapshot.key)
