@@ -18,6 +18,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from vmferry.errors import NotFoundError
 from vmferry.runtime.worker import connect
 from vmferry.tasks import TASK_QUEUE, TASKS, Services
 
@@ -93,9 +94,9 @@ class Dispatcher:
 
     async def _serve(self) -> None:
         client = await connect(self._address)
-        for kind in self._kinds:
-            await self._try(self._restart_lost, client, kind)
+        unseen = list(self._kinds)
         while True:
+            unseen = [kind for kind in unseen if not await self._try(self._restart_lost, client, kind)]
             for kind in self._kinds:
                 await self._try(self._start_new, client, kind)
                 await self._try(self._send_cancels, client, kind)
@@ -103,18 +104,25 @@ class Dispatcher:
                 await asyncio.wait_for(self._work.wait(), _LOOK_SECONDS)
             self._work.clear()
 
-    async def _try(self, job: Callable[[Client, _Kind], Awaitable[None]], client: Client, kind: _Kind) -> None:
-        """Do one of the jobs below; the workflow server may be away, then the next look does it."""
+    async def _try(self, job: Callable[[Client, _Kind], Awaitable[None]], client: Client, kind: _Kind) -> bool:
+        """Do one of the jobs below; whether it went well. Where the workflow server or the catalog is away, or there is
+        a fault in us, the next look does it."""
         try:
             await job(client, kind)
         except (RPCError, OSError, RuntimeError) as error:
             self._log.warning("the workflow server did not answer", error=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
+        except Exception:  # noqa: BLE001 - whatever it was: nobody else begins tasks
+            self._log.exception("tasks could not be dispatched", workflow=kind.workflow)
+        else:
+            return True
+        await asyncio.sleep(_RETRY_SECONDS)
+        return False
 
     async def _start_new(self, client: Client, kind: _Kind) -> None:
         for task_id in kind.tasks.undispatched():
             await self._start_workflow(client, kind, task_id)
-            kind.tasks.mark_dispatched(task_id)
+            with contextlib.suppress(NotFoundError):  # removed meanwhile: its workflow finds that out
+                kind.tasks.mark_dispatched(task_id)
 
     async def _restart_lost(self, client: Client, kind: _Kind) -> None:
         """Tasks that have not ended, but have no workflow that runs: the workflow server's database was lost or is new,
@@ -137,7 +145,8 @@ class Dispatcher:
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:  # ended meanwhile: it has cleaned up
                     raise
-            kind.tasks.mark_cancel_sent(task_id)
+            with contextlib.suppress(NotFoundError):
+                kind.tasks.mark_cancel_sent(task_id)
 
     async def _start_workflow(self, client: Client, kind: _Kind, task_id: str) -> None:
         try:
