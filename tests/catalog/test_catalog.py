@@ -98,13 +98,13 @@ def test_a_task_is_read_back_as_it_was_recorded(catalog: Catalog) -> None:
     task = new_task()
     add(catalog, task)
     assert catalog.import_tasks.get(task.id) == task
-    assert catalog.import_tasks.describe(HERE, IMPORT_IMAGE) == [task]
+    assert catalog.import_tasks.newest(HERE, IMPORT_IMAGE, 9) == [task]
 
 
 def test_another_region_does_not_see_a_task(catalog: Catalog) -> None:
     task = new_task()
     add(catalog, task)
-    assert catalog.import_tasks.describe(ELSEWHERE, IMPORT_IMAGE) == []
+    assert catalog.import_tasks.newest(ELSEWHERE, IMPORT_IMAGE, 9) == []
     with pytest.raises(NotFoundError):
         catalog.import_tasks.describe(ELSEWHERE, IMPORT_IMAGE, [task.id])
     with pytest.raises(NotFoundError):
@@ -115,7 +115,7 @@ def test_the_same_token_answers_the_first_task_again(catalog: Catalog) -> None:
     first, second = new_task(1), new_task(2)
     assert add(catalog, first, "t", "same") == first.id
     assert add(catalog, second, "t", "same") == first.id
-    assert [task.id for task in catalog.import_tasks.describe(HERE, IMPORT_IMAGE)] == [first.id]
+    assert [task.id for task in catalog.import_tasks.newest(HERE, IMPORT_IMAGE, 9)] == [first.id]
 
 
 def test_the_same_token_with_other_parameters_is_refused(catalog: Catalog) -> None:
@@ -144,7 +144,7 @@ def test_one_token_used_by_many_threads_at_once_makes_one_task(catalog: Catalog)
         thread.join()
     assert len(answers) == 8
     assert len(set(answers)) == 1
-    assert len(catalog.import_tasks.describe(HERE, IMPORT_IMAGE)) == 1
+    assert len(catalog.import_tasks.newest(HERE, IMPORT_IMAGE, 9)) == 1
 
 
 def test_progress_never_falls(catalog: Catalog) -> None:

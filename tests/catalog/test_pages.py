@@ -24,8 +24,8 @@ from vmferry.catalog._schema import (
     TagRow,
     VolumeRow,
 )
-from vmferry.catalog.export_tasks import EXPORT_IMAGE
-from vmferry.catalog.import_tasks import IMPORT_IMAGE, IMPORT_SNAPSHOT
+from vmferry.catalog.export_tasks import EXPORT_IMAGE, EXPORT_INSTANCE
+from vmferry.catalog.import_tasks import CONVERSION, IMPORT_IMAGE, IMPORT_SNAPSHOT
 from vmferry.catalog.pages import ALL, Wanted
 from vmferry.catalog.places import Place
 
@@ -100,10 +100,12 @@ def everything(tail: str, number: int) -> Iterator[tuple[type[Base], dict[str, A
     )
     yield TagRow, {"resource_id": f"ami-{tail}", "resource_type": "image", "key": "n", "value": str(number)}
     request: dict[str, Any] = {"request": {"containers": []}, "facts": {"pins": [], "disks": [], "notes": []}}
-    for kind, prefix in ((IMPORT_IMAGE, "import-ami-"), (IMPORT_SNAPSHOT, "import-snap-")):
+    for kind, prefix in ((IMPORT_IMAGE, "import-ami-"), (IMPORT_SNAPSHOT, "import-snap-"), (CONVERSION, "import-i-")):
         own = {"id": prefix + tail, "kind": kind, "created_at": made["created_at"]}
         yield ImportTaskRow, {**own, **task, **request}
-    yield ExportTaskRow, {"id": f"export-ami-{tail}", "image_id": "a", "format": "VMDK", "prefix": "", **made, **task}
+    export = {"format": "VMDK", "prefix": "", **made, **task}
+    yield ExportTaskRow, {**export, "id": f"export-ami-{tail}", "image_id": "a", "instance_id": None}
+    yield ExportTaskRow, {**export, "id": f"export-i-{tail}", "image_id": None, "instance_id": f"i-{tail}"}
     yield (
         InstanceRow,
         {
@@ -210,6 +212,24 @@ def test_the_last_page_costs_what_the_first_does(noun: str, catalogs: tuple[Cata
     end = measure(catalog, lambda one: read(one, ALL, last))
     assert end.statements == first.statements
     assert end.steps <= 2 * first.steps
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda one: one.import_tasks.newest(HERE, CONVERSION, PAGE),
+        lambda one: one.export_tasks.newest(HERE, EXPORT_INSTANCE, PAGE),
+    ],
+    ids=["conversions", "exports of instances"],
+)
+def test_the_newest_cost_the_same_in_a_large_table(
+    read: Callable[[Catalog], list[Any]], catalogs: tuple[Catalog, Catalog]
+) -> None:
+    small, large = (measure(catalog, read) for catalog in catalogs)
+    assert large.statements == small.statements
+    assert large.steps <= 2 * small.steps
+    made = [fact.created_at for fact in read(catalogs[1])]
+    assert made == [BEGAN + timedelta(seconds=number) for number in range(LARGE - PAGE, LARGE)], "oldest first"
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,18 @@ class ExportTaskRow(Base):
     dispatched: Mapped[bool]
     cancel_sent: Mapped[bool]
 
-    __table_args__ = (Index("export_image_task_page", "region", "account_id", "instance_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("export_image_task_page", "region", "account_id", "instance_id", "created_at", "id"),
+        Index(
+            "export_instance_task_page",
+            "region",
+            "account_id",
+            "created_at",
+            "id",
+            sqlite_where=instance_id.is_not(None),
+            postgresql_where=instance_id.is_not(None),
+        ),
+    )
 
 
 class SliceRow(Base):

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, select
 from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox
 from vmferry.catalog._schema import ExportTaskRow
-from vmferry.catalog.pages import Wanted, page_query, position_of
+from vmferry.catalog.pages import Wanted, newest_query, page_query, position_of
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import put_tags
 from vmferry.errors import ConflictError
@@ -95,20 +95,25 @@ class ExportTasks(Outbox[ExportTaskRow]):
             put_tags(session, task.place, task.id, task.kind, tags)
         return task.id
 
-    def describe(self, place: Place, kind: str, ids: Collection[str] | None = None) -> list[ExportTask]:
-        """Tasks of ``kind`` in ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
+    def describe(self, place: Place, kind: str, ids: Collection[str]) -> list[ExportTask]:
+        """The tasks of ``kind`` in ``place`` with these ids, oldest first, or ``NotFoundError``."""
         query = select(ExportTaskRow).where(
             ExportTaskRow.region == place.region,
             ExportTaskRow.account_id == place.account_id,
+            ExportTaskRow.id.in_(list(ids)),
             _is_of(kind),
         )
-        if ids is not None:
-            query = query.where(ExportTaskRow.id.in_(list(ids)))
         with self._database.read() as session:
             found = [_fact(row) for row in session.scalars(query.order_by(ExportTaskRow.created_at, ExportTaskRow.id))]
-        if missing := sorted(set(ids or ()) - {task.id for task in found}):
+        if missing := sorted(set(ids) - {task.id for task in found}):
             raise self._not_found(missing[0])
         return found
+
+    def newest(self, place: Place, kind: str, most: int) -> list[ExportTask]:
+        """The ``most`` tasks of ``kind`` in ``place`` that were begun last, oldest first."""
+        query = newest_query(ExportTaskRow, place, most).where(_is_of(kind))
+        with self._database.read() as session:
+            return [_fact(row) for row in reversed(list(session.scalars(query)))]
 
     def page(self, place: Place, kind: str, wanted: Wanted, after: str | None, most: int) -> list[ExportTask]:
         """The next ``most`` tasks of ``kind`` in ``place``, oldest first, after the position ``after``."""

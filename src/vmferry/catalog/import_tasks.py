@@ -14,7 +14,7 @@ from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active
 from vmferry.catalog._schema import ImportTaskRow, SliceRow
 from vmferry.catalog.images import Image, add_image
-from vmferry.catalog.pages import Wanted, page_query, position_of
+from vmferry.catalog.pages import Wanted, newest_query, page_query, position_of
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import complete_snapshot
 from vmferry.catalog.tags import put_tags
@@ -227,21 +227,27 @@ class ImportTasks(Outbox[ImportTaskRow]):
             put_tags(session, task.place, task.id, task.kind, tags)
         return task.id
 
-    def describe(self, place: Place, kind: str, ids: Collection[str] | None = None) -> list[ImportTask]:
-        """Tasks of ``kind`` in ``place``, oldest first; with ``ids`` only those, or ``NotFoundError``."""
+    def describe(self, place: Place, kind: str, ids: Collection[str]) -> list[ImportTask]:
+        """The tasks of ``kind`` in ``place`` with these ids, oldest first, or ``NotFoundError``."""
         query = select(ImportTaskRow).where(
             ImportTaskRow.region == place.region,
             ImportTaskRow.account_id == place.account_id,
             ImportTaskRow.kind == kind,
+            ImportTaskRow.id.in_(list(ids)),
         )
-        if ids is not None:
-            query = query.where(ImportTaskRow.id.in_(list(ids)))
         with self._database.read() as session:
             rows = session.scalars(query.order_by(ImportTaskRow.created_at, ImportTaskRow.id))
             found = _with_conversion(session, [import_task_of(row) for row in rows])
-        if missing := sorted(set(ids or ()) - {task.id for task in found}):
+        if missing := sorted(set(ids) - {task.id for task in found}):
             raise self._not_found(missing[0])
         return found
+
+    def newest(self, place: Place, kind: str, most: int) -> list[ImportTask]:
+        """The ``most`` tasks of ``kind`` in ``place`` that were begun last, oldest first."""
+        query = newest_query(ImportTaskRow, place, most).where(ImportTaskRow.kind == kind)
+        with self._database.read() as session:
+            rows = list(session.scalars(query))
+            return _with_conversion(session, [import_task_of(row) for row in reversed(rows)])
 
     def page(self, place: Place, kind: str, wanted: Wanted, after: str | None, most: int) -> list[ImportTask]:
         """The next ``most`` tasks of ``kind`` in ``place``, oldest first, after the position ``after``."""

@@ -14,6 +14,8 @@ from vmferry.ec2.import_task_views import describe_import_image_task, describe_i
 from vmferry.ec2.listing import Listing, Tags
 from vmferry.ec2.paging import Paging
 
+MOST_WITHOUT_PAGES = 1000
+"""Tasks that an action answers which knows no pages: so many of the newest. Older ones are described by their ids."""
 _View = Mapping[str, Any]
 T = TypeVar("T", ImportTask, ExportTask)
 
