@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,13 @@ from vmferry.embedded.child import Command
 from vmferry.embedded.lock import DataDirectoryLock
 from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
-from vmferry.errors import BlobNotFoundError, ConfigError, NotFoundError, quote
+from vmferry.errors import ConfigError, NotFoundError, quote
 from vmferry.gateway import FrontEnd, create_gateway
 from vmferry.iam.gateway import IamFrontEnd
 from vmferry.runtime.dispatcher import Dispatcher
+from vmferry.runtime.leftovers import remove_forgotten, remove_unfinished
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.runtime.sweeper import Sweeper
-from vmferry.snapshot_blocks import file_keys, is_parent_key
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.work import UMASK, configure_logs, open_services, own_s3_options
@@ -56,6 +56,9 @@ _REQUEST_RETRY_SECONDS = 3.0
 
 _SWEEP_SECONDS = 5.0
 """How often uploads of snapshots are looked at that nobody goes on with."""
+
+_DAY_SECONDS = 86_400.0
+"""How often disk images are looked for that nobody knows."""
 
 _SHUTDOWN_SECONDS = 2
 """How long requests in flight may take once the server is told to end."""
@@ -82,7 +85,7 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
         life.callback(children.supervisor.stop)
         children.start()
         services = open_services(config, children.s3_endpoint, _REQUEST_RETRY_SECONDS)
-        _sweep_images(services)
+        remove_unfinished(services)
         dispatcher = Dispatcher(services, children.temporal_address)
         life.callback(dispatcher.stop)
         dispatcher.start()
@@ -93,9 +96,12 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
             wake=dispatcher.wake,
             max_disk_size=config.max_disk_size,
         )
-        sweeper = Sweeper(lambda: expire_uploads(ebs), _SWEEP_SECONDS)
-        life.callback(sweeper.stop)
-        sweeper.start()
+        for sweeper in (
+            Sweeper(lambda: expire_uploads(ebs), _SWEEP_SECONDS),
+            Sweeper(lambda: remove_forgotten(services), _DAY_SECONDS, at_once=True),
+        ):
+            life.callback(sweeper.stop)
+            sweeper.start()
         facts = _facts(config, listener, key, children.s3_endpoint)
         life.callback(lambda: config.endpoint_path.unlink(missing_ok=True))
         application = _application(config, services, ebs, children, dispatcher)
@@ -188,25 +194,6 @@ def _first_account(config: Config, catalog: Catalog) -> AccessKey:
             os.fsync(file.fileno())
     catalog.accounts.add(key)
     return key
-
-
-def _sweep_images(services: Services) -> None:
-    """Remove unfinished disk images that nobody goes on with: a process that was cut off can leave one."""
-    wanted = {
-        (snapshot.bucket, snapshot.key)
-        for task_id in services.catalog.import_tasks.unfinished()
-        for snapshot in services.catalog.snapshots.of_task(task_id)
-    }
-    for upload in services.catalog.snapshot_uploads.unended():
-        wanted |= {(upload.bucket, key) for key in file_keys(upload)}
-    for region in services.config.regions:
-        for key in list(services.images.unfinished(region)):
-            if (region, key) not in wanted:
-                services.images.resume(region, key).abort()
-        with suppress(BlobNotFoundError):  # a region in which nothing was imported yet
-            for key in list(services.images.keys(region)):
-                if is_parent_key(key) and (region, key) not in wanted:
-                    services.images.delete(region, key)
 
 
 def _facts(config: Config, listener: socket.socket, key: AccessKey, s3_endpoint: str) -> dict[str, Any]:

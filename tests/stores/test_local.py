@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -382,3 +383,14 @@ def _raiser(number: int) -> Callable[..., int]:
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+def test_a_new_name_is_a_change(store: LocalStore) -> None:
+    put(store, "b", "old", b"image")
+    past = datetime.now(UTC) - timedelta(days=30)
+    os.utime(store.locate("b", "old"), (past.timestamp(), past.timestamp()))
+    store.link("b", "old", "b", "new")
+    for key in ("old", "new"):
+        assert datetime.now(UTC) - store.changed_at("b", key) < timedelta(hours=1)
+    with pytest.raises(BlobNotFoundError):
+        store.changed_at("b", "none")

@@ -95,6 +95,23 @@ class Snapshots:
             row = session.get(SnapshotRow, snapshot_id)
             return None if row is None else _fact(row)
 
+    def keys(self, bucket: str) -> set[str]:
+        """The keys of all disk images in a bucket of the image store, of whichever account."""
+        with self._database.read() as session:
+            return set(session.scalars(select(SnapshotRow.key).where(SnapshotRow.bucket == bucket)))
+
+    def abandoned(self, before: datetime) -> list[Snapshot]:
+        """Pending snapshots that no task and no client puts together, begun before ``before``: a request that made them
+        died."""
+        query = select(SnapshotRow).where(
+            SnapshotRow.state == PENDING,
+            SnapshotRow.task_id.is_(None),
+            SnapshotRow.created_at < before,
+            SnapshotRow.id.not_in(select(SnapshotUploadRow.id)),
+        )
+        with self._database.read() as session:
+            return [_fact(row) for row in session.scalars(query)]
+
     def of_task(self, task_id: str) -> list[Snapshot]:
         """The snapshots that a task has begun or made."""
         with self._database.read() as session:

@@ -96,6 +96,11 @@ class Volumes:
             row = session.get(VolumeRow, volume_id)
             return None if row is None else _fact(row)
 
+    def keys(self, bucket: str) -> set[str]:
+        """The keys of all disk images in a bucket of the image store, of whichever account."""
+        with self._database.read() as session:
+            return set(session.scalars(select(VolumeRow.key).where(VolumeRow.bucket == bucket)))
+
     def of_instances(self, instance_ids: Collection[str]) -> dict[str, list[Volume]]:
         """The volumes that hang on each of ``instance_ids``, by device."""
         found: dict[str, list[Volume]] = {instance_id: [] for instance_id in instance_ids}

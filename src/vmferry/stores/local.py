@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vmferry.blob import FileBlob, foreign_error
@@ -132,6 +133,13 @@ class LocalStore:
 
     def locate(self, bucket: str, key: str) -> str:
         return str(self._existing(bucket, key))
+
+    def changed_at(self, bucket: str, key: str) -> datetime:
+        """When the blob was made or written, or got this name or another one. Raises ``BlobNotFoundError``."""
+        try:
+            return datetime.fromtimestamp(self._existing(bucket, key).stat().st_ctime, UTC)
+        except FileNotFoundError:
+            raise self._not_found(bucket, key) from None
 
     def delete(self, bucket: str, key: str) -> None:
         path = self._path(bucket, key)
