@@ -217,3 +217,11 @@ MAX_GUEST_ENTRIES = 256
 
 MAX_GUEST_KERNELS = 32
 """Kernels of one guest system that are looked at."""
+MAX_HIVE_READ = 16 * MIB
+"""Bytes of one registry hive of Windows that are read: the way to a few hundred values has some hundreds of KiB."""
+
+MAX_HIVE_CELLS = 50_000
+"""Cells of one registry hive that are looked at, four entries of a list counted as one."""
+
+MAX_HIVE_VALUE = 64 * KIB
+"""Bytes of one value of a registry hive that are looked at; the rest of it is left out."""
