@@ -217,7 +217,8 @@ MAX_GUEST_ENTRIES = 256
 
 MAX_GUEST_KERNELS = 32
 """Kernels of one guest system that are looked at."""
-MAX_HIVE_READ = 16 * MIB
+
+MAX_HIVE_READ = 8 * MIB
 """Bytes of one registry hive of Windows that are read: the way to a few hundred values has some hundreds of KiB."""
 
 MAX_HIVE_CELLS = 50_000

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from vmferry.errors import escape
+from vmferry.guest._clean import clean
 from vmferry.guest.facts import VolumeFacts
 from vmferry.guest.linux.boot_loader import find_efi_loaders, find_menu, read_device_map
 from vmferry.guest.linux.devices import Devices
@@ -34,9 +33,6 @@ from vmferry.guest.linux.tools import (
     find_tools,
 )
 from vmferry.guest.tree import Tree
-
-_MAX_TEXT = 4096
-"""Characters of one fact: a kernel takes no longer command line."""
 
 
 def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
@@ -72,8 +68,7 @@ def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
     )
     facts = _with_boot(facts, files, services, volumes)
     facts = _with_storage(_with_network(facts, files, services), files, services)
-    clean: LinuxFacts = _clean(replace(facts, problems=files.problems))
-    return clean
+    return clean(replace(facts, problems=files.problems))
 
 
 def _find_distribution(files: Files) -> Distribution | None:
@@ -153,14 +148,3 @@ def _find_hostname(files: Files) -> str | None:
 def _find_selinux(files: Files) -> str | None:
     mode = files.settings("/etc/selinux/config").get("SELINUX", "").lower()
     return mode if mode in ("enforcing", "permissive", "disabled") else None
-
-
-def _clean(value: Any) -> Any:
-    """``value`` without control characters, lone surrogates and texts beyond all measure, as deep as it goes."""
-    if isinstance(value, str):
-        return escape(value[:_MAX_TEXT])
-    if isinstance(value, tuple):
-        return tuple(_clean(item) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{item.name: _clean(getattr(value, item.name)) for item in fields(value)})
-    return value
