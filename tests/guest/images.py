@@ -36,7 +36,8 @@ def make_xfs(tree: Path, out: Path, *options: str) -> Path:
     """``mkfs.xfs`` with the files of ``tree`` , whose names have no blanks: its prototype files cannot hold them."""
     prototype = out.with_suffix(".proto")
     prototype.write_text("\n".join(["/", "0 0", "d--755 0 0", *_prototype(tree), "$", ""]))
-    run("mkfs.xfs", "-q", "-f", "-p", prototype, "-d", f"file,name={out},size=300m", "-L", "a root", *options)
+    label = [] if "-L" in options else ["-L", "a root"]
+    run("mkfs.xfs", "-q", "-f", "-p", prototype, "-d", f"file,name={out},size=300m", *label, *options)
     return out
 
 
