@@ -191,6 +191,12 @@ MAX_GUEST_FOLDER = 16 * MIB
 MAX_NTFS_BITMAP = 4 * MIB
 """Bytes of an NTFS volume's map of free clusters that are counted: 128 GiB of 4 KiB clusters."""
 
+MAX_BTRFS_CHUNKS = 100_000
+"""Chunks of a Btrfs: 100 TiB of 1 GiB."""
+
+MAX_BTRFS_VISITS = 500_000
+"""Times that nodes of a Btrfs are gone through in one look: a hostile tree may hold the same node again and again."""
+
 MAX_LVM_METADATA = 4 * MIB
 """Bytes of the text that describes an LVM volume group; real ones have some KiB."""
 

@@ -82,3 +82,37 @@ def mounted_ntfs(image: Path, folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def make_btrfs(tree: Path, out: Path, *options: str, size: int = 200 << 20) -> Path:
+    """``mkfs.btrfs`` with the files of ``tree``."""
+    with out.open("wb") as file:
+        file.truncate(size)
+    run(
+        "mkfs.btrfs",
+        "-q",
+        "-L",
+        "a root",
+        "-U",
+        "0b5c64e2-51ba-4a0e-9e7a-d2c8b3a4a6f1",
+        "--rootdir",
+        tree,
+        *options,
+        out,
+    )
+    return out
+
+
+@contextmanager
+def mounted_btrfs(image: Path, folder: Path, options: str = "") -> Iterator[Path]:
+    """``image`` at ``folder``, by the kernel, to be written to."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-t", "btrfs", "-o", f"loop,{options}".rstrip(","), image, folder], capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("cannot run here: mounting Btrfs needs root, a loop device and a kernel that knows it")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -95,11 +96,25 @@ def test_a_damaged_piece_of_the_disk_is_a_problem_of_what_lies_there(ext4: Path)
     assert any("grain 7 is damaged" in text for text in told)
 
 
-def test_a_look_ends_when_it_has_read_enough(ext4: Path) -> None:
-    facts = look([open_raw(ext4)], allowance=replace(DEFAULT_ALLOWANCE, bytes_read=500_000))
-    assert facts.bytes_read <= 500_000
-    assert facts.volumes[0].kind == "ext4", "what was known already is kept"
-    assert any("ended after" in problem for problem in facts.problems)
+@pytest.mark.parametrize("allowed", [300_000, 400_000, 500_000, 600_000, 700_000])
+def test_a_look_reads_no_more_than_it_may_and_says_so(ext4: Path, allowed: int) -> None:
+    facts = look([open_raw(ext4)], allowance=replace(DEFAULT_ALLOWANCE, bytes_read=allowed))
+    assert facts.bytes_read <= allowed
+    linux = facts.system.linux if facts.system else None
+    told = [*facts.problems, *(volume.problem or "" for volume in facts.volumes), *(linux.problems if linux else ())]
+    assert any("ended after" in text or "would be read" in text for text in told), told
+
+
+def test_a_file_that_is_too_large_is_refused_and_what_is_small_still_read(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    (tree / "boot" / "initrd.img-6.1").write_bytes(b"\x28\xb5\x2f\xfd" + os.urandom(6 * MIB))
+    run("mke2fs", "-q", "-t", "ext4", "-d", tree, tmp_path / "disk.raw", "64M")
+    facts = look([open_raw(tmp_path / "disk.raw")], allowance=replace(DEFAULT_ALLOWANCE, bytes_read=4 * MIB))
+    assert facts.bytes_read <= 4 * MIB
+    assert facts.system is not None
+    assert facts.system.linux is not None
+    assert facts.system.linux.distribution == "debian"
+    assert not any("ended" in problem for problem in facts.problems)
 
 
 SETUP = """

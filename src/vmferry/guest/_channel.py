@@ -24,7 +24,10 @@ SOUND = 1
 MAX_NOTE = 200
 
 _SHARE = 0.8
-"""Of the time and bytes allowed, after which the child asks for no more, and answers what it knows."""
+"""Of the time and bytes allowed. What reads on behind it is refused once: the one large file that took most of it ends
+there, and what is small can still be read, up to the last share."""
+_LAST_SHARE = 0.95
+"""Of the bytes, after which the child asks for no more, and answers what it knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class Asker:
 
     def __init__(self, channel: socket.socket, allowance: Allowance) -> None:
         self._channel = channel
-        self._left = int(allowance.bytes_read * _SHARE)
+        self._read = 0
+        self._most = int(allowance.bytes_read * _SHARE)
         self._limit = allowance
         self._end = time.monotonic() + allowance.seconds * _SHARE
         self.ended_by: str | None = None
@@ -89,13 +93,17 @@ class Asker:
         self._channel.sendall(REQUEST.pack(kind, 0, 0, len(data)) + data)
 
     def _check(self, length: int) -> None:
-        self._left -= length
-        if self._left < 0:
-            self.ended_by = f"The look ended after {format_size(self._limit.bytes_read * _SHARE)} of reading."
+        wanted = self._read + length
+        if wanted > self._limit.bytes_read * _LAST_SHARE:
+            self.ended_by = f"The look ended after {format_size(self._limit.bytes_read * _LAST_SHARE)} of reading."
+        elif wanted > self._most:
+            self._most = self._limit.bytes_read
+            raise GuestError(f"more than {format_size(self._limit.bytes_read * _SHARE)} would be read of the disks")
         elif time.monotonic() > self._end:
             self.ended_by = f"The look ended after {self._limit.seconds * _SHARE:.0f} seconds."
         if self.ended_by:
             raise GuestError(self.ended_by)
+        self._read = wanted
 
 
 class RemoteDisk:

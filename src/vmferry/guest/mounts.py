@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vmferry.errors import GuestError
 from vmferry.guest.facts import VolumeFacts
-from vmferry.guest.filesystems import FileSystem, Node, open_file_system
+from vmferry.guest.filesystems import FileSystem, Node, SupportsSubvolumes, open_file_system
 from vmferry.guest.linux.facts import MountFacts
 from vmferry.guest.partitions import ESP_TYPE
 from vmferry.guest.tree import Tree
@@ -17,6 +17,10 @@ from vmferry.limits import MAX_GUEST_MOUNTS
 
 EFI = "/boot/efi"
 """Where the EFI system partition is found in the tree of a system that does not say where it mounts it; so Windows."""
+SYSTEM_RESERVED = "/boot/system-reserved"
+"""Where the volume with Windows' boot manager is found in its tree, if it is another than that of the system."""
+_BOOT_MANAGER = "/bootmgr"
+_BOOT_MANAGER_KINDS = ("ntfs", "fat16", "fat32")
 _EFI_PLACES = (EFI, "/efi", "/boot")
 _EFI_TYPES = (ESP_TYPE, "ef")
 
@@ -27,10 +31,8 @@ class Root:
 
     place: str
     """Of its volume."""
-    folder: str
-    """Path of the folder in it that is the system's root: ``/``, or a subvolume's of Btrfs."""
     tree: Tree
-    """It alone, nothing mounted in it."""
+    """It alone, or the folder or subvolume of it that is the system's root; nothing mounted in it."""
 
 
 class Mounter:
@@ -83,9 +85,10 @@ class Mounter:
                 continue
             system = self.open(mount.volume)
             if system is not None:
-                mounted[target] = beneath(system, _folder(mount))
+                mounted[target] = _mounted(system, mount)
                 places[target] = mount.volume
         self._add_efi(root, mounted, places)
+        self._add_boot_manager(root, mounted, places)
         return Tree(mounted), tuple(dict.fromkeys(places.values()))
 
     def _add_efi(self, root: Root, mounted: dict[str, FileSystem], places: dict[str, str]) -> None:
@@ -101,6 +104,17 @@ class Mounter:
             system = self.open(place)
             if system is not None:
                 mounted[EFI], places[EFI] = system, place
+                return
+
+    def _add_boot_manager(self, root: Root, mounted: dict[str, FileSystem], places: dict[str, str]) -> None:
+        """The volume that a BIOS starts Windows from, where it is not that of the system: "System Reserved"."""
+        if root.tree.mounts["/"].kind != "ntfs" or root.tree.is_file(_BOOT_MANAGER):
+            return
+        for volume in self.volumes:
+            place = volume.facts.place
+            system = self.open(place) if volume.facts.kind in _BOOT_MANAGER_KINDS else None
+            if system is not None and place not in places.values() and system.node(_BOOT_MANAGER) is not None:
+                mounted[SYSTEM_RESERVED], places[SYSTEM_RESERVED] = system, place
                 return
 
     def efi_places(self) -> list[str]:
@@ -136,10 +150,10 @@ def _is_below_root(target: str) -> bool:
     return target.startswith("/") and target.strip("/") != "" and not target.startswith("//")
 
 
-def _folder(mount: MountFacts) -> str:
-    """The folder that is mounted: Btrfs' subvolume by name, else all."""
+def _mounted(system: FileSystem, mount: MountFacts) -> FileSystem:
+    """What is mounted of ``system``: the subvolume that the options name, else all."""
     for option in mount.options:
         name, _, value = option.partition("=")
-        if name == "subvol" and mount.kind == "btrfs":
-            return posixpath.normpath("/" + value.strip("/"))
-    return "/"
+        if name == "subvol" and isinstance(system, SupportsSubvolumes):
+            return beneath(system.top_level, posixpath.normpath("/" + value.strip("/")))
+    return system

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from vmferry.errors import GuestError
 from vmferry.guest.facts import SystemFacts
-from vmferry.guest.filesystems import NodeKind
+from vmferry.guest.filesystems import FileSystem, NodeKind, SupportsSubvolumes
 from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.linux.system import find_linux
 from vmferry.guest.mounts import Mounter, Root, beneath
 from vmferry.guest.tree import Tree
 from vmferry.guest.volumes import Volume
+from vmferry.guest.windows.system import find_windows
 
 _LINUX_SIGNS = (
     "/etc/os-release",
@@ -50,18 +51,21 @@ def find_roots(mounter: Mounter) -> Iterator[Root]:
         system = mounter.open(place)
         if system is None:
             continue
-        for folder in (
-            "/",
-            *(_SUBVOLUMES if volume.facts.kind == "btrfs" else ()),
-            *_ostree_roots(Tree({"/": system})),
-        ):
+        for seen in _views(system):
             try:
-                tree = Tree({"/": beneath(system, folder)})
-                if _has_system(tree):
-                    yield Root(place, folder, tree)
+                if _has_system(tree := Tree({"/": seen})):
+                    yield Root(place, tree)
                     break
             except GuestError:
                 continue  # damaged there; what else is on it is still looked at
+
+
+def _views(system: FileSystem) -> Iterator[FileSystem]:
+    """``system`` as its own root shows it, and from the folders that may be a system's root instead."""
+    yield system
+    if isinstance(system, SupportsSubvolumes):
+        yield from (beneath(system.top_level, folder) for folder in _SUBVOLUMES)
+    yield from (beneath(system, folder) for folder in _ostree_roots(Tree({"/": system})))
 
 
 def _has_system(tree: Tree) -> bool:
@@ -85,10 +89,12 @@ def describe_system(root: Root, mounter: Mounter) -> SystemFacts | None:
     """What is in ``root``, with all mounted that it mounts; ``None`` where it is no system. Raises ``GuestError``."""
     volumes = mounter.facts()
     tree, places = mounter.mount(root, read_fstab(Files(root.tree), volumes))
-    linux = find_linux(tree, mounter.facts())
-    if linux is None:
+    linux = find_linux(tree, volumes)
+    windows = find_windows(tree, volumes) if linux is None else None
+    if linux is None and windows is None:
         return None
-    return SystemFacts(root.place, places, linux=linux, last_used=_last_used(tree, mounter.volume(root.place)))
+    used = _last_used(tree, mounter.volume(root.place))
+    return SystemFacts(root.place, places, linux=linux, windows=windows, last_used=used)
 
 
 def _last_used(tree: Tree, volume: Volume | None) -> int:

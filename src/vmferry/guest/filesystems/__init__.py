@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vmferry.errors import GuestError, quote
 from vmferry.guest.window import Area
@@ -62,6 +62,15 @@ class FileSystem(Protocol):
         """Up to ``length`` bytes of the file at ``path`` from ``offset``; fewer only at its end."""
 
 
+@runtime_checkable
+class SupportsSubvolumes(Protocol):
+    """A file system that is opened at one of its subvolumes."""
+
+    @property
+    def top_level(self) -> FileSystem:
+        """The same, seen from the top, where mount options name subvolumes from."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileSystemReader:
     """How the file systems of some kinds are opened; what a module of this room exports as ``FILE_SYSTEM``."""
@@ -71,7 +80,7 @@ class FileSystemReader:
     """The file system of a kind in an area, which is read as it is needed. Raises ``GuestError`` as all else."""
 
 
-FILE_SYSTEMS: Registry[FileSystemReader] = Registry(__name__, "FILE_SYSTEM", ["ext", "xfs", "fat", "ntfs"])
+FILE_SYSTEMS: Registry[FileSystemReader] = Registry(__name__, "FILE_SYSTEM", ["ext", "xfs", "fat", "ntfs", "btrfs"])
 _INSTALL = "pip install 'vmferry[guest]'"
 
 

@@ -140,6 +140,7 @@ class LibyalFileSystem:
 
     def _guard(self, path: str, read: Callable[[], T]) -> T:
         """What ``read`` answers; ``GuestError`` where libyal gives up, or the bytes beneath cannot be read."""
+        self._window.failure = None
         try:
             return read()
         except FormatError as error:

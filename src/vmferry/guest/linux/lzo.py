@@ -53,13 +53,18 @@ def _count(flags: int, *bits: int) -> int:
 
 def unpack_block(data: bytes, size: int) -> bytes:
     """One block, which unpacks to ``size`` bytes. Raises ``GuestError`` where it is damaged."""
-    try:
-        out = _Block(data, size).unpack()
-    except IndexError:
-        raise GuestError(DAMAGED) from None
+    out = unpack_at_most(data, size)
     if len(out) != size:
         raise GuestError(DAMAGED)
-    return bytes(out)
+    return out
+
+
+def unpack_at_most(data: bytes, size: int) -> bytes:
+    """One block, which unpacks to ``size`` bytes or fewer. Raises ``GuestError`` where it is damaged."""
+    try:
+        return bytes(_Block(data, size).unpack())
+    except IndexError:
+        raise GuestError(DAMAGED) from None
 
 
 class _Block:
