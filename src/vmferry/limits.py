@@ -143,6 +143,9 @@ MAX_GUEST_PATH = 4096
 MAX_GUEST_NAMES = 100_000
 """Names of one folder of a guest that are looked at."""
 
+MAX_GUEST_FACTS = 128 * KIB
+"""Characters of all that is said of one guest system: a page or two, where nobody means harm."""
+
 MAX_GUEST_LINES = 50_000
 """Lines of a text file of a guest that are looked at: the list of a kernel's modules has some thousands."""
 
@@ -206,17 +209,20 @@ MAX_LVM_WORDS = 500_000
 MAX_LVM_SEGMENTS = 65_536
 """Segments of one logical volume."""
 
-MAX_INITRAMFS = 256 * MIB
-"""Bytes of an initramfs, packed, that are looked at: distributions' own have 20 to 150 MiB."""
+MAX_INITRAMFS_READ = 44 * MIB
+"""Bytes that are read of all initramfs of a guest: the most that ``MAX_LOOK_READ`` leaves."""
 
 MAX_INITRAMFS_UNPACKED = 1024 * MIB
 """Bytes that come out of an initramfs until it is taken for a bomb."""
 
+MAX_INITRAMFS_WINDOW = 72 * MIB
+"""Bytes that unpacking an initramfs may look back: ``xz -9`` asks for 65 MiB, distributions for 1 to 8."""
+
 MAX_INITRAMFS_NAMES = 100_000
 """Names in an initramfs; the largest of distributions have some thousands."""
 
-MAX_INITRAMFS_SECONDS = 10
-"""Seconds of a processor that all initramfs of a guest may take, ten times what most do; LZ4 and LZO are slow here."""
+MAX_INITRAMFS_SECONDS = 3
+"""Seconds of a processor that all initramfs of a guest may take, of ``MAX_LOOK_CPU_SECONDS``; most take a tenth."""
 
 MAX_GUEST_ENTRIES = 256
 """Entries of a guest's boot menu that are looked at."""

@@ -175,6 +175,7 @@ def test_the_architecture_is_that_of_the_programs(files: Contents, architecture:
     ("files", "base"),
     [
         ({"/ostree/deploy/fedora/deploy": None}, "ostree"),
+        ({"/ostree": "sysroot/ostree", "/sysroot": None}, "ostree"),
         ({"/etc/os-release": b"ID=flatcar\n"}, "flatcar"),
         ({"/etc/os-release": b"ID=nixos\n"}, "nixos"),
         ({}, None),

@@ -333,3 +333,32 @@ def test_the_rest_of_a_system_is_seen() -> None:
 
 def test_a_clones_certificates_are_no_subscription() -> None:
     assert see({"/etc/os-release": b"ID=almalinux\n", "/etc/pki/product/69.pem": b""}).subscription is None
+
+
+@pytest.mark.parametrize(
+    ("files", "policy"),
+    [
+        ({}, None),
+        ({"/etc/initramfs-tools/initramfs.conf": b"# comment\nMODULES=most\n"}, "generic"),
+        (
+            {
+                "/etc/initramfs-tools/initramfs.conf": b"MODULES=most\n",
+                "/etc/initramfs-tools/conf.d/driver-policy": b"MODULES=dep\n",
+            },
+            "host",
+        ),
+        ({"/etc/initramfs-tools/initramfs.conf": b"MODULES=list\n"}, "listed"),
+        ({"/usr/lib/dracut/dracut.conf.d/01-dist.conf": b'hostonly="yes"\n'}, "host"),
+        (
+            {
+                "/usr/lib/dracut/dracut.conf.d/01-dist.conf": b'hostonly="yes"\n',
+                "/etc/dracut.conf.d/02-generic-image.conf": b'hostonly="no"\n',
+            },
+            "generic",
+        ),
+        ({"/etc/mkinitcpio.conf": b"HOOKS=(base udev autodetect modconf block)\n"}, "host"),
+        ({"/etc/mkinitcpio.conf": b"#HOOKS=(autodetect)\nHOOKS=(base udev block)\n"}, "generic"),
+    ],
+)
+def test_which_drivers_an_initramfs_takes_in(files: Contents, policy: str | None) -> None:
+    assert see(files).initramfs_policy == policy

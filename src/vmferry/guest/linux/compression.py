@@ -12,7 +12,7 @@ from isal import igzip_lib
 
 from vmferry.errors import GuestError
 from vmferry.guest.linux import lz4, lzo
-from vmferry.limits import MAX_UNPACK_WINDOW
+from vmferry.limits import MAX_INITRAMFS_WINDOW
 from vmferry.units import KIB, MIB
 
 ReadAt = Callable[[int, int], bytes]
@@ -20,8 +20,8 @@ ReadAt = Callable[[int, int], bytes]
 _INPUT = 64 * KIB
 _PIECE = MIB
 """Bytes that one step unpacks to, at the most; lz4's blocks are 8 MiB, zstd's step is bounded by its input."""
-_ZSTD_INPUT = KIB
-"""Bytes that zstd is given at once: it cannot bound its output, and unpacks this to 32 MiB at the most."""
+_ZSTD_INPUT = KIB // 4
+"""Bytes that zstd is given at once: it cannot bound its output, and unpacks this to 8 MiB at the most."""
 _FAULTS: tuple[type[Exception], ...] = (
     lzma.LZMAError,
     zstandard.ZstdError,
@@ -29,7 +29,6 @@ _FAULTS: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
     ValueError,
-    MemoryError,
 )
 
 
@@ -83,6 +82,8 @@ def unpack(compression: Unpack, packed: PackedInput) -> Iterator[bytes]:
     """One stream, piece by piece; ``packed`` is behind it then. Raises ``GuestError`` where it is damaged."""
     try:
         yield from compression(packed)
+    except MemoryError:
+        raise GuestError("unpacking it takes more memory than there is for it") from None
     except _FAULTS as error:
         raise GuestError(f"its packed data is damaged ({type(error).__name__})") from error
 
@@ -113,7 +114,7 @@ def _with(make: Callable[[], _Decompressor]) -> Unpack:
 
 
 def _unpack_zstd(packed: PackedInput) -> Iterator[bytes]:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_UNPACK_WINDOW).decompressobj()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_INITRAMFS_WINDOW).decompressobj()
     while not decompressor.eof:
         data = packed.take(_ZSTD_INPUT)
         if not data:
@@ -151,10 +152,10 @@ def _gzip() -> _Decompressor:
 
 _COMPRESSIONS: tuple[tuple[bytes, Unpack], ...] = (
     (b"\x1f\x8b", _with(_gzip)),
-    (b"\xfd7zXZ\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_UNPACK_WINDOW))),
+    (b"\xfd7zXZ\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_INITRAMFS_WINDOW))),
     (b"\x28\xb5\x2f\xfd", _unpack_zstd),
     (lz4.MAGIC, _unpack_lz4),
     (lzo.MAGIC, _unpack_lzop),
     (b"BZh", _with(bz2.BZ2Decompressor)),
-    (b"\x5d\0\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, MAX_UNPACK_WINDOW))),
+    (b"\x5d\0\0", _with(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, MAX_INITRAMFS_WINDOW))),
 )

@@ -86,7 +86,7 @@ def is_foreign(files: Files) -> bool:
 
 def find_image_base(files: Files, name: str) -> str | None:
     """What keeps the files of a system that is one image; ``None`` where a package manager does, as nearly always."""
-    if any(files.is_folder(f"{root}/ostree/deploy") for root in ("", "/sysroot")):
+    if files.link("/ostree") == "sysroot/ostree" or files.is_folder("/ostree/deploy"):
         return "ostree"
     return _IMAGES.get(name)
 

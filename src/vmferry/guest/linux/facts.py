@@ -156,6 +156,9 @@ class LinuxFacts:
     """cloud-init's ``datasource_list``."""
     initramfs_rebuilders: tuple[str, ...] = ()
     """The guest's own programs that can make an initramfs anew: ``dracut``, ``update-initramfs``, ``mkinitrd``."""
+    initramfs_policy: str | None = None
+    """What they take in: ``generic``, the drivers of all usual machines; ``host``, only those of the machine that they
+    run on; ``listed``; ``None`` where that is not set."""
     local_time: bool = False
     """Whether its hardware clock runs in local time, not in UTC."""
     tools: tuple[str, ...] = ()

@@ -14,8 +14,8 @@ from vmferry.errors import GuestError
 from vmferry.guest.linux.compression import PackedInput, ReadAt, Unpack, find_compression, unpack
 from vmferry.limits import (
     MAX_GUEST_PATH,
-    MAX_INITRAMFS,
     MAX_INITRAMFS_NAMES,
+    MAX_INITRAMFS_READ,
     MAX_INITRAMFS_SECONDS,
     MAX_INITRAMFS_UNPACKED,
 )
@@ -41,18 +41,18 @@ class Initramfs:
     bytes_read: int = 0
 
 
-def read_initramfs(read_at: ReadAt, size: int, seconds: float = MAX_INITRAMFS_SECONDS) -> Initramfs:
+def read_initramfs(
+    read_at: ReadAt, size: int, *, limit: int = MAX_INITRAMFS_READ, seconds: float = MAX_INITRAMFS_SECONDS
+) -> Initramfs:
     """List the names in ``size`` bytes that ``read_at`` gives: the whole file, or the part of a unified kernel image.
 
-    At most ``MAX_INITRAMFS`` bytes are read, ``MAX_INITRAMFS_UNPACKED`` unpacked and ``MAX_INITRAMFS_NAMES`` names
-    kept, for at most ``seconds`` of this process; memory stays below 64 MiB and a window of 128 MiB. What is beyond, or
+    At most ``limit`` bytes are read, ``MAX_INITRAMFS_UNPACKED`` unpacked and ``MAX_INITRAMFS_NAMES`` names
+    kept, for at most ``seconds`` of this process; memory stays below 64 MiB and a window of 72 MiB. What is beyond, or
     damaged, is the answer's ``problem``.
     """
     found = Initramfs()
     try:
-        if size > MAX_INITRAMFS:
-            raise GuestError(f"it has {format_size(size)}, and at most {format_size(MAX_INITRAMFS)} are looked at")
-        _read_segments(_File(read_at, size, found, time.process_time() + seconds), found)
+        _read_segments(_File(read_at, size, found, limit, time.process_time() + seconds), found)
     except GuestError as error:
         found.problem = str(error)
     return found
@@ -61,10 +61,11 @@ def read_initramfs(read_at: ReadAt, size: int, seconds: float = MAX_INITRAMFS_SE
 class _File:
     """The file itself as a source: read at any offset, a window at a time."""
 
-    def __init__(self, read_at: ReadAt, size: int, found: Initramfs, deadline: float) -> None:
+    def __init__(self, read_at: ReadAt, size: int, found: Initramfs, limit: int, deadline: float) -> None:
         self._read_at = read_at
         self.size = size
         self.deadline = deadline
+        self._limit = limit
         self._found = found
         self._start = 0
         self._window = b""
@@ -79,6 +80,10 @@ class _File:
         """As ``read``, not by the window."""
         _check_time(self.deadline)
         length = min(length, self.size - offset)
+        if self._found.bytes_read + length > self._limit:
+            raise GuestError(
+                f"only {format_size(self._found.bytes_read)} of its {format_size(self.size)} were looked at"
+            )
         data = self._read_at(offset, length) if length > 0 else b""
         self._found.bytes_read += len(data)
         return data

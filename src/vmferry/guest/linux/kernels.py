@@ -23,8 +23,8 @@ from vmferry.guest.linux.modules import (
     of_version,
     read_config,
 )
-from vmferry.limits import MAX_GUEST_KERNELS, MAX_INITRAMFS_SECONDS
-from vmferry.units import MIB, format_size
+from vmferry.limits import MAX_GUEST_KERNELS, MAX_INITRAMFS_READ, MAX_INITRAMFS_SECONDS
+from vmferry.units import format_size
 
 _IMAGES = (
     "/boot/vmlinuz-*",
@@ -52,8 +52,6 @@ _INITRAMFS = (
 )
 _ELSEWHERE = ("squashfs-root.img", "squash-root.img", "squash/root.img", "erofs-root.img")
 """Files in an initramfs that hold the modules themselves: dracut's squash."""
-_BUDGET = 48 * MIB
-"""Bytes of initramfs after which only the default kernel's would still be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +173,9 @@ def _initramfs_paths(files: Files, facts: KernelFacts, entry: Entry | None, menu
 
 
 def _read_all(files: Files, kernels: Iterable[_Found]) -> tuple[KernelFacts, ...]:
-    """Read the initramfs of each as long as they are not too much; that of the first in any case."""
+    """Read the initramfs of each as long as they are not too much; of the first as much as may be."""
     done: list[KernelFacts] = []
-    spent = 0
+    left = MAX_INITRAMFS_READ
     end = time.process_time() + MAX_INITRAMFS_SECONDS
     for kernel in kernels:
         facts, image = kernel.facts, kernel.image
@@ -188,14 +186,14 @@ def _read_all(files: Files, kernels: Iterable[_Found]) -> tuple[KernelFacts, ...
         if not parts:
             done.append(facts)
             continue
-        if done and spent + size > _BUDGET:
+        if done and size > left:
             done.append(_with_initramfs(facts, parts, [], _unread(parts)))
             continue
-        read = [
-            read_initramfs(_reader(files, path, start), length, end - time.process_time())
-            for path, start, length in parts
-        ]
-        spent += sum(one.bytes_read for one in read)
+        read = []
+        for path, start, length in parts:
+            seconds = end - time.process_time()
+            read.append(read_initramfs(_reader(files, path, start), length, limit=left, seconds=seconds))
+            left -= read[-1].bytes_read
         names = [name for one in read for name in one.names]
         done.append(_with_initramfs(facts, parts, names, _problem(facts, parts, read, names)))
     return tuple(done)
@@ -238,7 +236,7 @@ def _problem(
 
 
 def _unread(parts: list[tuple[str, int, int]]) -> str:
-    path, most = quote(parts[-1][0]), format_size(_BUDGET)
+    path, most = quote(parts[-1][0]), format_size(MAX_INITRAMFS_READ)
     return f"{path} was not read: with those of the kernels before it they are more than {most}."
 
 

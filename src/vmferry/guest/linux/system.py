@@ -20,15 +20,15 @@ from vmferry.guest.linux.facts import LinuxFacts
 from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.linux.kernels import find_kernels, find_missing
+from vmferry.guest.linux.menu import Menu
 from vmferry.guest.linux.modules import FOLDERS
 from vmferry.guest.linux.network import find_dhcp_clients, find_interfaces, find_managers, find_persistent_names
-from vmferry.guest.linux.ostree import find_deployment
+from vmferry.guest.linux.rebuilding import find_policy, find_rebuilders
 from vmferry.guest.linux.services import Services, find_firewalls, starts_serial_console, starts_ssh
 from vmferry.guest.linux.storage import find_lvm_filters, pins_lvm_devices, read_crypttab, uses_multipath
 from vmferry.guest.linux.tools import (
     find_cloud_init,
     find_datasources,
-    find_rebuilders,
     find_subscription,
     find_tools,
 )
@@ -42,11 +42,12 @@ def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
     for what a guest wrote: what is damaged or odd is a sentence in ``problems``. No text in the answer has control
     characters; all lists are bounded. Reads some MiB, most of them of the initramfs. For one thread.
     """
-    files = Files(find_deployment(tree))
+    files = Files(tree)
     distribution = _find_distribution(files)
     if distribution is None:
         return None
     services = Services(files)
+    menu = find_menu(files, volumes)
     facts = LinuxFacts(
         distribution.name,
         distribution.version,
@@ -61,13 +62,13 @@ def find_linux(tree: Tree, volumes: Sequence[VolumeFacts]) -> LinuxFacts | None:
         firewall=find_firewalls(files, services),
         selinux=_find_selinux(files),
         cloud_datasources=find_datasources(files),
-        initramfs_rebuilders=find_rebuilders(files),
         local_time="LOCAL" in files.lines("/etc/adjtime")[2:3],
         tools=find_tools(files),
         subscription=find_subscription(files, distribution.name),
     )
-    facts = _with_boot(facts, files, services, volumes)
     facts = _with_storage(_with_network(facts, files, services), files, services)
+    # Last, as the initramfs may take all that a look may read.
+    facts = _with_kernels(_with_boot(facts, files, services, menu, volumes), files, menu)
     return clean(replace(facts, problems=files.problems))
 
 
@@ -81,19 +82,16 @@ def _find_distribution(files: Files) -> Distribution | None:
     return found
 
 
-def _with_boot(facts: LinuxFacts, files: Files, services: Services, volumes: Sequence[VolumeFacts]) -> LinuxFacts:
-    menu = find_menu(files, volumes)
+def _with_boot(
+    facts: LinuxFacts, files: Files, services: Services, menu: Menu | None, volumes: Sequence[VolumeFacts]
+) -> LinuxFacts:
     entry = menu.default if menu else None
     choices = {one.kernel for one in menu.entries if one.kernel} if menu else set()
     command_line = entry.options if entry else ""
     kernel, initramfs = find_missing(files, menu)
-    kernels = find_kernels(files, menu, facts.architecture)
-    architecture = facts.architecture or next((one.architecture for one in kernels), None)
-    efi = find_efi_loaders(files, architecture)
+    efi = find_efi_loaders(files, facts.architecture)
     return replace(
         facts,
-        architecture=architecture,
-        kernels=kernels,
         boot_loader=menu.loader if menu else None,
         boot_config=menu.config if menu else None,
         command_line=command_line,
@@ -104,9 +102,21 @@ def _with_boot(facts: LinuxFacts, files: Files, services: Services, volumes: Seq
         root_volume=_find_root(command_line, volumes),
         efi_loaders=efi.loaders,
         efi_fallback=efi.fallback,
+        initramfs_policy=find_policy(files),
+        initramfs_rebuilders=find_rebuilders(files),
         cloud_init=find_cloud_init(files, services, command_line),
         serial_console=starts_serial_console(files, services, command_line),
     )
+
+
+def _with_kernels(facts: LinuxFacts, files: Files, menu: Menu | None) -> LinuxFacts:
+    """A system without programs, an image's, has its kernels' architecture."""
+    kernels = find_kernels(files, menu, facts.architecture)
+    if facts.architecture is None and kernels:
+        architecture = kernels[0].architecture
+        fallback = find_efi_loaders(files, architecture).fallback
+        facts = replace(facts, architecture=architecture, efi_fallback=fallback)
+    return replace(facts, kernels=kernels)
 
 
 def _find_root(command_line: str, volumes: Sequence[VolumeFacts]) -> str | None:

@@ -22,16 +22,6 @@ _TOOLS = {
 }
 _CLOUD_INIT = ("/usr/bin/cloud-init", "/etc/cloud/cloud.cfg", "/usr/lib/systemd/system/cloud-init.service")
 _CLOUD_INIT_SERVICES = ("cloud-init", "cloud-init-local", "cloud-init-main", "cloud-config", "cloud-final")
-_REBUILDERS = {
-    "dracut": ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut"),
-    "mkinitrd": ("/sbin/mkinitrd", "/usr/sbin/mkinitrd", "/usr/bin/mkinitrd"),
-    "update-initramfs": ("/usr/sbin/update-initramfs",),
-    "mkinitcpio": ("/usr/bin/mkinitcpio", "/usr/sbin/mkinitcpio"),
-    "mkinitfs": ("/sbin/mkinitfs", "/usr/sbin/mkinitfs"),
-    "booster": ("/usr/bin/booster",),
-    "make-initrd": ("/usr/sbin/make-initrd",),
-    "genkernel": ("/usr/bin/genkernel",),
-}
 _SUBSCRIPTIONS = {
     "rhel": ("/etc/pki/product/*.pem", "/etc/pki/product-default/*.pem", "/etc/pki/entitlement/*.pem"),
     "sles": ("/etc/zypp/credentials.d/SCCcredentials", "/etc/zypp/credentials.d/NCCcredentials", "/etc/SUSEConnect"),
@@ -44,11 +34,6 @@ _OWNERS = {"rhel": ("rhel",), "sles": ("sles", "sles_sap", "sled"), "ubuntu-pro"
 def find_tools(files: Files) -> tuple[str, ...]:
     """Guest tools of hypervisors, whether or not they start."""
     return _installed(files, _TOOLS)
-
-
-def find_rebuilders(files: Files) -> tuple[str, ...]:
-    """The programs that can make an initramfs anew inside the guest; a stripped appliance has none."""
-    return _installed(files, _REBUILDERS)
 
 
 def find_subscription(files: Files, distribution: str) -> str | None:
