@@ -5,7 +5,7 @@ The table in ``docs/formats.md`` is made from this file: a number, and the sente
 
 from __future__ import annotations
 
-from vmferry.units import KIB, MIB, TIB
+from vmferry.units import GIB, KIB, MIB, TIB
 
 MAX_DISK_SIZE = 64 * TIB
 """Guest bytes of the largest virtual disk: a larger claim is taken for an attack, not for a disk."""
@@ -238,3 +238,6 @@ MAX_HIVE_CELLS = 50_000
 
 MAX_HIVE_VALUE = 64 * KIB
 """Bytes of one value of a registry hive that are looked at; the rest of it is left out."""
+
+MAX_OVERLAY = GIB
+"""Bytes of a disk that preparing its guest may change."""

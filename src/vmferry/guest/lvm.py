@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vmferry.errors import quote
+from vmferry.errors import GuestError, quote
 from vmferry.guest.lvm_text import parse_metadata
-from vmferry.guest.window import Area, check_range
+from vmferry.guest.window import Area, Place, check_range
 from vmferry.limits import MAX_GUEST_VOLUMES, MAX_LVM_METADATA, MAX_LVM_SEGMENTS
 from vmferry.units import SECTOR
 
@@ -201,17 +201,25 @@ class _LogicalArea:
         self.size = size
 
     def read_at(self, offset: int, length: int) -> bytes:
+        return b"".join(_read(area, at, count) for area, at, count in self._places(offset, length))
+
+    def places(self, offset: int, length: int) -> Iterator[Place]:
+        """As ``SupportsPlaces``."""
+        for area, at, count in self._places(offset, length):
+            if isinstance(area, _LogicalArea):
+                raise GuestError("It is a mirrored logical volume, which is not written to here.")
+            yield area, at, count
+
+    def _places(self, offset: int, length: int) -> Iterator[Place]:
         check_range(self, offset, length)
-        parts = []
         while length:
             piece = self._pieces[bisect_right(self._starts, offset) - 1]
             row, inside = divmod(offset - piece.start, piece.width)
             count = min(length, piece.width - inside, piece.start + piece.length - offset)
             depth, index = divmod(row, len(piece.stripes))
             stripe = piece.stripes[index]
-            parts.append(_read(stripe.area, stripe.start + depth * piece.width + inside, count))
+            yield stripe.area, stripe.start + depth * piece.width + inside, count
             offset, length = offset + count, length - count
-        return b"".join(parts)
 
 
 def _read(area: Area, offset: int, length: int) -> bytes:

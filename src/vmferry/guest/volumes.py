@@ -11,7 +11,7 @@ from vmferry.guest.lvm import LogicalVolume, PhysicalVolume, VolumeGroup, find_g
 from vmferry.guest.partitions import Partition, is_extended, read_partition_table
 from vmferry.guest.superblocks import Contents, recognise
 from vmferry.guest.superblocks.raid import find_member
-from vmferry.guest.window import Area, Slice
+from vmferry.guest.window import Area, MirroredSlice, Slice
 from vmferry.limits import MAX_GUEST_VOLUMES
 
 _BY_TYPE = {
@@ -120,7 +120,7 @@ def _mirrors(volumes: Sequence[Volume]) -> Iterator[Volume]:
         seen.add(member.uuid)
         size = min(member.size, volume.area.size)
         facts = VolumeFacts(member.name, volume.facts.disk, start=volume.facts.start, size=size)
-        yield _look(facts, Slice(volume.area, 0, size))
+        yield _look(facts, MirroredSlice(volume.area, 0, size))
 
 
 def _with_groups(volumes: list[Volume]) -> list[Volume]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from vmferry.blob import Buffer
-from vmferry.errors import VmferryError
+from vmferry.errors import GuestError, VmferryError
 from vmferry.limits import MAX_LOOK_CACHE, MAX_LOOK_RANGE
 from vmferry.units import KIB, MIB
 
@@ -25,6 +26,19 @@ class Area(Protocol):
         """Exactly ``length`` bytes from ``offset``, which lie inside (``ValueError`` otherwise). Raises as a disk."""
 
 
+Place = tuple[Area, int, int]
+"""``(area, offset, length)``: some bytes of an area."""
+
+
+@runtime_checkable
+class SupportsPlaces(Protocol):
+    """An area whose bytes lie as they are in others, so that they can be written there."""
+
+    def places(self, offset: int, length: int) -> Iterator[Place]:
+        """Where ``length`` bytes from ``offset`` lie, in order. Raises ``GuestError`` where they lie in several places
+        at once."""
+
+
 class Slice:
     """``size`` bytes of ``area`` from ``start``, as far as they lie inside it."""
 
@@ -36,6 +50,18 @@ class Slice:
     def read_at(self, offset: int, length: int) -> Buffer:
         check_range(self, offset, length)
         return self._area.read_at(self.start + offset, length) if length else b""
+
+    def places(self, offset: int, length: int) -> Iterator[Place]:
+        """As ``SupportsPlaces``."""
+        yield self._area, self.start + offset, length
+
+
+class MirroredSlice(Slice):
+    """A slice of which there is another copy: it can be read only."""
+
+    def places(self, offset: int, length: int) -> Iterator[Place]:
+        """As ``SupportsPlaces``: there is more than one."""
+        raise GuestError("It is mirrored (Linux software RAID), which is not written to here.")
 
 
 class BlockCache:

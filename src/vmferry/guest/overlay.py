@@ -1,0 +1,184 @@
+"""A disk with changes of ours over it: what a guest's preparation writes to. The source is never written."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO
+
+from vmferry.blob import Buffer, ByteRange
+from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsRanges
+from vmferry.errors import GuestError, OutOfSpaceError, quote
+from vmferry.extent import Extent, ExtentKind, check_inside, cut_range, merge
+from vmferry.limits import MAX_OVERLAY
+from vmferry.ranges import StoredRanges
+from vmferry.units import MIB, SECTOR, format_size
+
+_IN_MEMORY = 16 * MIB
+"""Bytes of changes that stay in memory; more go into a file without a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Changed guest bytes ``[start, end)``, which lie at ``place`` of the changes."""
+
+    start: int
+    end: int
+    place: int
+
+
+class OverlayDisk:
+    """A ``Disk`` (``SupportsFacts``, ``SupportsRanges``) over ``disk``, which it owns and never writes to.
+
+    ``write_at`` is for one thread, while nobody reads; everything else for any number of threads at once.
+    """
+
+    def __init__(self, disk: Disk, limit: int = MAX_OVERLAY) -> None:
+        """``limit``: bytes that may be changed in all."""
+        self._disk = disk
+        self._limit = limit
+        self._runs: list[_Run] = []
+        self._starts: list[int] = []
+        self._used = 0
+        self._lock = threading.Lock()
+        self.bytes_read = 0
+        """Guest bytes of the source that ``read_at`` has read."""
+        self._store: IO[bytes] = BytesIO()
+
+    @property
+    def size(self) -> int:
+        """The source's."""
+        return self._disk.size
+
+    @property
+    def facts(self) -> DiskFacts:
+        """The source's."""
+        return self._disk.facts if isinstance(self._disk, SupportsFacts) else DiskFacts()
+
+    def changed(self) -> Iterator[ByteRange]:
+        """The guest ranges ``[start, end)`` that were written: ascending, apart, of whole sectors."""
+        held: ByteRange | None = None
+        for run in self._runs:
+            if held is not None and held[1] == run.start:
+                held = (held[0], run.end)
+                continue
+            if held is not None:
+                yield held
+            held = (run.start, run.end)
+        if held is not None:
+            yield held
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Change what is at ``offset``: whole sectors, inside the disk (``ValueError`` otherwise).
+
+        Raises ``GuestError`` above the limit, ``OutOfSpaceError`` where this machine has no room for the changes.
+        """
+        check_inside(self.size, offset, len(data))
+        if offset % SECTOR or len(data) % SECTOR:
+            raise ValueError(f"[{offset}, {offset + len(data)}) is not of whole sectors")
+        if not data:
+            return
+        with self._lock:
+            self._write(offset, data)
+
+    def _write(self, offset: int, data: Buffer) -> None:
+        end = offset + len(data)
+        first, last = self._overlapping(offset, end)
+        covered = self._runs[first] if last == first + 1 else None
+        if covered is not None and covered.start <= offset and end <= covered.end:
+            self._put(covered.place + offset - covered.start, data)
+            return
+        if self._used + len(data) > self._limit:
+            raise GuestError(
+                f"More than {format_size(self._limit)} of the disk would be changed, the most that is kept beside it."
+            )
+        self._put(self._used, data)
+        pieces = [_Run(offset, end, self._used)]
+        self._used += len(data)
+        if first < last:
+            low, high = self._runs[first], self._runs[last - 1]
+            if low.start < offset:
+                pieces.insert(0, _Run(low.start, offset, low.place))
+            if end < high.end:
+                pieces.append(_Run(end, high.end, high.place + end - high.start))
+        self._runs[first:last] = pieces
+        self._starts[first:last] = [run.start for run in pieces]
+
+    def _put(self, place: int, data: Buffer) -> None:
+        try:
+            if isinstance(self._store, BytesIO) and place + len(data) > _IN_MEMORY:
+                held, self._store = self._store, tempfile.TemporaryFile()  # noqa: SIM115
+                self._store.write(held.getbuffer())
+            self._store.seek(place)
+            self._store.write(data)
+        except OSError as error:
+            raise OutOfSpaceError(
+                f"The changes to the disk do not fit into {quote(tempfile.gettempdir())}: {quote(error.strerror)}. "
+                "Make room, or set TMPDIR."
+            ) from error
+
+    def _overlapping(self, start: int, end: int) -> tuple[int, int]:
+        """Indexes of the runs that share bytes with ``[start, end)``, as a slice's."""
+        first = max(bisect_right(self._starts, start) - 1, 0)
+        while first < len(self._runs) and self._runs[first].end <= start:
+            first += 1
+        last = first
+        while last < len(self._runs) and self._runs[last].start < end:
+            last += 1
+        return first, last
+
+    def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
+        """As ``Disk.extents``: what was written is data."""
+        return merge(self._pieces(*cut_range(self.size, start, end)))
+
+    def _pieces(self, start: int, end: int) -> Iterator[Extent]:
+        while start < end:
+            first, last = self._overlapping(start, end)
+            run = self._runs[first] if first < last else None
+            if run is not None and run.start <= start:
+                stop = min(run.end, end)
+                yield Extent(start, stop - start, ExtentKind.DATA)
+            else:
+                stop = end if run is None else run.start
+                yield from self._disk.extents(start, stop)
+            start = stop
+
+    def read_at(self, offset: int, length: int) -> Buffer:
+        """As ``Disk.read_at``."""
+        check_inside(self.size, offset, length)
+        end = offset + length
+        first, last = self._overlapping(offset, end)
+        if first == last:
+            return self._read_source(offset, length)
+        out = memoryview(bytearray(length))
+        for run in self._runs[first:last]:
+            if offset < run.start:
+                out[-(end - offset) :][: run.start - offset] = self._read_source(offset, run.start - offset)
+            low, offset = max(run.start, offset), min(run.end, end)
+            with self._lock:
+                self._store.seek(run.place + low - run.start)
+                out[low - end + length :][: offset - low] = self._store.read(offset - low)
+        if offset < end:
+            out[offset - end :] = self._read_source(offset, end - offset)
+        return out
+
+    def _read_source(self, offset: int, length: int) -> Buffer:
+        with self._lock:
+            self.bytes_read += length
+        return self._disk.read_at(offset, length)
+
+    def ranges(self, offset: int, length: int) -> StoredRanges | None:
+        """As ``SupportsRanges``, where nothing was written."""
+        if not isinstance(self._disk, SupportsRanges):
+            return None
+        first, last = self._overlapping(offset, offset + length)
+        return self._disk.ranges(offset, length) if first == last else None
+
+    def close(self) -> None:
+        """Close the source, and forget the changes."""
+        self._store.close()
+        self._disk.close()
