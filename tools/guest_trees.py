@@ -27,14 +27,14 @@ _TINY_MODULES = (
     "t10-pi crc64 crc64-rocksoft crc64_rocksoft crc-t10dif crct10dif_common nvme-core nvme-common nvme "
     "virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_scsi"
 )
+_VIRTIO = {"virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev"}
+_VIRTIO |= {"virtio_pci", "virtio_blk", "virtio_scsi"}
+_ON_ROOT_ONLY = _VIRTIO | {"virtio_net", "net_failover", "failover"}
+"""What the host-only guest has on its root, and not in its initramfs."""
 _TINY_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /mnt /sbin; /bin/busybox --install -s /bin; export PATH=/bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
-# Several passes instead of a dependency order: what fails is tried again when more is there.
-left=$(echo /lib/modules/*.ko)
-for pass in 1 2 3 4 5; do
-  again=; for m in $left; do insmod $m 2>/dev/null || again="$again $m"; done; left=$again
-done
+@LOAD@
 wanted=$(sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline)
 for second in 1 2 3 4 5 6 7 8 9 10; do device=$(findfs $wanted 2>/dev/null) && break; sleep 1; done
 if [ -n "$device" ] && mount -o ro -t ext4 $device /mnt; then
@@ -42,6 +42,17 @@ if [ -n "$device" ] && mount -o ro -t ext4 $device /mnt; then
 else echo VMFERRY-GUEST-NO-ROOT > /dev/ttyS0; fi
 while :; do sleep 3600; done
 """
+_LOAD_ALL = """# Several passes instead of a dependency order: what fails is tried again when more is there.
+left=$(echo /lib/modules/*.ko)
+for pass in 1 2 3 4 5; do
+  again=; for m in $left; do insmod $m 2>/dev/null || again="$again $m"; done; left=$again
+done"""
+_LOAD_BY_ALIAS = """# As udev does it: each device names the driver that it wants, and drivers bring more devices.
+for pass in 1 2 3 4; do
+  for alias in $(find /sys/devices -name modalias | xargs cat | sort -u); do modprobe -q $alias; done
+  sleep 1
+done
+for m in sd_mod crc32c_generic ext4; do modprobe -q $m; done"""
 
 
 def _distribution() -> dict[str, str]:
@@ -148,8 +159,11 @@ def _system_hooks(uuid: UUID) -> list[str]:
     ]
 
 
-def tiny_tree(work: Path, packages: Path) -> Tree:
+def tiny_tree(work: Path, packages: Path, *, hostonly: bool = False) -> Tree:
     """The distribution's kernel and busybox, in ``work/root``: prints ``VMFERRY-GUEST-READY`` once its root is mounted.
+
+    ``hostonly``: as an initramfs made for the machine it ran on, which had no virtio; those modules are on the root
+    only. Without its root it prints ``VMFERRY-GUEST-NO-ROOT``.
 
     Needs no root. Kernel packages are kept in ``packages``. Raises ``ConfigError`` when apt knows no kernel or busybox
     is missing.
@@ -161,20 +175,43 @@ def tiny_tree(work: Path, packages: Path) -> Tree:
     root, unpacked, initramfs = work / "root", work / "kernel", work / "initramfs"
     for package in _fetch_kernel(_KERNELS[release["ID"]], packages):
         run("dpkg-deb", "-x", package, unpacked)
-    for folder in (root / "boot", root / "etc", initramfs / "bin", initramfs / "lib/modules"):
+    for folder in (root / "boot", root / "etc", initramfs / "bin"):
         folder.mkdir(parents=True)
-    shutil.copyfile(next((unpacked / "boot").glob("vmlinuz-*")), root / "boot/vmlinuz")
+    kernel = next((unpacked / "boot").glob("vmlinuz-*"))
+    version = kernel.name.removeprefix("vmlinuz-")
     (root / "etc/os-release").write_text('PRETTY_NAME="vmferry tiny guest"\nID=debian\nVERSION_ID="12"\n')
     shutil.copy(busybox, initramfs / "bin/busybox")
-    (initramfs / "init").write_text(_TINY_INIT)
-    (initramfs / "init").chmod(0o755)
     wanted = frozenset(_TINY_MODULES.split())
-    for module in (unpacked / "lib/modules").rglob("*.ko*"):
-        if module.name.partition(".ko")[0] in wanted:
+    if hostonly:
+        _make_modules(unpacked, root, version, wanted | _ON_ROOT_ONLY, busybox)
+        _make_modules(unpacked, initramfs, version, wanted - _VIRTIO, busybox)
+    else:
+        (initramfs / "lib/modules").mkdir(parents=True)
+        for module in _find_modules(unpacked, wanted):
             _copy_module(module, initramfs / "lib/modules")
+    (initramfs / "init").write_text(_TINY_INIT.replace("@LOAD@", _LOAD_BY_ALIAS if hostonly else _LOAD_ALL))
+    (initramfs / "init").chmod(0o755)
+    tail = f"-{version}" if hostonly else ""
+    shutil.copyfile(kernel, root / f"boot/vmlinuz{tail}")
     shell = 'cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1 > "$2"'
-    run("sh", "-c", shell, "sh", initramfs, root / "boot/initrd.img")
-    return Tree(root, "/boot/vmlinuz", "/boot/initrd.img", "vmferry tiny guest")
+    run("sh", "-c", shell, "sh", initramfs, root / f"boot/initrd.img{tail}")
+    return Tree(root, f"/boot/vmlinuz{tail}", f"/boot/initrd.img{tail}", "vmferry tiny guest")
+
+
+def _find_modules(unpacked: Path, wanted: frozenset[str]) -> list[Path]:
+    """The files of the modules called ``wanted``."""
+    return [path for path in (unpacked / "lib/modules").rglob("*.ko*") if path.name.partition(".ko")[0] in wanted]
+
+
+def _make_modules(unpacked: Path, root: Path, version: str, wanted: frozenset[str], busybox: str) -> None:
+    """The modules called ``wanted`` with their indexes, below ``root`` where Debian has them: /lib is a link."""
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "lib").symlink_to("usr/lib")
+    for module in _find_modules(unpacked, wanted):
+        folder = root / module.relative_to(unpacked).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy_module(module, folder)
+    run(busybox, "depmod", "-b", root, version)
 
 
 def _fetch_kernel(name: str, folder: Path) -> list[Path]:

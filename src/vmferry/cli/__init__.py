@@ -23,6 +23,7 @@ from vmferry.errors import ConfigError, VmferryError
 COMMANDS = {
     "convert": ("convert", "Convert a disk to any other format, or disks into an appliance."),
     "inspect": ("inspect", "Say what a file is, what is in it, and whether it can be imported."),
+    "prepare": ("prepare", "Convert a Linux guest's disk, with the drivers that it needs elsewhere."),
     "verify": ("verify", "Compare what two disks hold, or a disk with a digest or a receipt."),
     "boot-check": ("boot_check", "Start a machine, watch it, and say whether it boots."),
     "serve": ("serve", "Run the EC2 endpoint, the S3 server and the workers."),

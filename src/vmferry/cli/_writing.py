@@ -159,22 +159,7 @@ def report_file(made: Made, output: Output, destination: Destination, effort: Ef
     """Say what was made, and that it is whole."""
     found, allocated = made.source, destination.stored()
     if effort.as_json:
-        print_json(
-            {
-                "target": destination.name,
-                "format": output.format.name,
-                "subformat": output.options.subformat,
-                "source_format": found.format.name,
-                "virtual_size": made.size,
-                "data": made.data,
-                "allocated": allocated,
-                "seconds": round(made.seconds, 3),
-                "manifest_verified": found.file is not None,
-                "digest": made.digest,
-                "resumed_at": made.resumed_at,
-                "warnings": list(found.facts.warnings),
-            }
-        )
+        print_json(file_document(made, output, destination))
         return
     checked = ", manifest verified" if found.file is not None else ""
     if made.resumed_at:
@@ -185,6 +170,24 @@ def report_file(made: Made, output: Output, destination: Destination, effort: Ef
     print(f"{quote(destination.name)}: {kind}, {size} virtual, {stored}; {describe_speed(made)}{checked}")
     if made.digest is not None:
         print(f"guest digest {made.digest}")
+
+
+def file_document(made: Made, output: Output, destination: Destination) -> dict[str, Any]:
+    """What ``report_file`` says, for JSON."""
+    return {
+        "target": destination.name,
+        "format": output.format.name,
+        "subformat": output.options.subformat,
+        "source_format": made.source.format.name,
+        "virtual_size": made.size,
+        "data": made.data,
+        "allocated": destination.stored(),
+        "seconds": round(made.seconds, 3),
+        "manifest_verified": made.source.file is not None,
+        "digest": made.digest,
+        "resumed_at": made.resumed_at,
+        "warnings": list(made.source.facts.warnings),
+    }
 
 
 def describe_speed(made: Made) -> str:

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import typer
 
-from vmferry import formats
 from vmferry.appliances import Controller, Manifest, Target
 from vmferry.cli._budget import DEFAULT_MEMORY, parse_memory, plan_budget
 from vmferry.cli._container import Said, open_container, source_format
-from vmferry.cli._destination import Destination, open_destination
+from vmferry.cli._destination import open_destination
 from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, READ_AS, SNAPSHOT, WORKERS
-from vmferry.cli._writing import Effort, Output, convert_file, pick_disk, tell_warnings
+from vmferry.cli._target import check_sources, choose_output, find_target_format
+from vmferry.cli._writing import Effort, convert_file, pick_disk, tell_warnings
 from vmferry.errors import quote
-from vmferry.formats import Compression, SupportsCreate, WriteOptions
+from vmferry.formats import Compression
 
-_SUFFIXES = {
-    ".raw": "raw",
-    ".img": "raw",
-    ".qcow2": "qcow2",
-    ".vmdk": "vmdk",
-    ".vhd": "vhd",
-    ".vhdx": "vhdx",
-    ".vdi": "vdi",
-    ".ova": "ova",
-    ".xva": "xva",
-}
 _APPLIANCES = ("ova", "xva")
 
 
@@ -81,8 +69,8 @@ def convert_disk(
     said = Said(source_format(read_as), parent, extent, snapshot)
     budget = plan_budget(parse_memory(memory), sources, target, workers)
     destination = open_destination(target, budget.upload)
-    _check_sources(sources, destination)
-    effort, kind = Effort(budget.workers, as_json, digest), _target_name(destination.path, to)
+    check_sources(sources, destination)
+    effort, kind = Effort(budget.workers, as_json, digest), find_target_format(destination.path, to)
     machine_only = {"--for": target_for, "--manifest": manifest, "--controller": controller}
     if kind in _APPLIANCES:
         _refuse({"--resume": resume or None}, "is for disk images; a machine is packed in one go")
@@ -101,7 +89,7 @@ def convert_disk(
         )
     if not destination.is_local:
         _refuse({"--resume": resume or None}, "is for local files; what is on its way into S3 cannot be gone on with")
-    output = _output(kind, subformat, compress)
+    output = choose_output(kind, subformat, compress)
     with open_container(sources[0], said) as container:
         found = pick_disk(container, disk)
         tell_warnings([found], as_json=as_json)
@@ -116,43 +104,8 @@ def convert_disk(
 COMMAND = convert_disk
 
 
-def _check_sources(sources: Sequence[str], destination: Destination) -> None:
-    for source in sources:
-        if source == destination.name or (destination.is_local and _same_file(Path(source), destination.path)):
-            raise typer.BadParameter(f"{quote(source)} is source and target; name another target.")
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
-
-
-def _target_name(path: Path, to: str | None) -> str:
-    """The format that was asked for, or that the suffix of ``path`` says."""
-    name = to.lower() if to else _SUFFIXES.get(path.suffix.lower())
-    if name is None:
-        raise typer.BadParameter(f"the suffix of {quote(path.name)} names no format; say it with --to: {_known()}.")
-    return name
-
-
-def _known() -> str:
-    return ", ".join(dict.fromkeys(_SUFFIXES.values()))
-
-
 def _refuse(options: Mapping[str, object], why: str) -> None:
     """Raise ``typer.BadParameter`` for the first of ``options`` that was given: without effect it is a mistake."""
     given = next((option for option, value in options.items() if value is not None), None)
     if given is not None:
         raise typer.BadParameter(f"{given} {why}. Leave it out.")
-
-
-def _output(name: str, subformat: str | None, compress: Compression | None) -> Output:
-    made = formats.FORMATS.get(name)
-    if made is None or not isinstance(made, SupportsCreate):
-        raise typer.BadParameter(f"{quote(name)} is no format that is written; use one of {_known()}.")
-    if subformat is not None and subformat not in made.subformats:
-        there = ", ".join(made.subformats) or "none"
-        raise typer.BadParameter(f"{name} has no subformat {quote(subformat)}; it has: {there}.")
-    if compress is not None and (subformat or next(iter(made.subformats), None)) not in made.compressed:
-        instead = f"add --subformat {' or '.join(made.compressed)}, or " if made.compressed else ""
-        raise typer.BadParameter(f"--compress: such a {name} is not compressed; {instead}leave it out.")
-    return Output(made, WriteOptions(subformat, compress or Compression.BALANCED))

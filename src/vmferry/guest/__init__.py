@@ -3,6 +3,9 @@
 ``look`` starts a child process without rights, in which ``inside`` goes from disks to facts: ``window`` (bytes),
 ``superblocks`` and ``lvm`` (what stands where), ``volumes``, ``filesystems`` (their files), ``mounts`` and ``tree``
 (the files of one system), ``linux`` and ``windows`` (what they tell), ``systems`` (which one will start).
+
+``prepare`` changes a Linux system, on an ``overlay`` and never on its source: ``system`` (what it may write to),
+``overlay_volume``, ``ext_writer`` (files of ext file systems), ``overlay_file`` (the changes, kept).
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""``vmferry prepare``: a guest's disk, made to start on other hardware while it is converted."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import typer
+
+from vmferry.cli._budget import DEFAULT_MEMORY, parse_memory, plan_budget
+from vmferry.cli._container import Said, open_container, source_format
+from vmferry.cli._destination import open_destination
+from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, READ_AS, SNAPSHOT, WORKERS
+from vmferry.cli._output import print_json, print_note
+from vmferry.cli._target import check_sources, choose_output, find_target_format
+from vmferry.cli._writing import (
+    Effort,
+    InputDisk,
+    begin_image,
+    file_document,
+    pick_disk,
+    report_file,
+    tell_warnings,
+    write_disk,
+)
+from vmferry.errors import quote
+from vmferry.guest.linux.driver_modules import DRIVERS
+from vmferry.guest.overlay import OverlayDisk
+from vmferry.guest.prepare import Change, Preparation, prepare_linux
+from vmferry.units import format_duration, format_size
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What was done, and what it took."""
+
+    preparation: Preparation
+    overlay: OverlayDisk
+    bytes_read: int
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        changed = sum(end - start for start, end in self.overlay.changed())
+        took = {"bytes_read": self.bytes_read, "bytes_changed": changed, "seconds": round(self.seconds, 3)}
+        return {**self.preparation.as_json(), **took}
+
+    def lines(self) -> list[str]:
+        changes = self.preparation.changes
+        took = f"{format_duration(self.seconds)}, {format_size(self.bytes_read)} read"
+        if not changes:
+            return [f"{self.preparation.system}: nothing to do, the drivers are there ({took})"]
+        return [f"{self.preparation.system}: {len(changes)} files changed ({took})", *map(_line, changes)]
+
+
+def prepare_disk(
+    source: str = typer.Argument(
+        metavar="SRC", help="A disk image, an appliance or a folder that holds a machine: a path, or s3://bucket/key."
+    ),
+    target: str | None = typer.Argument(
+        None,
+        metavar="DST",
+        help="The disk image to write, a path or s3://bucket/key (default: only say what is changed).",
+    ),
+    drivers: str = typer.Option("virtio", metavar="LIST", help=f"What the guest is to start on: {', '.join(DRIVERS)}."),
+    read_as: str | None = READ_AS,
+    to: str | None = typer.Option(None, metavar="FORMAT", help="The format of DST (default: what its suffix says)."),
+    disk: int | None = DISK,
+    parent: list[str] = PARENT,
+    extent: list[str] = EXTENT,
+    snapshot: str | None = SNAPSHOT,
+    workers: int | None = WORKERS,
+    memory: str = typer.Option(DEFAULT_MEMORY, metavar="SIZE", help="How much memory it may take, like 512M or 2G."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Convert a Linux guest's disk, with the drivers that it needs elsewhere. SRC is never written to."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with nothing left behind
+    wanted = _check_drivers(drivers)
+    said = Said(source_format(read_as), parent, extent, snapshot)
+    budget = plan_budget(parse_memory(memory), [source], target or "", workers)
+    destination = output = None
+    if target is not None:
+        destination = open_destination(target, budget.upload)
+        check_sources([source], destination)
+        output = choose_output(find_target_format(destination.path, to), None, None)
+    with open_container(source, said) as container:
+        found = pick_disk(container, disk)
+        tell_warnings([found], as_json=as_json)
+        prepared = _prepare(found, wanted)
+        for note in () if as_json else prepared.preparation.notes:
+            print_note(note)
+        if destination is None or output is None:
+            _say(prepared, as_json=as_json)
+            return
+        effort = Effort(budget.workers, as_json)
+        over = replace(found, disk=prepared.overlay)
+        made = write_disk(
+            over, partial(begin_image, over.disk, output, destination.create), destination.path.name, effort
+        )
+        if as_json:
+            print_json({**file_document(made, output, destination), "preparation": prepared.document()})
+            return
+        _say(prepared, as_json=False)
+        report_file(made, output, destination, effort)
+
+
+COMMAND = prepare_disk
+
+
+def _check_drivers(text: str) -> list[str]:
+    wanted = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = next((name for name in wanted if name not in DRIVERS), None)
+    if unknown is not None or not wanted:
+        raise typer.BadParameter(f"--drivers takes {', '.join(DRIVERS)}, with commas between; not {quote(text)}.")
+    return wanted
+
+
+def _prepare(found: InputDisk, drivers: Sequence[str]) -> _Prepared:
+    begun = time.monotonic()
+    overlay = OverlayDisk(found.disk)
+    preparation = prepare_linux(overlay, drivers, int(time.time()))
+    return _Prepared(preparation, overlay, overlay.bytes_read, time.monotonic() - begun)
+
+
+def _say(prepared: _Prepared, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"preparation": prepared.document()})
+        return
+    for line in prepared.lines():
+        print(line)
+
+
+def _line(change: Change) -> str:
+    size = format_size(change.after)
+    if change.before is not None:
+        size = f"{format_size(change.before)} → {size}, the old one is {change.kept_as}"
+    return f"  {change.path}: {change.what}, {size}; {change.why}"

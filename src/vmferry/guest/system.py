@@ -1,0 +1,102 @@
+"""The Linux system on a disk, to be written to: its root, and what that mounts."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vmferry.errors import GuestError, quote
+from vmferry.guest.ext_writer import ExtFileSystem, replay_journal
+from vmferry.guest.linux.files import Files
+from vmferry.guest.linux.fstab import read_fstab
+from vmferry.guest.overlay import OverlayDisk
+from vmferry.guest.overlay_volume import OverlayVolume, find_ranges
+from vmferry.guest.tree import Tree
+from vmferry.guest.volumes import Volume, find_volumes
+
+_MOUNTS = ("/boot", "/usr", "/etc")
+"""What of a system is looked at beside its root, where it is mounted apart."""
+_EXT = ("ext2", "ext3", "ext4")
+_BENEATH = ("lvm", "raid", "swap", None)
+"""What a root is not in by itself: not worth a word where none is found."""
+_RELEASES = ("/etc/os-release", "/usr/lib/os-release", "/etc/redhat-release", "/etc/debian_version")
+REMEDY = (
+    "Let the guest add the drivers itself (on the guest: `dracut --force --regenerate-all --add-drivers "
+    '"virtio_pci virtio_blk virtio_scsi"`), or let it start on the bus that it knows, such as SATA'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxSystem:
+    """A Linux system on one disk, all of whose files that matter here are on file systems of ours."""
+
+    tree: Tree
+    title: str
+    """What it calls itself: its own words, not to be trusted."""
+    mounts: dict[str, ExtFileSystem]
+    """Where → what is mounted."""
+
+    def mount_of(self, path: str) -> str:
+        """Where the file system is mounted that holds ``path``, which leads through no links."""
+        return max((mount for mount in self.mounts if mount == "/" or f"{path}/".startswith(f"{mount}/")), key=len)
+
+
+def find_linux(disk: OverlayDisk) -> LinuxSystem:
+    """The Linux system on ``disk``: the first root found, with what its fstab mounts. A journal is replayed on the way.
+
+    Raises ``GuestError`` where there is none on a file system that is written to, with what there is instead and what
+    is to be done.
+    """
+    volumes = find_volumes([disk], lambda _: None)
+    systems: dict[str, ExtFileSystem] = {}
+    others: list[str] = []
+    for volume in volumes:
+        try:
+            if volume.facts.kind in _EXT and volume.area is not None:
+                systems[volume.facts.place] = _open(disk, volume)
+            elif volume.facts.kind not in _BENEATH or volume.facts.problem:
+                others.append(f"{quote(volume.facts.place)} is {volume.facts.kind or 'not read'}")
+        except GuestError as error:
+            others.append(f"{quote(volume.facts.place)} is {volume.facts.kind}: {str(error).removesuffix('.')}")
+    for system in systems.values():
+        tree = Tree({"/": system})
+        if any(tree.is_file(path) for path in _RELEASES):
+            return _mount(system, systems, volumes)
+    what = f"; {', '.join(others)}" if others else ""
+    raise GuestError(
+        f"No Linux was found on an ext2, ext3 or ext4 file system, which are written to here{what}. {REMEDY}."
+    )
+
+
+def _open(disk: OverlayDisk, volume: Volume) -> ExtFileSystem:
+    """The file system in ``volume``, brought to where its journal has it if it was not unmounted."""
+    assert volume.area is not None
+    place = OverlayVolume(disk, find_ranges(disk, volume.area))
+    system = ExtFileSystem(place)
+    return ExtFileSystem(place) if replay_journal(system) else system
+
+
+def _mount(root: ExtFileSystem, systems: dict[str, ExtFileSystem], volumes: Sequence[Volume]) -> LinuxSystem:
+    """The system whose root is ``root``, with what its fstab mounts there of ``_MOUNTS``."""
+    mounts = {"/": root}
+    for mount in read_fstab(Files(Tree(dict(mounts))), [volume.facts for volume in volumes]):
+        target = posixpath.normpath(mount.target)
+        if target not in _MOUNTS:
+            continue
+        if mount.volume not in systems:
+            raise GuestError(
+                f"{quote(target)} of the guest is {quote(mount.source)}, of type {quote(mount.kind)}: not one of the "
+                f"ext2, ext3 and ext4 file systems on this disk, which are written to here. {REMEDY}."
+            )
+        mounts[target] = systems[mount.volume]
+    tree = Tree(dict(mounts))
+    return LinuxSystem(tree, _title(tree), mounts)
+
+
+def _title(tree: Tree) -> str:
+    """What the system calls itself."""
+    text = next((text for path in _RELEASES if (text := tree.read_text(path))), "")
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', text, re.MULTILINE)
+    return found[1] if found else text.partition("\n")[0]

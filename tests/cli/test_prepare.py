@@ -1,0 +1,82 @@
+"""``vmferry prepare`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.material import call_vmferry, qemu_img
+from tests.guest.ext_images import check, dump
+from tests.guest.linux_guests import ROOT_UUID, VERSION, debian, make_disk, make_ext
+from vmferry.units import MIB
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepare")
+    path = folder / "guest.raw"
+    path.write_bytes(make_disk(make_ext(debian().write(folder / "tree"), folder / "root.img", 12, ROOT_UUID)))
+    return path
+
+
+def test_a_vmdk_becomes_a_prepared_qcow2(disk: Path, tmp_path: Path) -> None:
+    source, target, raw = tmp_path / "guest.vmdk", tmp_path / "guest.qcow2", tmp_path / "out.raw"
+    qemu_img("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", disk, source)
+    before = source.read_bytes()
+    done = call_vmferry("prepare", source, target)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 0), done.stderr
+    assert "Debian GNU/Linux 12 (bookworm): 2 files changed" in done.stdout
+    assert f"the old one is initrd.img-{VERSION}.pre-vmferry" in done.stdout
+    assert source.read_bytes() == before
+    subprocess.run(["qemu-img", "check", "-q", target], check=True)
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", target, raw)
+    root = tmp_path / "root.img"
+    root.write_bytes(raw.read_bytes()[MIB : 13 * MIB])
+    check(root)
+    assert dump(root, "/etc/initramfs-tools/modules").endswith(b"virtio_net\nsd_mod\n")
+    again = call_vmferry("prepare", target, tmp_path / "again.raw")
+    assert again.returncode == 0
+    assert "nothing to do, the drivers are there" in again.stdout
+    assert (tmp_path / "again.raw").read_bytes() == raw.read_bytes()
+
+
+def test_without_a_target_it_only_says_what_it_would_do(disk: Path) -> None:
+    done = call_vmferry("prepare", disk, "--json", "--drivers", "virtio,nvme")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["preparation"]
+    assert [change["what"] for change in told["changes"]] == ["replaced", "replaced"]
+    assert 0 < told["bytes_changed"] < MIB
+    assert 0 < told["bytes_read"] < 8 * MIB
+
+
+def test_with_a_target_json_tells_both(disk: Path, tmp_path: Path) -> None:
+    told = json.loads(call_vmferry("prepare", disk, tmp_path / "out.raw", "--json").stdout)
+    assert told["format"] == "raw"
+    assert len(told["preparation"]["changes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--drivers", "virtio,floppy"], 2, "--drivers takes virtio, nvme, ahci, with commas between"),
+        (["--drivers", ""], 2, "--drivers takes"),
+        (["out.odd"], 2, "names no format"),
+    ],
+)
+def test_wrong_words_are_wrong_usage(disk: Path, words: list[str], code: int, said: str) -> None:
+    done = call_vmferry("prepare", disk, *words)
+    assert done.returncode == code
+    assert said in done.stderr
+
+
+def test_what_cannot_be_prepared_leaves_no_target(tmp_path: Path) -> None:
+    disk, target = tmp_path / "empty.raw", tmp_path / "out.qcow2"
+    disk.write_bytes(make_disk(b"XFSB".ljust(MIB, b"\0")))
+    done = call_vmferry("prepare", disk, target)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "partition 1 is xfs" in done.stderr
+    assert not target.exists()

@@ -1,0 +1,250 @@
+"""A Linux guest gets the drivers that its initramfs lacks; what cannot be prepared is refused in one line."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.guest.ext_images import check, dump
+from tests.guest.linux_guests import (
+    BOOT_UUID,
+    DEPENDENCIES,
+    ROOT_UUID,
+    VERSION,
+    LinuxGuest,
+    debian,
+    make_disk,
+    make_ext,
+)
+from tests.guest.lvm_builder import make_physical_volume
+from vmferry.blob import MemoryBlob
+from vmferry.errors import GuestError
+from vmferry.formats import FORMATS, open_disk
+from vmferry.guest.overlay import OverlayDisk
+from vmferry.guest.prepare import Preparation, prepare_linux
+from vmferry.units import MIB
+
+NOW = 1_800_000_000
+INITRAMFS = f"/boot/initrd.img-{VERSION}"
+VIRTIO = ("virtio_pci.ko", "virtio_blk.ko.xz", "virtio_scsi.ko.zst")
+
+
+def prepare(disk: bytes, *drivers: str) -> tuple[Preparation, bytes]:
+    """What is done to ``disk``, and the disk afterwards."""
+    overlay = OverlayDisk(open_disk(MemoryBlob(disk), FORMATS["raw"]))
+    done = prepare_linux(overlay, drivers or ("virtio",), NOW)
+    after = bytes(overlay.read_at(0, overlay.size))
+    overlay.close()
+    return done, after
+
+
+def root_disk(guest: LinuxGuest, folder: Path, *options: str) -> bytes:
+    return make_disk(make_ext(guest.write(folder / "tree"), folder / "root.img", 12, ROOT_UUID, *options))
+
+
+def partition(disk: bytes, folder: Path, start: int = MIB, size: int = 12 * MIB) -> Path:
+    path = folder / f"after-{start}.img"
+    path.write_bytes(disk[start : start + size])
+    check(path)
+    return path
+
+
+def unpack(archive: bytes, folder: Path) -> dict[str, bytes]:
+    """The files in a packed archive, as cpio unpacks it."""
+    folder.mkdir()
+    subprocess.run(["cpio", "-idm", "--quiet"], input=gzip.decompress(archive), cwd=folder, check=True)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_drivers_are_appended_with_what_they_need(tmp_path: Path) -> None:
+    guest = debian()
+    done, after = prepare(root_disk(guest, tmp_path))
+    assert done.system == "Debian GNU/Linux 12 (bookworm)"
+    root = partition(after, tmp_path)
+    old, new = guest.files[INITRAMFS[1:]], dump(root, INITRAMFS)
+    assert new[: len(old)] == old
+    assert dump(root, f"{INITRAMFS}.pre-vmferry") == old
+    start = len(old) + -len(old) % 4
+    assert new[len(old) : start] == bytes(start - len(old))
+    inside = unpack(new[start:], tmp_path / "inside")
+    folder = f"usr/lib/modules/{VERSION}"
+    drivers = {line.partition(":")[0] for line in DEPENDENCIES.splitlines() if "nvme" not in line}
+    indexes = {"modules.dep", "modules.alias", "modules.builtin"}
+    assert inside == {f"{folder}/{name}": guest.files[f"{folder}/{name}"] for name in drivers | indexes}
+
+
+def test_what_is_recorded_is_what_was_done(tmp_path: Path) -> None:
+    guest = debian()
+    done, after = prepare(root_disk(guest, tmp_path))
+    root = partition(after, tmp_path)
+    assert done.as_json()["changes"][0]["kept_as"] == f"initrd.img-{VERSION}.pre-vmferry"
+    for change in done.changes:
+        old = guest.files.get(change.path[1:])
+        assert change.before == (None if old is None else len(old))
+        assert change.after == len(dump(root, change.path))
+    text = dump(root, "/etc/initramfs-tools/modules").decode()
+    assert text == "# List of modules\n# vmferry\nvirtio_pci\nvirtio_blk\nvirtio_scsi\nvirtio_net\nsd_mod\n"
+    assert dump(root, "/etc/initramfs-tools/modules.pre-vmferry") == b"# List of modules\n"
+
+
+def test_a_prepared_guest_is_left_alone(tmp_path: Path) -> None:
+    done, _ = prepare(root_disk(debian(*VIRTIO), tmp_path))
+    assert done.changes == []
+    _, prepared = prepare(make_disk(make_ext(debian().write(tmp_path / "t2"), tmp_path / "2.img", 12, ROOT_UUID)))
+    again, unchanged = prepare(prepared)
+    assert (again.changes, unchanged) == ([], prepared)
+
+
+def test_more_drivers_later_keep_both_old_files(tmp_path: Path) -> None:
+    guest = debian()
+    _, once = prepare(root_disk(guest, tmp_path))
+    done, twice = prepare(once, "virtio", "nvme")
+    assert [change.kept_as for change in done.changes] == [
+        f"initrd.img-{VERSION}.pre-vmferry-2",
+        "modules.pre-vmferry-2",
+    ]
+    root = partition(twice, tmp_path)
+    assert dump(root, f"{INITRAMFS}.pre-vmferry") == guest.files[INITRAMFS[1:]]
+
+
+def test_drivers_in_the_kernel_are_not_looked_for(tmp_path: Path) -> None:
+    done, _ = prepare(root_disk(debian(*VIRTIO), tmp_path), "ahci")
+    assert done.changes == []
+
+
+def test_modules_go_where_the_initramfs_has_its_own(tmp_path: Path) -> None:
+    guest = debian()
+    guest.add_kernel(VERSION, prefix="lib")
+    _, after = prepare(root_disk(guest, tmp_path))
+    new = dump(partition(after, tmp_path), INITRAMFS)
+    old = len(guest.files[INITRAMFS[1:]])
+    assert all(name.startswith("lib/modules/") for name in unpack(new[old + -old % 4 :], tmp_path / "inside"))
+
+
+def test_dracut_is_told_too(tmp_path: Path) -> None:
+    guest = debian()
+    del guest.files["etc/initramfs-tools/modules"]
+    guest.files[f"boot/initramfs-{VERSION}.img"] = guest.files.pop(f"boot/initrd.img-{VERSION}")
+    guest.files["usr/lib/dracut/dracut-init.sh"] = b""
+    done, after = prepare(root_disk(guest, tmp_path))
+    assert [change.what for change in done.changes] == ["replaced", "added"]
+    text = dump(partition(after, tmp_path), "/etc/dracut.conf.d/vmferry.conf")
+    assert text == b'add_drivers+=" virtio_pci virtio_blk virtio_scsi virtio_net sd_mod "\n'
+
+
+def split_disk(guest: LinuxGuest, folder: Path, mib: int, source: str = f"UUID={BOOT_UUID}") -> bytes:
+    """A disk with /boot on a partition of ``mib`` MiB of its own."""
+    guest.files["etc/fstab"] += f"{source} /boot ext4 defaults 0 2\n".encode()
+    tree = guest.write(folder / "tree")
+    (tree / "boot").rename(folder / "boot")
+    (tree / "boot").mkdir()
+    boot = make_ext(folder / "boot", folder / "boot.img", mib, BOOT_UUID, "-O", "^has_journal", "-m", "0")
+    return make_disk(boot, make_ext(tree, folder / "root.img", 12, ROOT_UUID))
+
+
+@pytest.mark.parametrize("source", [f"UUID={BOOT_UUID}", "/dev/sda1", f"/dev/disk/by-uuid/{BOOT_UUID}"])
+def test_boot_may_be_a_partition_of_its_own(source: str, tmp_path: Path) -> None:
+    done, after = prepare(split_disk(debian(), tmp_path, 4, source))
+    assert [change.path for change in done.changes] == [INITRAMFS, "/etc/initramfs-tools/modules"]
+    boot, root = partition(after, tmp_path, MIB, 4 * MIB), partition(after, tmp_path, 5 * MIB)
+    assert len(dump(boot, INITRAMFS[5:])) == done.changes[0].after
+    assert dump(root, "/etc/initramfs-tools/modules").endswith(b"sd_mod\n")
+
+
+def test_a_full_boot_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    guest = debian()
+    guest.files["boot/large"] = random.Random(1).randbytes(1_600_000)
+    guest.files[INITRAMFS[1:]] += random.Random(2).randbytes(1_400_000)
+    disk = split_disk(guest, tmp_path, 4)
+    overlay = OverlayDisk(open_disk(MemoryBlob(disk), FORMATS["raw"]))
+    with pytest.raises(GuestError, match=r"does not fit: The file system has .* free, .* are needed: make room"):
+        prepare_linux(overlay, ("virtio",), NOW)
+    assert list(overlay.changed()) == []
+
+
+def test_an_older_kernel_that_cannot_be_prepared_is_a_note(tmp_path: Path) -> None:
+    guest = debian()
+    guest.add_kernel("5.10.0-30-amd64")
+    del guest.files["usr/lib/modules/5.10.0-30-amd64/modules.dep"]
+    guest.files["usr/lib/modules/5.10.0-30-amd64/modules.dep"] = b"kernel/fs/ext4.ko:\n"
+    done, _ = prepare(root_disk(guest, tmp_path))
+    assert [change.path for change in done.changes] == [INITRAMFS, "/etc/initramfs-tools/modules"]
+    assert len(done.notes) == 1
+    assert done.notes[0].startswith(
+        "Linux 5.10.0-30-amd64 was left as it is: Linux 5.10.0-30-amd64 has no driver virtio_"
+    )
+
+
+def test_a_root_on_a_logical_volume_is_prepared(tmp_path: Path) -> None:
+    root = make_ext(debian().write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID)
+    volume = make_physical_volume([(7, root[: 5 * MIB]), (0, root[5 * MIB :])], 16)
+    done, after = prepare(make_disk(volume))
+    assert len(done.changes) == 2
+    first = 2 * MIB  # behind the partition table and the volume's own metadata
+    image = tmp_path / "after.img"
+    image.write_bytes(after[first + 7 * MIB : first + 12 * MIB] + after[first : first + 7 * MIB])
+    check(image)
+    assert len(dump(image, INITRAMFS)) == done.changes[0].after
+
+
+def refusal(disk: bytes) -> str:
+    overlay = OverlayDisk(open_disk(MemoryBlob(disk), FORMATS["raw"]))
+    with pytest.raises(GuestError) as caught:
+        prepare_linux(overlay, ("virtio",), NOW)
+    assert list(overlay.changed()) == []
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("magic", "name"), [(b"XFSB", "xfs"), (b"LUKS\xba\xbe\0\1", "luks1"), (bytes(65600) + b"_BHRfS_M", "btrfs")]
+)
+def test_other_file_systems_are_named_with_a_remedy(magic: bytes, name: str) -> None:
+    said = refusal(make_disk(magic.ljust(2 * MIB, b"\0")))
+    assert f"partition 1 is {name}" in said
+    assert "let it start on the bus that it knows, such as SATA" in said
+
+
+def test_a_boot_on_xfs_is_named(tmp_path: Path) -> None:
+    guest = debian()
+    guest.files["etc/fstab"] += b"UUID=aaaa /boot xfs defaults 0 0\n"
+    assert "/boot of the guest is UUID=aaaa, of type xfs: not one of" in refusal(root_disk(guest, tmp_path))
+
+
+def test_a_guest_without_the_drivers_is_told_which(tmp_path: Path) -> None:
+    guest = debian()
+    guest.files[f"usr/lib/modules/{VERSION}/modules.dep"] = b"kernel/fs/ext4.ko:\n"
+    assert f"Linux {VERSION} has no driver virtio_pci" in refusal(root_disk(guest, tmp_path))
+
+
+def test_a_guest_without_an_initramfs_is_refused(tmp_path: Path) -> None:
+    guest = debian()
+    del guest.files[INITRAMFS[1:]]
+    assert "No kernel of the guest has both modules" in refusal(root_disk(guest, tmp_path))
+
+
+def test_an_initramfs_of_old_is_refused(tmp_path: Path) -> None:
+    said = refusal(root_disk(debian("bin/nash"), tmp_path))
+    assert "run mkinitrd on the guest with --with=virtio_pci" in said
+
+
+def test_a_guest_that_was_switched_off_has_its_journal_replayed(tmp_path: Path) -> None:
+    root = make_ext(debian().write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID)
+    image = tmp_path / "root.img"
+    (tmp_path / "block").write_bytes(b"\1" * 1024)
+    commands = f"jo -c\njw -b {len(root) // 1024 - 3} {tmp_path / 'block'}\njc\n"
+    subprocess.run(["debugfs", "-w", "-f", "-", image], input=commands, text=True, capture_output=True, check=True)
+    done, after = prepare(make_disk(image.read_bytes()))
+    assert len(done.changes) == 2
+    partition(after, tmp_path)
+    assert after.endswith(b"\1" * 1024 + bytes(2 * 1024))
+
+
+def test_a_guest_that_was_in_use_without_a_journal_is_refused(tmp_path: Path) -> None:
+    disk = bytearray(root_disk(debian(), tmp_path, "-O", "^metadata_csum,^has_journal"))
+    disk[MIB + 1024 + 0x3A] = 0
+    assert "was not unmounted: run e2fsck on it" in refusal(bytes(disk))
