@@ -191,6 +191,66 @@ def test_a_root_on_a_logical_volume_is_prepared(tmp_path: Path) -> None:
     assert len(dump(image, INITRAMFS)) == done.changes[0].after
 
 
+def efi_partition(folder: Path, files: dict[str, bytes]) -> bytes:
+    """An EFI system partition of 34 MiB."""
+    image = folder / "esp.img"
+    with image.open("wb") as file:
+        file.truncate(34 * MIB)
+    subprocess.run(["mkfs.vfat", "-F", "32", "-s", "1", image], check=True, capture_output=True)
+    for above in {"/".join(path.split("/")[:depth]) for path in files for depth in range(1, path.count("/") + 1)}:
+        (folder / "efi" / above).mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        (folder / "efi" / path).write_bytes(content)
+    command: list[str | Path] = ["mcopy", "-s", "-i", image, *sorted((folder / "efi").iterdir()), "::/"]
+    subprocess.run(command, check=True, env={"PATH": "/usr/bin", "MTOOLS_SKIP_CHECK": "1"})
+    return image.read_bytes()
+
+
+SHIM, GRUB = b"MZ shim" + bytes(9000), b"MZ grub" + bytes(70_000)
+
+
+def efi_disk(folder: Path, files: dict[str, bytes], *names: str) -> bytes:
+    root = make_ext(debian(*names).write(folder / "tree"), folder / "root.img", 12, ROOT_UUID)
+    disk = bytearray(make_disk(efi_partition(folder, files), root))
+    disk[446 + 4] = 0xEF
+    return bytes(disk)
+
+
+def read_efi(disk: bytes, folder: Path, path: str) -> bytes:
+    image = folder / "efi-after.img"
+    image.write_bytes(disk[MIB : 35 * MIB])
+    subprocess.run(["fsck.vfat", "-n", image], check=True, capture_output=True)
+    return subprocess.run(["mtype", "-i", image, f"::/{path}"], check=True, capture_output=True).stdout
+
+
+def test_firmware_that_does_not_know_the_guest_gets_a_loader(tmp_path: Path) -> None:
+    files = {"EFI/other/grubx64.efi": b"MZ other", "EFI/debian/shimx64.efi": SHIM, "EFI/debian/grubx64.efi": GRUB}
+    files["EFI/debian/grub.cfg"] = b"search.fs_uuid"
+    disk = efi_disk(tmp_path, files, *VIRTIO)
+    done, after = prepare(disk)
+    assert [change.path for change in done.changes] == [
+        "disk 1, partition 1: /EFI/BOOT/BOOTX64.EFI",
+        "disk 1, partition 1: /EFI/BOOT/GRUB.CFG",
+        "disk 1, partition 1: /EFI/BOOT/GRUBX64.EFI",
+    ]
+    assert read_efi(after, tmp_path, "EFI/BOOT/BOOTX64.EFI") == SHIM
+    assert read_efi(after, tmp_path, "EFI/BOOT/GRUBX64.EFI") == GRUB
+    assert read_efi(after, tmp_path, "EFI/BOOT/GRUB.CFG") == b"search.fs_uuid"
+    assert prepare(after)[0].changes == []
+
+
+def test_a_loader_that_is_there_stays(tmp_path: Path) -> None:
+    files = {"EFI/BOOT/BOOTX64.EFI": GRUB, "EFI/debian/shimx64.efi": SHIM}
+    assert prepare(efi_disk(tmp_path, files, *VIRTIO))[0].changes == []
+
+
+def test_an_efi_partition_that_cannot_take_a_loader_is_a_note(tmp_path: Path) -> None:
+    done, after = prepare(efi_disk(tmp_path, {"EFI/debian/grubx64.efi": b"no program"}, *VIRTIO))
+    assert done.changes == []
+    assert "grubx64.efi on the EFI system partition is no program" in done.notes[0]
+    assert read_efi(after, tmp_path, "EFI/debian/grubx64.efi") == b"no program"
+
+
 def refusal(disk: bytes) -> str:
     overlay = OverlayDisk(open_disk(MemoryBlob(disk), FORMATS["raw"]))
     with pytest.raises(GuestError) as caught:
@@ -230,6 +290,10 @@ def test_a_guest_without_an_initramfs_is_refused(tmp_path: Path) -> None:
 def test_an_initramfs_of_old_is_refused(tmp_path: Path) -> None:
     said = refusal(root_disk(debian("bin/nash"), tmp_path))
     assert "run mkinitrd on the guest with --with=virtio_pci" in said
+
+
+def test_an_initramfs_in_an_image_inside_is_refused(tmp_path: Path) -> None:
+    assert "in a squashfs image, which is not looked into" in refusal(root_disk(debian("squash-root.img"), tmp_path))
 
 
 def test_a_guest_that_was_switched_off_has_its_journal_replayed(tmp_path: Path) -> None:

@@ -18,15 +18,15 @@ def guest() -> Path:
     return Path(done.stdout.strip())
 
 
-def boot(disk: Path, bus: str, *words: str) -> None:
-    done = run_tool("boot", disk, "--bus", bus, "--seconds", "240", *words)
+def boot(disk: Path, bus: str, expect: str = "VMFERRY-GUEST-READY", *words: str) -> None:
+    done = call_vmferry("boot-check", disk, "--bus", bus, "--seconds", "240", "--expect", expect, *words)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
 def test_unprepared_it_starts_on_sata_and_finds_no_root_on_virtio(guest: Path) -> None:
     boot(guest, "sata")
-    boot(guest, "virtio", "--expect", "VMFERRY-GUEST-NO-ROOT")
+    boot(guest, "virtio", "VMFERRY-GUEST-NO-ROOT")
 
 
 @pytest.mark.slow
@@ -38,4 +38,4 @@ def test_prepared_it_starts_on_virtio(guest: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "starts without virtio_pci, virtio_blk, virtio_scsi" in done.stdout
     assert took < 30, "it takes well under a second; a machine under load is given more"
-    boot(target, "virtio", "--format", "qcow2")
+    boot(target, "virtio")

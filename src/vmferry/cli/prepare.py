@@ -44,7 +44,8 @@ class _Prepared:
     seconds: float
 
     def document(self) -> dict[str, Any]:
-        changed = sum(end - start for start, end in self.overlay.changed())
+        ranges = self.overlay.changed() if self.preparation.changes else ()
+        changed = sum(end - start for start, end in ranges)
         took = {"bytes_read": self.bytes_read, "bytes_changed": changed, "seconds": round(self.seconds, 3)}
         return {**self.preparation.as_json(), **took}
 
@@ -96,7 +97,8 @@ def prepare_disk(
             _say(prepared, as_json=as_json)
             return
         effort = Effort(budget.workers, as_json)
-        over = replace(found, disk=prepared.overlay)
+        # Without a change it is a conversion: a journal that was replayed to look at the files stays as it was.
+        over = replace(found, disk=prepared.overlay) if prepared.preparation.changes else found
         made = write_disk(
             over, partial(begin_image, over.disk, output, destination.create), destination.path.name, effort
         )

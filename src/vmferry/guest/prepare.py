@@ -1,17 +1,20 @@
 """A Linux guest is made to start on other hardware, without running any of its programs.
 
-The drivers that its initramfs lacks are appended to it, and its configuration is told to keep them when the initramfs
-is made anew. Everything is checked before anything is written, and written to an overlay: the source stays as it is.
+The drivers that its initramfs lacks are appended to it, its configuration is told to keep them when the initramfs is
+made anew, and an EFI system partition gets the loader that firmware starts which does not know the guest. Everything is
+checked before anything is written, and written to an overlay: the source stays as it is.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vmferry.errors import GuestError, quote
+from vmferry.guest.efi_fallback import add_fallback
 from vmferry.guest.ext_writer import ExtWriter
 from vmferry.guest.linux.driver_modules import DRIVERS, Modules, module_name, read_modules
 from vmferry.guest.linux.initramfs import read_initramfs
@@ -27,6 +30,8 @@ _LONE = ("initrd.img", "initramfs.img", "initramfs-linux.img", "initramfs-linux-
 """Names without a version, of systems with one kernel."""
 _OLD_LOADER = "bin/nash"
 """In an initramfs of before 2010, which loads what a script of its own names and nothing else."""
+_SQUASHED = ("squashfs-root.img", "squash-root.img", "squash/root.img", "erofs-root.img")
+"""In an initramfs of dracut's that holds everything else inside that file."""
 _NEEDED = {"virtio": ("virtio_pci", "virtio_blk", "virtio_scsi"), "nvme": ("nvme",), "ahci": ("ahci",)}
 """What has to be in the initramfs: the root disk's drivers; those of networks are loaded from the root later."""
 _MAX_INITRAMFS = 512 * MIB
@@ -78,6 +83,7 @@ def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Pre
         work.configure()
     for writer in work.writers.values():
         writer.commit()
+    work.add_fallbacks()
     return work.done
 
 
@@ -129,6 +135,11 @@ class _Work:
                 f"{quote(path)} in the guest loads the drivers that a script in it names, and no others: run mkinitrd "
                 f"on the guest with {' '.join(f'--with={name}' for name in self.needed)}."
             )
+        if any(name.endswith(_SQUASHED) for name in inside.names):
+            raise GuestError(
+                f"{quote(path)} in the guest holds its drivers in a squashfs image, which is not looked into: run "
+                f'`dracut --force --add-drivers "{" ".join(self.needed)}"` on the guest.'
+            )
         there = {module_name(name) for name in inside.names if ".ko" in name}
         missing = [name for name in self.needed if name not in there and name not in modules.built_in]
         if not missing:
@@ -156,6 +167,19 @@ class _Work:
             self._add("/etc/dracut.conf.d/vmferry.conf", f'add_drivers+=" {" ".join(self.wanted)} "\n')
         if self.tree.is_folder("/etc/mkinitcpio.conf.d") or self.tree.is_file("/usr/bin/mkinitcpio"):
             self._add("/etc/mkinitcpio.conf.d/vmferry.conf", f"MODULES+=({' '.join(self.wanted)})\n")
+
+    def add_fallbacks(self) -> None:
+        """Add the loader that firmware without boot entries starts, where an EFI system partition lacks it."""
+        found = re.search(r"^ID=[\"']?([\w.-]+)", self.tree.read_text("/etc/os-release") or "", re.MULTILINE)
+        for place, volume in self.system.esps.items():
+            try:
+                added = add_fallback(volume, found[1] if found else "", self.now)
+            except GuestError as error:
+                self.done.notes.append(f"{place} got no loader for firmware that does not know the guest: {error}")
+                continue
+            for loader in added:
+                why = f"a copy of {quote(loader.source)}, for firmware that does not know the guest"
+                self.done.changes.append(Change(f"{place}: {quote(loader.path)}", "added", None, loader.size, why))
 
     def _append(self, path: str, lines: str) -> None:
         found = self.tree.find(path) or path

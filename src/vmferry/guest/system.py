@@ -13,6 +13,7 @@ from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_volume import OverlayVolume, find_ranges
+from vmferry.guest.partitions import ESP_TYPE
 from vmferry.guest.tree import Tree
 from vmferry.guest.volumes import Volume, find_volumes
 
@@ -21,6 +22,7 @@ _MOUNTS = ("/boot", "/usr", "/etc")
 _EXT = ("ext2", "ext3", "ext4")
 _BENEATH = ("lvm", "raid", "swap", None)
 """What a root is not in by itself: not worth a word where none is found."""
+_ESP_TYPES = (ESP_TYPE, "ef")
 _RELEASES = ("/etc/os-release", "/usr/lib/os-release", "/etc/redhat-release", "/etc/debian_version")
 REMEDY = (
     "Let the guest add the drivers itself (on the guest: `dracut --force --regenerate-all --add-drivers "
@@ -37,6 +39,8 @@ class LinuxSystem:
     """What it calls itself: its own words, not to be trusted."""
     mounts: dict[str, ExtFileSystem]
     """Where → what is mounted."""
+    esps: dict[str, OverlayVolume]
+    """Place → EFI system partition."""
 
     def mount_of(self, path: str) -> str:
         """Where the file system is mounted that holds ``path``, which leads through no links."""
@@ -63,7 +67,7 @@ def find_linux(disk: OverlayDisk) -> LinuxSystem:
     for system in systems.values():
         tree = Tree({"/": system})
         if any(tree.is_file(path) for path in _RELEASES):
-            return _mount(system, systems, volumes)
+            return LinuxSystem(*_mount(system, systems, volumes), _find_esps(disk, volumes))
     what = f"; {', '.join(others)}" if others else ""
     raise GuestError(
         f"No Linux was found on an ext2, ext3 or ext4 file system, which are written to here{what}. {REMEDY}."
@@ -78,8 +82,19 @@ def _open(disk: OverlayDisk, volume: Volume) -> ExtFileSystem:
     return ExtFileSystem(place) if replay_journal(system) else system
 
 
-def _mount(root: ExtFileSystem, systems: dict[str, ExtFileSystem], volumes: Sequence[Volume]) -> LinuxSystem:
-    """The system whose root is ``root``, with what its fstab mounts there of ``_MOUNTS``."""
+def _find_esps(disk: OverlayDisk, volumes: Sequence[Volume]) -> dict[str, OverlayVolume]:
+    """The EFI system partitions, by their places."""
+    return {
+        volume.facts.place: OverlayVolume(disk, find_ranges(disk, volume.area))
+        for volume in volumes
+        if volume.type in _ESP_TYPES and volume.area is not None and (volume.facts.kind or "").startswith("fat")
+    }
+
+
+def _mount(
+    root: ExtFileSystem, systems: dict[str, ExtFileSystem], volumes: Sequence[Volume]
+) -> tuple[Tree, str, dict[str, ExtFileSystem]]:
+    """The files of the system whose root is ``root``, its name, and what its fstab mounts of ``_MOUNTS``."""
     mounts = {"/": root}
     for mount in read_fstab(Files(Tree(dict(mounts))), [volume.facts for volume in volumes]):
         target = posixpath.normpath(mount.target)
@@ -92,7 +107,7 @@ def _mount(root: ExtFileSystem, systems: dict[str, ExtFileSystem], volumes: Sequ
             )
         mounts[target] = systems[mount.volume]
     tree = Tree(dict(mounts))
-    return LinuxSystem(tree, _title(tree), mounts)
+    return tree, _title(tree), mounts
 
 
 def _title(tree: Tree) -> str:
