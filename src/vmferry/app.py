@@ -94,7 +94,7 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
             images=services.images,
             token_key=load_token_key(config.token_key_path),
             wake=dispatcher.wake,
-            max_disk_size=config.max_disk_size,
+            quotas=config.limits,
         )
         for sweeper in (
             Sweeper(lambda: expire_uploads(ebs), _SWEEP_SECONDS),
@@ -241,6 +241,7 @@ def _application(
             objects=services.objects,
             s3_endpoint=children.s3_endpoint,
             images=services.images,
+            quotas=config.limits,
             wake=dispatcher.wake,
         )
     )

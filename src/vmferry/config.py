@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vmferry.errors import ConfigError, quote
+from vmferry.quotas import AWS, Quotas, read_quotas
 
 DEFAULT_PORT = 8773
 MAX_DEFAULT_WORKERS = 8
@@ -41,8 +42,8 @@ class Config:
     """How long a step of a task may move no byte before it is begun again."""
     give_up_seconds: float = 24 * 3600.0
     """How long a task may wait for something that fails (S3 gone, a full disk) before it fails itself."""
-    max_disk_size: int = 16 << 40
-    """The largest virtual disk that may be imported, in bytes (EBS: 16 TiB)."""
+    limits: Quotas = AWS
+    """How much may be asked: the table ``limits`` names a profile, and each value that differs from it."""
     s3_endpoint: str | None = None
     """``http(s)://host[:port]`` of an S3 service of one's own; else the embedded SeaweedFS is started."""
     s3_access_key_id: str | None = None
@@ -106,6 +107,11 @@ def load_config(data_dir: Path, **overrides: Any) -> Config:
         raise ConfigError(f"{quote(path)}: unknown key {quote(unknown[0])}; known keys are {', '.join(sorted(known))}.")
     if "regions" in values:
         values["regions"] = tuple(values["regions"])
+    if "limits" in values:
+        try:
+            values["limits"] = read_quotas(values["limits"])
+        except ConfigError as error:
+            raise ConfigError(f"{quote(path)}: {error}") from error
     config = Config(data_dir=data_dir.absolute(), **{**values, **{k: v for k, v in overrides.items() if v is not None}})
     _check(config, path)
     return config

@@ -66,6 +66,12 @@ class UnsafeDiskError(VmferryError):
     client_fault = True
 
 
+class LimitExceededError(VmferryError):
+    """More than the server's quotas allow; a wider one can be configured."""
+
+    client_fault = True
+
+
 class GuestError(VmferryError):
     """No bootable system, an unknown one, or one that is not supported."""
 

@@ -66,7 +66,7 @@ def new_image(number: int = 1, name: str = "web", snapshot: int = 1) -> Image:
 
 
 def add(catalog: Catalog, task: ImportTask, token: str | None = None, fingerprint: str = "f") -> str:
-    return catalog.import_tasks.add(task, {}, token, fingerprint)
+    return catalog.import_tasks.add(task, {}, token, fingerprint, 20)
 
 
 def test_the_migrations_make_the_schema_that_the_code_says(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_missing_images_are_all_named(catalog: Catalog) -> None:
 
 def test_tags_go_with_what_they_are_on(catalog: Catalog) -> None:
     task = new_task()
-    catalog.import_tasks.add(task, {"b": "2", "a": "1"}, None, "f")
+    catalog.import_tasks.add(task, {"b": "2", "a": "1"}, None, "f", 20)
     catalog.snapshots.begin(new_snapshot())
     snapshot_id = new_snapshot().id
     catalog.tags.put(HERE, [task.id, snapshot_id], {"a": "new", "c": ""})

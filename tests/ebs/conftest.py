@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,14 @@ from vmferry.extent import Extent, ExtentKind
 from vmferry.formats import FORMATS, open_disk
 from vmferry.formats.qcow2.layout import Layout
 from vmferry.formats.qcow2.writer import Qcow2Writer
+from vmferry.quotas import AWS, Quotas
 from vmferry.snapshot_blocks import EBS_BLOCK_SIZE
 from vmferry.stores import STORES
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services as TaskServices
 from vmferry.tasks.complete_snapshot.activities import CompleteSnapshotActivities
-from vmferry.units import GIB
 
+ROOMY = replace(AWS, snapshot_gib=2048)
 PLACE = Place("us-east-1", ACCOUNT)
 
 
@@ -178,7 +179,7 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, str | None]:
 
 
 @contextmanager
-def running_house(folder: Path) -> Iterator[House]:
+def running_house(folder: Path, quotas: Quotas = ROOMY) -> Iterator[House]:
     """Everything over an empty catalog in ``folder``."""
     catalog = open_catalog(f"sqlite:///{folder / 'catalog.sqlite'}")
     catalog.migrate()
@@ -192,10 +193,10 @@ def running_house(folder: Path) -> Iterator[House]:
         images=images,
         token_key=load_token_key(config.token_key_path),
         wake=house.work,
-        max_disk_size=2048 * GIB,
+        quotas=quotas,
         clock=house.now,
     )
-    ec2 = Ec2Services(REGIONS, catalog, lambda _: objects, None, images, lambda: None)
+    ec2 = Ec2Services(REGIONS, catalog, lambda _: objects, None, images, AWS, lambda: None)
     with run_gateway(ACTIONS, ec2, EbsFrontEnd(house.ebs_services)) as house.endpoint:
         yield house
     catalog.close()

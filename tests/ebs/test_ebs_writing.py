@@ -10,6 +10,7 @@ import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from temporalio.testing import ActivityEnvironment
 
-from tests.ebs.conftest import PLACE, House, block, checksum, put_arguments, refusal
+from tests.ebs.conftest import PLACE, House, block, checksum, put_arguments, refusal, running_house
 from tests.ec2.running_gateway import ACCOUNT
 from vmferry.digest import is_guest_digest
 from vmferry.ebs.expiry import expire_uploads
-from vmferry.ebs.operations import start_snapshot
 from vmferry.errors import NotFoundError, TaskCancelledError
+from vmferry.quotas import AWS
 from vmferry.snapshot_blocks import EBS_BLOCK_SIZE, SnapshotBlocks, open_blocks
 from vmferry.tasks._steps import CleanUp
 from vmferry.units import GIB, KIB, MIB
@@ -290,14 +291,15 @@ def test_the_same_request_twice_is_one_snapshot(house: House) -> None:
     assert len(files) == 2
 
 
-def test_pending_snapshots_are_limited(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start_snapshot, "MAX_PENDING", 2)
-    first = house.ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
-    house.ebs.start_snapshot(VolumeSize=1)
-    quota = ("ServiceQuotaExceededException", "DEPENDENCY_SERVICE_QUOTA_EXCEEDED")
-    assert refusal(house.rude.start_snapshot, VolumeSize=1) == quota
-    house.ebs.complete_snapshot(SnapshotId=first, ChangedBlocksCount=0)
-    house.ebs.start_snapshot(VolumeSize=1)
+def test_pending_snapshots_and_their_size_are_limited(tmp_path: Path) -> None:
+    with running_house(tmp_path, replace(AWS, pending_snapshots=2, snapshot_gib=3)) as house:
+        first = house.ebs.start_snapshot(VolumeSize=3)["SnapshotId"]
+        assert refusal(house.rude.start_snapshot, VolumeSize=4)[1] == "INVALID_VOLUME_SIZE"
+        house.ebs.start_snapshot(VolumeSize=1)
+        quota = ("ServiceQuotaExceededException", "DEPENDENCY_SERVICE_QUOTA_EXCEEDED")
+        assert refusal(house.rude.start_snapshot, VolumeSize=1) == quota
+        house.ebs.complete_snapshot(SnapshotId=first, ChangedBlocksCount=0)
+        house.ebs.start_snapshot(VolumeSize=1)
 
 
 def test_fifty_tags_of_the_users_leave_no_room_for_ours(house: House) -> None:

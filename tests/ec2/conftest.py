@@ -12,6 +12,7 @@ from tests.ec2.running_gateway import (
     OTHER_ACCOUNT,
     OTHER_KEY,
     REGIONS,
+    ROOMY,
     SECRET,
     Endpoint,
     GatewayRunner,
@@ -38,6 +39,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         objects=lambda place: store,
         s3_endpoint=None,
         images=store,
+        quotas=ROOMY,
         wake=lambda: None,
     )
     catalog.close()

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import boto3
@@ -21,6 +21,7 @@ from vmferry.ec2.services import Services
 from vmferry.ec2.sts import StsFrontEnd
 from vmferry.gateway import FrontEnd, create_gateway
 from vmferry.iam.gateway import IamFrontEnd
+from vmferry.quotas import AWS, VMFERRY
 
 KEY = "AKIAABCDEFGHIJKLMNOP"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -28,6 +29,13 @@ ACCOUNT = "111122223333"
 OTHER_KEY = "AKIAABCDEFGHIJKLMNOQ"
 OTHER_ACCOUNT = "444455556666"
 REGIONS = ("us-east-1", "us-west-2")
+ROOMY = replace(
+    AWS,
+    concurrent_import_tasks=VMFERRY.concurrent_import_tasks,
+    concurrent_conversion_tasks=VMFERRY.concurrent_conversion_tasks,
+    concurrent_export_tasks=VMFERRY.concurrent_export_tasks,
+)
+"""AWS's limits, but for tasks, of which none ends where there is no worker."""
 
 
 @dataclass(frozen=True)

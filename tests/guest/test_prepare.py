@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.ext_images import check, dump
+from tests.guest.linear_volume import make_physical_volume
 from tests.guest.linux_guests import (
     BOOT_UUID,
     DEPENDENCIES,
@@ -20,7 +21,6 @@ from tests.guest.linux_guests import (
     make_disk,
     make_ext,
 )
-from tests.guest.lvm_builder import make_physical_volume
 from vmferry.blob import MemoryBlob
 from vmferry.errors import GuestError
 from vmferry.formats import FORMATS, open_disk

@@ -24,7 +24,7 @@ from tests.guest.windows_trees import (
     see,
     virtio,
 )
-from vmferry.guest._facts_json import from_json, to_json
+from vmferry.guest.facts_json import from_json, to_json
 from vmferry.guest.windows.facts import DriverFacts, WindowsFacts
 
 VERSION = "Microsoft\\Windows NT\\CurrentVersion"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmferry.errors import UnsafeDiskError
-from vmferry.tasks.import_image.devices import MAX_DISKS, asked_root, name_devices
+from vmferry.quotas import VMFERRY
+from vmferry.tasks.import_image.devices import asked_root, name_devices
 
 
 def test_a_disk_that_the_caller_calls_the_root_device_is_the_root() -> None:
@@ -27,12 +26,7 @@ def test_a_name_that_is_asked_for_is_honoured_and_not_given_twice() -> None:
     assert name_devices(0, [None, "/dev/sdf", None]) == ["/dev/sda1", "/dev/sdf", "/dev/sdg"]
 
 
-def test_more_disks_than_ec2_takes_are_refused() -> None:
-    with pytest.raises(UnsafeDiskError, match="22 disks; 21 can be imported"):
-        name_devices(0, [None] * 22)
-
-
-@given(st.integers(1, MAX_DISKS), st.data())
+@given(st.integers(1, VMFERRY.disks), st.data())
 def test_every_disk_has_a_name_of_its_own(count: int, data: st.DataObject) -> None:
     names = st.sampled_from([None, "/dev/sda1", *(f"/dev/sd{c}" for c in "bcfgxyz")])
     asked = data.draw(st.lists(names, min_size=count, max_size=count))

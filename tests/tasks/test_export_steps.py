@@ -40,7 +40,7 @@ def make_services(folder: Path, store: S3Store) -> Services:
 
 def add_task(services: Services, key: str) -> ExportTask:
     task = ExportTask("export-ami-1", PLACE, datetime.now(UTC), "ami-1", "RAW", "bucket", "", key)
-    services.catalog.export_tasks.add(task, {}, None, "")
+    services.catalog.export_tasks.add(task, {}, None, "", 5)
     return task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
@@ -114,6 +114,25 @@ class Outbox(Generic[TaskRow]):
 
     def _not_found(self, task_id: str) -> NotFoundError:
         return NotFoundError(f"The {self.noun} task ID '{quote(task_id)}' does not exist", resource_id=task_id)
+
+
+def check_quota(
+    session: Session, row: type[TaskRow], place: Place, most: int, noun: str, *conditions: ColumnElement[bool]
+) -> None:
+    """Inside the transaction that records one more: raise ``ConflictError`` where ``most`` tasks of ``place`` have not
+    ended. ``noun`` is what is asked for, ``conditions`` say which tasks count."""
+    query = select(func.count()).where(
+        row.region == place.region,
+        row.account_id == place.account_id,
+        row.status.in_((ACTIVE, DELETING)),
+        *conditions,
+    )
+    if (found := session.scalar(query) or 0) >= most:
+        raise ConflictError(
+            f"Concurrent {noun} tasks limit ({most}) reached | {found} tasks of the account that count for it have not "
+            f"ended in {place.region}: wait for one, or cancel it.",
+            code="ResourceCountLimitExceeded",
+        )
 
 
 def check_active(row: ImportTaskRow | ExportTaskRow | SnapshotUploadRow) -> None:

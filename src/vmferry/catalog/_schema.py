@@ -169,7 +169,7 @@ class SnapshotUploadRow(Base):
     dispatched: Mapped[bool]
     cancel_sent: Mapped[bool]
 
-    __table_args__ = (Index("snapshot_upload_place", "region", "account_id"),)
+    __table_args__ = (Index("snapshot_upload_quota", "region", "account_id", "status"),)
 
 
 class ImportTaskRow(Base):
@@ -199,7 +199,10 @@ class ImportTaskRow(Base):
     cancel_sent: Mapped[bool]
     slices: Mapped[list[SliceRow]] = relationship(cascade="all, delete-orphan", lazy="raise")
 
-    __table_args__ = (Index("import_image_task_page", "region", "account_id", "kind", "created_at", "id"),)
+    __table_args__ = (
+        Index("import_image_task_page", "region", "account_id", "kind", "created_at", "id"),
+        Index("import_image_task_quota", "region", "account_id", "status", "kind"),
+    )
 
 
 class ExportTaskRow(Base):
@@ -238,6 +241,7 @@ class ExportTaskRow(Base):
             sqlite_where=instance_id.is_not(None),
             postgresql_where=instance_id.is_not(None),
         ),
+        Index("export_image_task_quota", "region", "account_id", "status"),
     )
 
 

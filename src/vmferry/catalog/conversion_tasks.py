@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmferry.catalog._outbox import COMPLETED, Outbox, check_active
+from vmferry.catalog._outbox import COMPLETED, Outbox, check_active, check_quota
 from vmferry.catalog._schema import ImportTaskRow, InstanceRow, SnapshotRow, VolumeRow
-from vmferry.catalog.import_tasks import ImportTask, import_task_of, import_task_row
+from vmferry.catalog.import_tasks import CONVERSION, ImportTask, import_task_of, import_task_row
 from vmferry.catalog.instances import STOPPED, Instance, instance_row
 from vmferry.catalog.snapshots import remove_snapshot
 from vmferry.catalog.tags import drop_tags
@@ -24,9 +24,14 @@ class ConversionTasks(Outbox[ImportTaskRow]):
     noun = "import"
     ended_code = "DeleteConversionTaskError"
 
-    def add(self, task: ImportTask, volumes: Sequence[Volume], instance: Instance | None) -> None:
-        """Record a conversion together with the volumes that it makes, and the instance, if it makes one."""
+    def add(self, task: ImportTask, volumes: Sequence[Volume], instance: Instance | None, most: int) -> None:
+        """Record a conversion together with the volumes that it makes, and the instance, if it makes one.
+
+        Raises ``ConflictError`` where the account has ``most`` in the region already that have not ended.
+        """
+        noun = "import volume" if instance is None else "import instance"
         with self._database.write() as session:
+            check_quota(session, ImportTaskRow, task.place, most, noun, ImportTaskRow.kind == CONVERSION)
             session.add(import_task_row(task))
             if instance is not None:
                 session.add(instance_row(instance))

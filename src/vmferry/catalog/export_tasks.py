@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import ColumnElement, select
 
 from vmferry.catalog._client_tokens import claim_token
-from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox
+from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_quota
 from vmferry.catalog._schema import ExportTaskRow
 from vmferry.catalog.pages import Wanted, newest_query, page_query, position_of
 from vmferry.catalog.places import Place
@@ -68,10 +68,11 @@ class ExportTasks(Outbox[ExportTaskRow]):
     noun = "export"
     ended_code = "IncorrectState"
 
-    def add(self, task: ExportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
+    def add(self, task: ExportTask, tags: Mapping[str, str], token: str | None, fingerprint: str, most: int) -> str:
         """Record a new task with its tags and answer its id; see ``ImportTasks.add`` for ``token``.
 
-        Raises ``ConflictError`` while the image or instance is being exported already.
+        Raises ``ConflictError`` while the image or instance is being exported already, and where the account has
+        ``most`` exports in the region that have not ended.
         """
         with self._database.write() as session:
             if token is not None:
@@ -90,6 +91,8 @@ class ExportTasks(Outbox[ExportTaskRow]):
                 raise ConflictError(
                     f"The {what} is being exported by {other}; wait for it, or cancel it.", code="IncorrectState"
                 )
+            noun = "export image" if task.instance_id is None else "export instance"
+            check_quota(session, ExportTaskRow, task.place, most, noun)
             session.add(_row(task))
             session.flush()
             put_tags(session, task.place, task.id, task.kind, tags)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._client_tokens import claim_token
-from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active
+from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active, check_quota
 from vmferry.catalog._schema import ImportTaskRow, SliceRow
 from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.pages import Wanted, newest_query, page_query, position_of
@@ -211,17 +211,21 @@ class ImportTasks(Outbox[ImportTaskRow]):
 
     # -- what the front end does
 
-    def add(self, task: ImportTask, tags: Mapping[str, str], token: str | None, fingerprint: str) -> str:
+    def add(self, task: ImportTask, tags: Mapping[str, str], token: str | None, fingerprint: str, most: int) -> str:
         """Record a new task with its tags and answer its id.
 
         A ``token`` that was used before with the same ``fingerprint`` answers the id of then and records nothing;
-        with another one it raises ``ConflictError``.
+        with another one it raises ``ConflictError``. So does a task more than ``most`` that have not ended, of those
+        of the account in the region that make AMIs or snapshots.
         """
         with self._database.write() as session:
             if token is not None:
                 action = _TOKEN_ACTIONS[task.kind]
                 if (earlier := claim_token(session, task.place, action, token, fingerprint, task.id)) is not None:
                     return earlier
+            noun = "import image" if task.kind == IMPORT_IMAGE else "import snapshot"
+            counted = ImportTaskRow.kind.in_((IMPORT_IMAGE, IMPORT_SNAPSHOT))
+            check_quota(session, ImportTaskRow, task.place, most, noun, counted)
             session.add(import_task_row(task))
             session.flush()
             put_tags(session, task.place, task.id, task.kind, tags)

@@ -10,11 +10,8 @@ from collections.abc import Iterator
 from vmferry.cli._inspection import Found, FoundDisk
 from vmferry.guest.findings import RuleSet, Severity
 from vmferry.guest.preflight import judge
-from vmferry.units import TIB, format_size
-
-MAX_DISKS = 21
-MAX_EC2_DISK = 8 * TIB
-"""Of a disk that ImportImage takes; larger ones go through a manifest."""
+from vmferry.quotas import AWS
+from vmferry.units import GIB, format_size
 
 _TAKEN = {
     "raw": (None,),
@@ -31,9 +28,9 @@ def ec2_refusals(found: Found) -> Iterator[str]:
         yield f"it is packed by {found.wrapper} [Unsupported specified file format]"
     if found.container not in (None, "ova"):
         yield f"{found.container} is no container of EC2's: pack the machine into an OVA"
-    if len(found.disks) > MAX_DISKS:
-        yield f"it has {len(found.disks)} disks; EC2 imports at most {MAX_DISKS}"
-    if found.machine is not None and len(found.machine.interfaces) > 1:
+    if len(found.disks) > AWS.disks:
+        yield f"it has {len(found.disks)} disks; EC2 imports at most {AWS.disks}"
+    if found.machine is not None and len(found.machine.interfaces) > AWS.network_interfaces:
         yield f"it has {len(found.machine.interfaces)} network cards; EC2 keeps one"
     for number, disk in enumerate(found.disks, 1):
         for reason in _disk_refusals(disk):
@@ -54,5 +51,6 @@ def _disk_refusals(disk: FoundDisk) -> Iterator[str]:
     elif disk.facts.subformat not in kinds and None not in kinds:
         name = disk.format.upper()
         yield f"{disk.facts.subformat} is no kind of {name} that EC2 takes [Unsupported {name} File Format]"
-    if disk.virtual_size is not None and disk.virtual_size > MAX_EC2_DISK:
-        yield f"it has {format_size(disk.virtual_size)}; ImportImage takes up to {format_size(MAX_EC2_DISK)}"
+    most = AWS.import_image.size_gib * GIB
+    if disk.virtual_size is not None and disk.virtual_size > most:
+        yield f"it has {format_size(disk.virtual_size)}; ImportImage takes up to {format_size(most)}"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from vmferry.catalog import Catalog
 from vmferry.ebs.snapshots import OpenDisks
 from vmferry.ebs.tokens import TokenKey
+from vmferry.quotas import Quotas
 from vmferry.stores.local import LocalStore
 
 
@@ -26,8 +27,8 @@ class Services:
     token_key: TokenKey
     wake: Callable[[], None]
     """To be called when a snapshot is to be completed: the dispatcher looks at once."""
-    max_disk_size: int
-    """The largest volume that a snapshot may be of, in bytes."""
+    quotas: Quotas
+    """How much may be asked."""
     clock: Callable[[], datetime] = _now
     disks: OpenDisks = field(init=False)
 

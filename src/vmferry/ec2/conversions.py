@@ -25,12 +25,13 @@ from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import new_id
 from vmferry.ec2.import_task_views import tag_list, waiting_message
-from vmferry.ec2.volume_images import MAX_SIZE_GIB
+from vmferry.ec2.manifest_sizes import check_image_size, check_manifest_sizes
+from vmferry.ec2.volume_images import check_volume_size
 from vmferry.errors import VmferryError
+from vmferry.quotas import ImageBounds
 from vmferry.stores.s3 import parse_location
 from vmferry.tasks.import_image.stages import Stage
 
-_FORMATS = ("RAW", "VHD", "VMDK")
 _EXPIRES_AFTER = timedelta(days=7)
 _STATES = {ACTIVE: "active", COMPLETED: "completed", DELETING: "cancelling", DELETED: "cancelled"}
 _SECOND_PHASE = Stage.UPDATING.first
@@ -38,21 +39,24 @@ _SECOND_PHASE = Stage.UPDATING.first
 
 
 def read_disk_image(
-    context: RequestContext, image: Mapping[str, Any], volume: Mapping[str, Any], description: str | None
+    context: RequestContext,
+    image: Mapping[str, Any],
+    volume: Mapping[str, Any],
+    description: str | None,
+    bounds: ImageBounds,
 ) -> DiskContainer:
-    """A disk image as a request names it. Raises ``Ec2Error``."""
-    size = volume["Size"]
-    if not 1 <= size <= MAX_SIZE_GIB:
-        raise Ec2Error("InvalidParameterValue", f"The volume size must be from 1 to {MAX_SIZE_GIB} GiB; it is {size}.")
+    """A disk image as a request names it, within ``bounds``. Raises ``Ec2Error``."""
+    check_volume_size(context, size := volume["Size"])
     if image["Bytes"] < 1:
         raise Ec2Error("InvalidParameterValue", f"Value ({image['Bytes']}) for parameter bytes is invalid.")
+    check_image_size(image["Bytes"], bounds.size_gib, "the parameter bytes")
     url = image["ImportManifestUrl"]
     try:
         bucket, key = parse_location(url, context.services.s3_endpoint)
     except VmferryError as error:
         raise Ec2Error("InaccessibleStorageLocation", f"The manifest's URL cannot be accessed. | {error}") from error
     try:
-        kind = choose(image["Format"], _FORMATS, "format")
+        kind = choose(image["Format"], bounds.formats, "format")
     except Ec2Error as error:
         raise Ec2Error("InvalidFormat", str(error)) from error
     return DiskContainer(
@@ -76,8 +80,12 @@ def start_conversion(
 ) -> ImportTask:
     """Record the task with all that it makes, wake the dispatcher; the task as it stands.
 
-    The parts may be uploaded later: nothing is looked for yet.
+    The parts may be uploaded later; of a manifest that is there already the sizes are looked at. Raises ``Ec2Error``
+    where they are too large, ``ConflictError`` where as many conversions are under way as may be.
     """
+    quotas = context.services.quotas
+    bounds = quotas.import_volume if instance is None else quotas.import_instance
+    check_manifest_sizes(context, containers, bounds.size_gib)
     now = datetime.now(UTC)
     task = ImportTask(
         id=new_id("import-vol-" if instance is None else "import-i-"),
@@ -97,7 +105,8 @@ def start_conversion(
     )
     volumes = [_creating(context, zone, one, task.id, now) for one in containers]
     made = None if instance is None else replace(instance, task_id=task.id)
-    context.services.catalog.conversion_tasks.add(task, volumes, made)
+    most = quotas.concurrent_conversion_tasks
+    context.services.catalog.conversion_tasks.add(task, volumes, made, most)
     context.services.wake()
     return context.services.catalog.import_tasks.get(task.id)
 

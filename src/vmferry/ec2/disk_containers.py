@@ -9,14 +9,16 @@ from typing import Any
 from vmferry.catalog.import_tasks import DiskContainer
 from vmferry.ec2.actions import RequestContext
 from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.manifest_sizes import check_image_size
 from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreUnavailableError, VmferryError, quote
+from vmferry.quotas import ImageBounds
 from vmferry.stores.s3 import parse_location
 
-_EC2_FORMATS = ("OVA", "RAW", "VHD", "VHDX", "VMDK")
 _DEVICE = re.compile(r"/dev/(sd[a-z][0-9]{0,2}|xvd[a-z]{1,2}|hd[a-z][0-9]{0,2}|nvme[0-9]{1,2}n[0-9]{1,2})")
 
 
-def read_container(context: RequestContext, given: Mapping[str, Any]) -> DiskContainer:
+def read_container(context: RequestContext, given: Mapping[str, Any], bounds: ImageBounds) -> DiskContainer:
+    """A disk container as a request names it, in one of the formats of ``bounds``. Raises ``Ec2Error``."""
     bucket, key = _read_source(context, given)
     device = given.get("DeviceName") or None
     if device is not None:
@@ -25,7 +27,7 @@ def read_container(context: RequestContext, given: Mapping[str, Any]) -> DiskCon
         bucket=bucket,
         key=key,
         url=given.get("Url") or None,
-        format=_read_format(given.get("Format") or None),
+        format=_read_format(given.get("Format") or None, bounds),
         description=given.get("Description") or None,
         device_name=device,
     )
@@ -63,26 +65,30 @@ def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str
     return user_bucket["S3Bucket"], user_bucket["S3Key"]
 
 
-def _read_format(given: str | None) -> str | None:
+def _read_format(given: str | None, bounds: ImageBounds) -> str | None:
     if given is None:
         return None
     name = given.upper()
-    if name not in _EC2_FORMATS:
-        listed = ", ".join(_EC2_FORMATS)
+    if name not in bounds.formats:
+        listed = ", ".join(bounds.formats)
         raise Ec2Error(
             "InvalidParameter",
             "Parameter disk-image-size=0 has an invalid format"
-            f" | {quote(given)} is not a disk-image format: use one of {listed}.",
+            f" | {quote(given)} is not a disk-image format that is imported here: use one of {listed}.",
         )
     return name
 
 
-def check_objects(context: RequestContext, containers: Sequence[DiskContainer]) -> None:
-    """Fail at once for an object that is not there. For an object store that is away the task waits."""
+def check_objects(context: RequestContext, containers: Sequence[DiskContainer], bounds: ImageBounds) -> None:
+    """Fail at once for an object that is not there, and for a raw disk that is larger than ``bounds`` allow.
+
+    For an object store that is away the task waits.
+    """
     store = context.services.objects(context.place)
     for container in containers:
         try:
-            store.open(container.bucket or "", container.key or "").close()
+            blob = store.open(container.bucket or "", container.key or "")
+            blob.close()
         except StoreUnavailableError:
             return
         except BlobNotFoundError as error:
@@ -90,3 +96,5 @@ def check_objects(context: RequestContext, containers: Sequence[DiskContainer]) 
         except AccessDeniedError as error:
             sentence = "We do not have access to the given resource. Reason 403 Forbidden"
             raise Ec2Error("InvalidParameter", f"{sentence} | {error}") from error
+        if container.format == "RAW":
+            check_image_size(blob.size, bounds.size_gib, "the object's size")

@@ -37,6 +37,7 @@ _CODES: tuple[tuple[type[errors.VmferryError], str, int], ...] = (
     (errors.UnsupportedFeatureError, "Unsupported", 400),
     (errors.FormatError, "InvalidParameter", 400),
     (errors.UnsafeDiskError, "InvalidParameter", 400),
+    (errors.LimitExceededError, "InvalidParameterValue", 400),
     (errors.GuestError, "Unsupported", 400),
 )
 """The first that fits; none fits what is our own fault, and that is ``InternalError``."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from vmferry.aws.fingerprint import fingerprint
 from vmferry.aws.service_role import Purpose
-from vmferry.catalog.import_tasks import ImportRequest, ImportTask
+from vmferry.catalog.import_tasks import IMPORT_IMAGE, ImportRequest, ImportTask
 from vmferry.ec2.actions import RequestContext
 from vmferry.ec2.disk_containers import check_objects
 from vmferry.ec2.ids import new_id
@@ -22,12 +22,13 @@ def start_import(
 ) -> ImportTask:
     """Look for the role and the objects, record a task of ``kind``, wake the dispatcher; the task as it stands.
 
-    Raises ``Ec2Error`` for a role that may not read them and for an object that is not there, ``ConflictError`` for a
-    client token of another request.
+    Raises ``Ec2Error`` for a role that may not read them and for an object that is not there or too large,
+    ``ConflictError`` for a client token of another request and for more tasks than may be under way.
     """
+    quotas = context.services.quotas
     objects = [(container.bucket, container.key) for container in asked.containers]
     check_role(context, asked.role_name, Purpose.IMPORT, [(bucket, key) for bucket, key in objects if bucket and key])
-    check_objects(context, asked.containers)
+    check_objects(context, asked.containers, quotas.import_image if kind == IMPORT_IMAGE else quotas.import_snapshot)
     task = ImportTask(
         id=new_id(next(one.prefix for one in KINDS if one.tag_type == kind)),
         kind=kind,
@@ -38,6 +39,7 @@ def start_import(
         progress=Stage.PENDING.first,
     )
     tasks = context.services.catalog.import_tasks
-    task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
+    token, most = request.get("ClientToken") or None, quotas.concurrent_import_tasks
+    task_id = tasks.add(task, tags, token, fingerprint(request), most)
     context.services.wake()
     return tasks.get(task_id)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmferry.catalog import Catalog
 from vmferry.catalog.places import Place
+from vmferry.ec2.copy_counter import CopyCounter
+from vmferry.quotas import Quotas
 from vmferry.stores import Store
 
 
@@ -23,5 +25,8 @@ class Services:
     """Where that object store is reached; ``None`` is AWS itself."""
     images: Store
     """The disk images behind snapshots."""
+    quotas: Quotas
+    """How much may be asked."""
     wake: Callable[[], None]
     """To be called when a task was recorded or cancelled: the dispatcher looks at once."""
+    copies: CopyCounter = field(default_factory=CopyCounter)

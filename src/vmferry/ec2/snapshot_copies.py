@@ -40,10 +40,16 @@ def copy_snapshot_to(
     context: RequestContext, source: Snapshot, description: str | None, tags: Mapping[str, str]
 ) -> Snapshot:
     """A completed snapshot in the caller's place that holds what ``source`` does. Raises ``StoreError``,
-    ``ConflictError`` for too many tags.
+    ``ConflictError`` for too many tags, ``Ec2Error`` where as many are being copied there as may be.
 
     It is pending until its bytes are there: what dies in between is a snapshot that nobody can use.
     """
+    services = context.services
+    with services.copies.one_more(context.place, services.quotas.concurrent_snapshot_copies):
+        return _copy(context, source, description, tags)
+
+
+def _copy(context: RequestContext, source: Snapshot, description: str | None, tags: Mapping[str, str]) -> Snapshot:
     place, snapshot_id = context.place, new_id("snap-")
     made = Snapshot(
         id=snapshot_id,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.catalog.volumes import AVAILABLE, Attachment, Volume
 from vmferry.ec2.actions import RequestContext
@@ -15,11 +14,19 @@ from vmferry.formats import FORMATS, SupportsCreate
 from vmferry.stores import copy_blob
 from vmferry.units import GIB
 
-MAX_SIZE_GIB = 16_384
 VOLUME_TYPES = ("standard", "gp2", "gp3", "io1", "io2", "st1", "sc1")
 
 
-def plan_volume(place: Place, zone: str, snapshot: Snapshot | None, size_gib: int | None, volume_type: str) -> Volume:
+def check_volume_size(context: RequestContext, size_gib: int) -> None:
+    """Raise ``Ec2Error`` for a size that no volume may have."""
+    most = context.services.quotas.volume_gib
+    if not 1 <= size_gib <= most:
+        raise Ec2Error("InvalidParameterValue", f"The volume size must be from 1 to {most} GiB; it is {size_gib}.")
+
+
+def plan_volume(
+    context: RequestContext, zone: str, snapshot: Snapshot | None, size_gib: int | None, volume_type: str
+) -> Volume:
     """A volume as it will be, whose image does not exist yet. Raises ``Ec2Error`` for a size that cannot be."""
     least = 1 if snapshot is None else snapshot.volume_size_gib
     if size_gib is None and snapshot is None:
@@ -30,9 +37,8 @@ def plan_volume(place: Place, zone: str, snapshot: Snapshot | None, size_gib: in
             "InvalidParameterValue",
             f"Volume of size {size}GB is smaller than snapshot '{snapshot.id}', expect size >= {least}GB",
         )
-    if not 1 <= size <= MAX_SIZE_GIB:
-        raise Ec2Error("InvalidParameterValue", f"The volume size must be from 1 to {MAX_SIZE_GIB} GiB; it is {size}.")
-    volume_id = new_id("vol-")
+    check_volume_size(context, size)
+    place, volume_id = context.place, new_id("vol-")
     return Volume(
         id=volume_id,
         place=place,

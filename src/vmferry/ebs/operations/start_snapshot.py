@@ -15,11 +15,9 @@ from vmferry.ebs.errors import invalid
 from vmferry.ebs.operations import Operation, RequestContext
 from vmferry.ebs.snapshots import find_completed, find_snapshot
 from vmferry.snapshot_blocks import EBS_BLOCK_SIZE, begin_blocks, remove_blocks
-from vmferry.units import GIB, format_size
+from vmferry.units import GIB
 
 DEFAULT_TIMEOUT_MINUTES = 60
-MAX_PENDING = 100
-"""Pending snapshots of an account in a region, as AWS limits them."""
 
 
 def start_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def start_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[
     _check_encryption(request)
     services, uploads = context.services, context.services.catalog.snapshot_uploads
     tags = _check_tags(request)
-    size = _check_size(request, services.max_disk_size)
+    size = _check_size(request, services.quotas.snapshot_gib)
     parent = _find_parent(context, request, size)
     made = _new_snapshot(context, request, size)
     upload = SnapshotUpload(
@@ -44,7 +42,7 @@ def start_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict[
     snapshot_id = None
     try:
         begin_blocks(services.images, upload, None if parent is None else (parent.bucket, parent.key))
-        snapshot_id = uploads.start(made, upload, tags, token, MAX_PENDING)
+        snapshot_id = uploads.start(made, upload, tags, token, services.quotas.pending_snapshots)
     finally:
         if snapshot_id != made.id:  # refused, or started before
             remove_blocks(services.images, upload, image=True)
@@ -95,11 +93,11 @@ def _check_tags(request: Mapping[str, Any]) -> dict[str, str]:
         raise invalid(str(error), "INVALID_TAG") from error
 
 
-def _check_size(request: Mapping[str, Any], most: int) -> int:
+def _check_size(request: Mapping[str, Any], most_gib: int) -> int:
     size: int = request["VolumeSize"] * GIB
-    if size > most:
+    if size > most_gib * GIB:
         raise invalid(
-            f"A volume of {request['VolumeSize']:,} GiB is too large: at most {format_size(most)} are allowed.",
+            f"A volume of {request['VolumeSize']:,} GiB is too large: at most {most_gib:,} are allowed.",
             "INVALID_VOLUME_SIZE",
         )
     return size

@@ -11,7 +11,7 @@ from vmferry.catalog.instances import STOPPED, Instance
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.export_targets import check_export_target
+from vmferry.ec2.export_targets import check_export_sizes, check_export_target
 from vmferry.ec2.export_task_views import describe_instance_export
 from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.tag_specifications import tags_for
@@ -26,7 +26,7 @@ def create_instance_export_task(context: RequestContext, request: Mapping[str, A
     task, tags = _read_request(context, request)
     check_export_target(context, task)
     tasks = context.services.catalog.export_tasks
-    tasks.add(task, tags, None, "")
+    tasks.add(task, tags, None, "", context.services.quotas.concurrent_export_tasks)
     context.services.wake()
     return {"ExportTask": describe_instance_export(task, tags)}
 
@@ -95,6 +95,8 @@ def _find_instance(context: RequestContext, instance_id: str, wanted: str) -> In
     imported = [one for one in volumes if one.task_id == instance.task_id]
     if not imported:
         raise Ec2Error("NotExportable", f"The volumes that {instance_id} was imported with are gone.")
+    refusal = Ec2Error("NotExportable", "This instance cannot be exported.")
+    check_export_sizes(context, refusal, [one.size_gib for one in imported])
     if wanted != "OVA" and len(imported) > 1:
         raise Ec2Error(
             "UnsupportedOperation",

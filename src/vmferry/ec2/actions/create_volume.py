@@ -69,5 +69,5 @@ def _read_request(
         )
         check_completed(snapshot)
     kind = choose(request.get("VolumeType") or DEFAULT_VOLUME_TYPE, VOLUME_TYPES, "volumeType")
-    volume = plan_volume(context.place, zone.name, snapshot, request.get("Size"), kind)
+    volume = plan_volume(context, zone.name, snapshot, request.get("Size"), kind)
     return volume, snapshot, tags_for(request.get("TagSpecifications"), "volume")

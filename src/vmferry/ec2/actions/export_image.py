@@ -13,7 +13,7 @@ from vmferry.catalog.images import AVAILABLE
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.export_targets import check_export_target
+from vmferry.ec2.export_targets import check_export_sizes, check_export_target
 from vmferry.ec2.export_task_views import describe_export_task
 from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.service_roles import check_role
@@ -27,7 +27,8 @@ def export_image(context: RequestContext, request: Mapping[str, Any]) -> dict[st
     check_role(context, task.role_name, Purpose.EXPORT, [(task.bucket, task.key)])
     check_export_target(context, task)
     tasks = context.services.catalog.export_tasks
-    task_id = tasks.add(task, tags, request.get("ClientToken") or None, fingerprint(request))
+    token, most = request.get("ClientToken") or None, context.services.quotas.concurrent_export_tasks
+    task_id = tasks.add(task, tags, token, fingerprint(request), most)
     context.services.wake()
     kept = tasks.get(task_id)
     return {
@@ -58,6 +59,8 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
             f"The image {image_id} has {len(image.block_devices)} disks, and a {wanted} holds one"
             " | Export it with DiskImageFormat OVA, which holds all of them.",
         )
+    refusal = Ec2Error("InvalidParameter", f"The image ID ({image_id}) provided is not exportable.")
+    check_export_sizes(context, refusal, [device.volume_size_gib for device in image.block_devices])
     location = request["S3ExportLocation"]
     bucket, prefix = location["S3Bucket"], location.get("S3Prefix") or ""
     task_id = new_id("export-ami-")

@@ -17,7 +17,6 @@ from vmferry.ec2.import_starting import start_import
 from vmferry.ec2.import_task_views import describe_requested_containers, tag_list
 from vmferry.ec2.refusals import ENCRYPTION
 from vmferry.ec2.tag_specifications import tags_for
-from vmferry.tasks.import_image.devices import MAX_DISKS
 
 _CHOICES = {
     "Architecture": ("x86_64", "i386"),
@@ -59,9 +58,10 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> Import
     given: Sequence[Mapping[str, Any]] = request.get("DiskContainers") or ()
     if not given:
         raise Ec2Error("MissingParameter", "The request must contain the parameter DiskContainer")
-    if len(given) > MAX_DISKS:
-        raise Ec2Error("InvalidParameterValue", f"{len(given)} disk containers were given; at most {MAX_DISKS} may be.")
-    containers = tuple(read_container(context, container) for container in given)
+    quotas = context.services.quotas
+    if len(given) > (most := quotas.disks):
+        raise Ec2Error("InvalidParameterValue", f"{len(given)} disk containers were given; at most {most} may be.")
+    containers = tuple(read_container(context, container, quotas.import_image) for container in given)
     devices = [container.device_name for container in containers if container.device_name is not None]
     if len(set(devices)) != len(devices):
         raise Ec2Error("InvalidBlockDeviceMapping", "Two disk containers have the same DeviceName; give each its own.")

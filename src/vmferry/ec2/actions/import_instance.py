@@ -16,7 +16,6 @@ from vmferry.ec2.ids import new_id
 from vmferry.ec2.launch_plan import PLACES, ROOT_DEVICE, plan_launch
 from vmferry.ec2.refusals import all_but
 from vmferry.machine import Firmware
-from vmferry.tasks.import_image.devices import MAX_DISKS
 
 _TAKEN = (
     "Architecture", "GroupIds", "GroupNames", "InstanceInitiatedShutdownBehavior", "InstanceType", "Placement",
@@ -52,14 +51,16 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
     images = request.get("DiskImages") or ()
     if not images:
         raise Ec2Error("MissingParameter", "The request must contain the parameter diskImage")
-    if len(images) > MAX_DISKS:
-        raise Ec2Error("InvalidParameterValue", f"{len(images)} disk images were given; at most {MAX_DISKS} may be.")
+    quotas = context.services.quotas
+    if len(images) > (most := quotas.disks):
+        raise Ec2Error("InvalidParameterValue", f"{len(images)} disk images were given; at most {most} may be.")
     for given in images:
         for name in ("Image", "Volume"):
             if not given.get(name):
                 raise Ec2Error("MissingParameter", f"The request must contain the parameter diskImage.{name.lower()}")
     containers = [
-        read_disk_image(context, given["Image"], given["Volume"], given.get("Description")) for given in images
+        read_disk_image(context, given["Image"], given["Volume"], given.get("Description"), quotas.import_instance)
+        for given in images
     ]
     return _instance(context, request), containers
 

@@ -41,13 +41,13 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> Import
     given = request.get("DiskContainer")
     if not given:
         raise Ec2Error("MissingParameter", "The request must contain the parameter DiskContainer")
-    container = read_container(context, given)
-    if container.format == "OVA":
+    if (given.get("Format") or "").upper() == "OVA":
         raise Ec2Error(
             "InvalidParameterValue",
             "Value (OVA) for parameter DiskContainer.Format is invalid. Expected one of RAW, VHD, VHDX, VMDK."
             " | A snapshot is one disk: import a whole machine with ImportImage.",
         )
+    container = read_container(context, given, context.services.quotas.import_snapshot)
     return ImportRequest(
         containers=(container,), description=request.get("Description"), role_name=request.get("RoleName")
     )

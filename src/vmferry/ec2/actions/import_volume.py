@@ -32,4 +32,5 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
     if not name and not zone_id:
         raise Ec2Error("MissingParameter", "The request must contain the parameter availabilityZone")
     zone = find_zone(context.region, name, zone_id)
-    return zone.name, read_disk_image(context, request["Image"], request["Volume"], request.get("Description"))
+    bounds, described = context.services.quotas.import_volume, request.get("Description")
+    return zone.name, read_disk_image(context, request["Image"], request["Volume"], described, bounds)

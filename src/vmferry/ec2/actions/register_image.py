@@ -15,7 +15,7 @@ from vmferry.ec2.ids import check_id, new_id
 from vmferry.ec2.refusals import OF_EBS, under
 from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.ec2.tag_specifications import tags_for
-from vmferry.ec2.volume_images import VOLUME_TYPES
+from vmferry.ec2.volume_images import VOLUME_TYPES, check_volume_size
 from vmferry.errors import quote
 
 _DEFAULT_ROOT = "/dev/sda1"
@@ -114,6 +114,7 @@ def _read_device(context: RequestContext, given: Mapping[str, Any]) -> BlockDevi
             "InvalidBlockDeviceMapping",
             f"Volume of size {size}GB is smaller than snapshot '{snapshot_id}', expect size >= {least}GB",
         )
+    check_volume_size(context, size)
     kind = choose(ebs.get("VolumeType") or DEFAULT_VOLUME_TYPE, VOLUME_TYPES, "VolumeType")
     keep = ebs.get("DeleteOnTermination")
     return BlockDevice(name, snapshot_id, size, keep is not False, kind)

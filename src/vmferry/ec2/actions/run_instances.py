@@ -130,7 +130,7 @@ def _instance(
 
 def _make_volume(context: RequestContext, instance: Instance, device: LaunchDevice, made: list[Volume]) -> Volume:
     """A volume for ``device``, with its image; ``made`` gets it before there is one."""
-    planned = plan_volume(context.place, instance.zone, device.snapshot, device.size_gib, device.volume_type)
+    planned = plan_volume(context, instance.zone, device.snapshot, device.size_gib, device.volume_type)
     hold = Attachment(instance.id, device.device_name, datetime.now(UTC), device.delete_on_termination)
     volume = attached(planned, hold)
     made.append(volume)

@@ -69,7 +69,7 @@ class ImportImageActivities:
         with border(self._services, task_id, declared), self._pulse(task_id):
             self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
             with self._sources.borrow(task) as source:
-                facts = find_facts(task, source, self._services.config.max_disk_size)
+                facts = find_facts(task, source, self._services.config.limits)
                 # First what the source is: a second run then reads the same bytes and keeps the same ids.
                 self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
                 slices = find_slices(source, facts)

@@ -5,14 +5,8 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
-from vmferry.errors import UnsafeDiskError
-from vmferry.limits import MAX_MACHINE_DISKS
-
 ROOT_DEVICE = "/dev/sda1"
 """The root's name where the caller gives none: EC2's, for imported images."""
-
-MAX_DISKS = MAX_MACHINE_DISKS
-"""Volumes of one import, as EC2 limits them."""
 
 _ROOT_NAMES = frozenset({"/dev/sda1", "/dev/sda", "/dev/xvda"})
 _DATA_DEVICES = tuple(f"/dev/sd{letter}" for letter in string.ascii_lowercase[5:])
@@ -27,12 +21,8 @@ def asked_root(asked: Sequence[str | None]) -> int | None:
 def name_devices(root: int, asked: Sequence[str | None]) -> list[str]:
     """A device name for every disk: the one asked for, ``/dev/sda1`` for the root, then ``/dev/sdf`` onwards.
 
-    Raises ``UnsafeDiskError`` for more than 21 disks.
+    For no more disks than quotas can be set to.
     """
-    if len(asked) > MAX_DISKS:
-        raise UnsafeDiskError(
-            f"The machine has {len(asked)} disks; {MAX_DISKS} can be imported at once. Import the others as snapshots."
-        )
     taken = {name for name in asked if name is not None}
     free = iter([name for name in _DATA_DEVICES if name not in taken])
     names = []

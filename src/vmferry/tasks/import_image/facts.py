@@ -14,22 +14,22 @@ from vmferry.catalog.images import AVAILABLE, BlockDevice, Image
 from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportTask, Slice
 from vmferry.catalog.snapshots import PENDING, Snapshot
 from vmferry.convert import plan_slices
-from vmferry.errors import UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.guest import BootFacts
 from vmferry.machine import Firmware
+from vmferry.quotas import Quotas
+from vmferry.tasks.import_image.bounds import card_notes, check_bounds
 from vmferry.tasks.import_image.devices import asked_root, name_devices
 from vmferry.tasks.import_image.source import Source, SourceDisk
-from vmferry.units import format_size, to_gib
+from vmferry.units import to_gib
 
 
-def find_facts(task: ImportTask, source: Source, max_disk_size: int) -> ImportFacts:
+def find_facts(task: ImportTask, source: Source, quotas: Quotas) -> ImportFacts:
     """What the open source shows, the root disk first. Ids that an earlier run of this step gave are kept.
 
-    Raises ``UnsafeDiskError`` for a machine without disks and for disks over ``max_disk_size``.
+    Raises as ``check_bounds`` does for what is over ``quotas``.
     """
-    _check_sizes(source, max_disk_size)
-    _check_volumes(task, source)
+    check_bounds(task, source, quotas)
     boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
     asked = _asked_devices(task, source, boots)
     named = asked_root(asked)
@@ -48,7 +48,7 @@ def find_facts(task: ImportTask, source: Source, max_disk_size: int) -> ImportFa
         architecture=task.request.architecture or "x86_64",
         boot_mode=task.request.boot_mode or firmware.value,
         platform=task.request.platform or "Linux",
-        notes=source.machine.notes if source.machine else (),
+        notes=(*(source.machine.notes if source.machine else ()), *card_notes(source, quotas)),
     )
 
 
@@ -137,28 +137,6 @@ def receipt_facts(task: ImportTask, image: Image | None) -> dict[str, Any]:
         "changes": [],
         "versions": {"vmferry": __version__, "python": platform.python_version()},
     }
-
-
-def _check_sizes(source: Source, most: int) -> None:
-    if not source.disks:
-        raise UnsafeDiskError("The machine has no disk with contents: export it again with its disks.")
-    for opened in source.disks:
-        if opened.disk.size > most:
-            raise UnsafeDiskError(
-                f"{quote(opened.blob.name)} has a virtual size of {format_size(opened.disk.size)}; "
-                f"at most {format_size(most)} can be imported."
-            )
-
-
-def _check_volumes(task: ImportTask, source: Source) -> None:
-    """Raise ``UnsafeDiskError`` for a disk that the volume asked for it does not hold."""
-    for opened in source.disks:
-        container = task.request.containers[opened.container]
-        if container.volume_id is not None and to_gib(opened.disk.size) > container.volume_size_gib:
-            raise UnsafeDiskError(
-                f"{quote(opened.blob.name)} has a virtual size of {format_size(opened.disk.size)}, and its volume was "
-                f"asked for with {container.volume_size_gib} GiB: ask for {to_gib(opened.disk.size)} or more."
-            )
 
 
 def _imported(opened: SourceDisk, device_name: str, snapshot_id: str) -> ImportedDisk:

@@ -65,6 +65,8 @@ class Source:
     disks: list[SourceDisk] = field(default_factory=list)
     machine: Machine | None = None
     """The first appliance's."""
+    packages: list[tuple[str, str]] = field(default_factory=list)
+    """Of each appliance its object's name, and our name of what it is."""
     read: Meter = field(default_factory=Meter)
     """Of what comes from the object store."""
     _open: list[Blob | Appliance | Disk] = field(default_factory=list)
@@ -124,6 +126,7 @@ class Source:
             )
         appliance = appliances.open_appliance(blob)
         self._open.append(appliance)
+        self.packages += [] if package is None else [(blob.name, package.name)]
         self.machine = self.machine or appliance.machine
         for described in appliance.machine.disks:
             hint = _fixed_format(described.format_hint or "")
@@ -181,11 +184,11 @@ def _check_sectors(disk: Disk, blob: Blob) -> None:
 def _is_appliance(blob: Blob, container: DiskContainer) -> bool:
     if container.format is None:
         return appliances.detect(blob) is not None
-    return container.format == "OVA"
+    return container.format.lower() in appliances.PACKAGES
 
 
 def _declared(ec2_name: str | None) -> Format | None:
-    return None if ec2_name is None else formats.by_ec2_name(ec2_name)
+    return None if ec2_name is None else formats.FORMATS[ec2_name.lower()]
 
 
 class OpenSources:
