@@ -28,7 +28,7 @@ _MEMBERS: Mapping[str, Any] = {
     "task": str,
     "image": str | None,
     "completed_at": str,
-    "sources": [{"bucket": str, "key": str, "size": int, "etag": str}],
+    "sources": [{"bucket": str | None, "key": str | None, "size": int, "etag": str | None}],
     "disks": [{"snapshot": str, "device": str, "virtual_size": int, "guest_digest": str | None}],
     "changes": [str],
 }

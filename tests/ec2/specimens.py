@@ -246,6 +246,10 @@ def _companions(action: str, name: str) -> Request:
     return copy.deepcopy(known.get(name, {}))
 
 
+_INSTEAD = {"DiskContainers.SnapshotId": "UserBucket"}
+"""What a parameter stands in the place of."""
+
+
 def _root_mapping(world: World) -> Request:
     return {"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": world.snapshot()}}
 
@@ -335,6 +339,7 @@ def with_parameter(action: str, path: str, world: World, value: Any = None) -> R
             made = _fill(action, name, name, shape, world)
             found = here[name] = [made] if member.element is not None else made
         here = found[0] if isinstance(found, list) else found
+    here.pop(_INSTEAD.get(path), None)
     chosen = here.get(last) and last in _companions(action, parents[-1] if parents else "")
     if value is not None or not chosen:
         here[last] = value_of(action, path, shape.members[last].shape, world) if value is None else value

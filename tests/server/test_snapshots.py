@@ -332,3 +332,17 @@ def test_tasks_of_every_kind_take_tags(server: Server, snapshot_id: str) -> None
     task_id = next(one["ImportTaskId"] for one in tasks if one["SnapshotTaskDetail"].get("SnapshotId") == snapshot_id)
     ec2.create_tags(Resources=[task_id], Tags=[{"Key": "late", "Value": "1"}])
     assert describe(server, task_id)["Tags"] == [{"Key": "late", "Value": "1"}]
+
+
+def test_an_ami_is_imported_from_a_snapshot_and_an_object(server: Server, small_disk: Path, snapshot_id: str) -> None:
+    key = server.upload(small_disk, "imports", "data.raw")
+    asked = [{"SnapshotId": snapshot_id, "DeviceName": "/dev/sda1"}, {**container(key), "DeviceName": "/dev/sdf"}]
+    task = server.wait(server.import_image(*asked))
+    assert task["Status"] == "completed", task
+    (image,) = server.client("ec2").describe_images(ImageIds=[task["ImageId"]])["Images"]
+    made = {device["DeviceName"]: device["Ebs"]["SnapshotId"] for device in image["BlockDeviceMappings"]}
+    assert snapshot_id not in made.values()
+    assert holds(server, made["/dev/sda1"], small_disk)
+    assert holds(server, made["/dev/sdf"], small_disk)
+    assert server.locate(made["/dev/sda1"]).samefile(server.locate(snapshot_id))
+    assert server.vmferry("receipt", task["ImportTaskId"], "--data-dir", str(server.data_dir)).returncode == 0

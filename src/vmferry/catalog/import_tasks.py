@@ -61,6 +61,8 @@ class DiskContainer:
     volume_size_gib: int = 0
     said_bytes: int = 0
     """Bytes of the disk image, as the caller said."""
+    snapshot_id: str | None = None
+    """The snapshot that holds the disk, where no place in S3 does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,12 +60,17 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("receipt", f"of {quote(found['task'])}: {made}, {quote(found['completed_at'])}"),
         ("signature", f"right; by the key {found['signed_by']}"),
     ]
-    for source in found["sources"]:
-        place = f"s3://{source['bucket']}/{source['key']}"
-        lines.append(("source", quote(f"{place}, {format_size(source['size'])}, ETag {source['etag']}")))
+    lines += [("source", quote(_source(source))) for source in found["sources"]]
     for number, disk in enumerate(found["disks"], 1):
         size = format_size(disk["virtual_size"])
         lines.append((f"disk {number}", quote(f"{disk['snapshot']} ({disk['device']}), {size}")))
         lines.append(("  digest", quote(disk["guest_digest"] or "not taken")))
     lines += [("changed", quote(change)) for change in found["changes"]] or [("changed", "nothing")]
     return lines
+
+
+def _source(source: Mapping[str, Any]) -> str:
+    size = format_size(source["size"])
+    if source["bucket"] is None:
+        return f"{source.get('snapshot')}, {size}"
+    return f"s3://{source['bucket']}/{source['key']}, {size}, ETag {source['etag']}"

@@ -9,7 +9,9 @@ from typing import Any
 from vmferry.catalog.import_tasks import DiskContainer
 from vmferry.ec2.actions import RequestContext
 from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.ids import check_id
 from vmferry.ec2.manifest_sizes import check_image_size
+from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreUnavailableError, VmferryError, quote
 from vmferry.quotas import ImageBounds
 from vmferry.stores.s3 import parse_location
@@ -18,8 +20,12 @@ _DEVICE = re.compile(r"/dev/(sd[a-z][0-9]{0,2}|xvd[a-z]{1,2}|hd[a-z][0-9]{0,2}|n
 
 
 def read_container(context: RequestContext, given: Mapping[str, Any], bounds: ImageBounds) -> DiskContainer:
-    """A disk container as a request names it, in one of the formats of ``bounds``. Raises ``Ec2Error``."""
-    bucket, key = _read_source(context, given)
+    """A container whose one source has the right form, in one of the formats of ``bounds``; a snapshot is there, and
+    the caller may use it.
+
+    Raises ``Ec2Error``, and ``NotFoundError`` for a snapshot that the caller has not.
+    """
+    bucket, key, snapshot_id = _read_source(context, given)
     device = given.get("DeviceName") or None
     if device is not None:
         check_device_name(device)
@@ -30,6 +36,7 @@ def read_container(context: RequestContext, given: Mapping[str, Any], bounds: Im
         format=_read_format(given.get("Format") or None, bounds),
         description=given.get("Description") or None,
         device_name=device,
+        snapshot_id=snapshot_id,
     )
 
 
@@ -43,20 +50,36 @@ def check_device_name(device: str) -> str:
     return device
 
 
-def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str, str]:
-    user_bucket: Mapping[str, Any] = given.get("UserBucket") or {}
-    sources = [name for name in ("Url", "UserBucket") if given.get(name)]
+def _read_source(context: RequestContext, given: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """Bucket and key, or the id of a snapshot."""
+    sources = [name for name in ("SnapshotId", "Url", "UserBucket") if given.get(name)]
     if len(sources) != 1:
         what = " and ".join(sources) if sources else "none of them"
         raise Ec2Error(
             "InvalidParameterCombination" if sources else "MissingParameter",
-            f"A disk container needs exactly one of Url and UserBucket; it has {what}.",
+            f"A disk container needs exactly one of Url, UserBucket and, for ImportImage, SnapshotId; it has {what}.",
         )
+    if sources == ["SnapshotId"]:
+        return None, None, _read_snapshot(context, given)
+    return (*_read_place(context, given), None)
+
+
+def _read_snapshot(context: RequestContext, given: Mapping[str, Any]) -> str:
+    if (given.get("Format") or "").upper() == "OVA":
+        raise Ec2Error("InvalidParameterCombination", "A snapshot is one disk: a container with SnapshotId is no OVA.")
+    snapshot_id = check_id(given["SnapshotId"], "snap-")
+    (snapshot,) = context.services.catalog.snapshots.describe(context.place, [snapshot_id], shared=True)
+    check_completed(snapshot)
+    return snapshot_id
+
+
+def _read_place(context: RequestContext, given: Mapping[str, Any]) -> tuple[str, str]:
     if given.get("Url"):
         try:
             return parse_location(given["Url"], context.services.s3_endpoint)
         except VmferryError as error:
             raise Ec2Error("InvalidParameter", f"Invalid S3 source location | {error}") from error
+    user_bucket: Mapping[str, Any] = given.get("UserBucket") or {}
     for name in ("S3Bucket", "S3Key"):
         if not user_bucket.get(name):
             raise Ec2Error(
@@ -86,6 +109,8 @@ def check_objects(context: RequestContext, containers: Sequence[DiskContainer], 
     """
     store = context.services.objects(context.place)
     for container in containers:
+        if container.snapshot_id is not None:
+            continue
         try:
             blob = store.open(container.bucket or "", container.key or "")
             blob.close()

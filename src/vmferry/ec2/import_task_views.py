@@ -34,7 +34,13 @@ def tags_of_view(view: Mapping[str, Any]) -> dict[str, str]:
 def describe_requested_containers(request: ImportRequest) -> list[dict[str, Any]]:
     """The disk containers as they were asked for: nothing is known of them yet."""
     return [
-        {**_source(container), "Description": container.description, "DiskImageSize": 0.0, "Format": container.format}
+        {
+            **_source(container),
+            "Description": container.description,
+            "DiskImageSize": 0.0,
+            "Format": container.format,
+            "SnapshotId": container.snapshot_id,
+        }
         for container in request.containers
     ]
 
@@ -138,4 +144,7 @@ def _disk_progress(task: ImportTask, index: int) -> str | None:
 
 
 def _source(container: DiskContainer) -> dict[str, Any]:
+    """A place in S3; nothing for a snapshot, as the snapshot that a task shows is always the one that it makes."""
+    if container.snapshot_id is not None:
+        return {}
     return {"Url": container.url, "UserBucket": {"S3Bucket": container.bucket, "S3Key": container.key}}

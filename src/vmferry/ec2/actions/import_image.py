@@ -47,7 +47,6 @@ ACTION = Action(
     refuses={
         **ENCRYPTION,
         "LicenseSpecifications": "there is no License Manager",
-        "DiskContainers.SnapshotId": "disks are not imported from snapshots yet; name an object in S3",
     },
     idle={"ClientData": "it tells EC2 of an upload that is over"},
 )

@@ -14,6 +14,7 @@ from temporalio import activity
 from vmferry.catalog.import_tasks import COMPLETED, CONVERSION, IMPORT_IMAGE, ImportTask, Slice
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.catalog.volumes import Volume
+from vmferry.convert import digest_disk
 from vmferry.digest import DigestTree
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
@@ -32,7 +33,8 @@ from vmferry.tasks.import_image.facts import (
     receipt_facts,
     source_disk,
 )
-from vmferry.tasks.import_image.source import OpenSources
+from vmferry.tasks.import_image.snapshot_source import take_over
+from vmferry.tasks.import_image.source import OpenSources, SourceDisk
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.workflow import DiskStep, Plan, SliceStep
 from vmferry.units import format_size
@@ -75,8 +77,10 @@ class ImportImageActivities:
                 slices = find_slices(source, facts)
                 self._check_room(sum(piece.data for piece in slices))
                 self._tasks.plan(task_id, slices)
-                for snapshot in pending_snapshots(task, facts):
+                for snapshot, found in zip(pending_snapshots(task, facts), facts.disks, strict=True):
                     self._services.catalog.snapshots.begin(snapshot)
+                    if (named := source_disk(source, found).snapshot) is not None:
+                        take_over(self._services.images, named, snapshot)
                 self._tasks.advance(task_id, Stage.VALIDATED.message, Stage.VALIDATED.first)
                 verified = [i for i, found in enumerate(facts.disks) if source_disk(source, found).digest is not None]
             pieces = [piece for piece in self._tasks.slices(task_id) if piece.disk not in verified]
@@ -124,9 +128,14 @@ class ImportImageActivities:
             task = self._tasks.get(task_id)
             with self._sources.borrow(task) as source:
                 for index, found in enumerate(task.facts.disks):
-                    with self._unfinished_image(task, index) as target:
-                        Qcow2Writer(target, source.layout(source_disk(source, found))).finish()
-                    self._tasks.complete_disk(task_id, index, self._digest(task, index))
+                    opened = source_disk(source, found)
+                    if opened.snapshot is None:
+                        with self._unfinished_image(task, index) as target:
+                            Qcow2Writer(target, source.layout(opened)).finish()
+                        digest = self._digest(task, index)
+                    else:
+                        digest = found.digest or self._digest_whole(opened, pulse)
+                    self._tasks.complete_disk(task_id, index, digest)
                     pulse.moved()
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
 
@@ -196,6 +205,10 @@ class ImportImageActivities:
                 return None
             tree.merge(nodes)
         return tree.finish()
+
+    def _digest_whole(self, opened: SourceDisk, pulse: Pulse) -> str:
+        """The guest digest of a disk that was taken over from a snapshot of which it is not known."""
+        return digest_disk(opened.disk, workers=_SLICE_THREADS, progress=partial(_go_on, pulse))
 
     def _pulse(self, task_id: str, awaited: str = "the object store") -> Pulse:
         """Signs of life of a step; where it does not move, the task says that it waits for ``awaited``."""

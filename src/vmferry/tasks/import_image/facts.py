@@ -53,10 +53,13 @@ def find_facts(task: ImportTask, source: Source, quotas: Quotas) -> ImportFacts:
 
 
 def find_slices(source: Source, facts: ImportFacts) -> list[Slice]:
-    """The slices of all disks, from their maps alone."""
+    """The slices of all disks that are converted, from their maps alone."""
     slices = []
     for index, found in enumerate(facts.disks):
-        disk = source_disk(source, found).disk
+        opened = source_disk(source, found)
+        if opened.snapshot is not None:
+            continue
+        disk = opened.disk
         planned = plan_slices(disk.extents(), disk.size, Qcow2Writer.granularity)
         slices += [Slice(index, number, piece.start, piece.end, piece.data) for number, piece in enumerate(planned)]
     return slices
@@ -118,7 +121,7 @@ def receipt_facts(task: ImportTask, image: Image | None) -> dict[str, Any]:
         "requested_at": task.created_at.astimezone(UTC).isoformat(),
         "completed_at": (datetime.now(UTC) if image is None else image.created_at).isoformat(),
         "sources": [
-            {"bucket": container.bucket, "key": container.key, **asdict(pin)}
+            {"bucket": container.bucket, "key": container.key, "snapshot": container.snapshot_id, **asdict(pin)}
             for container, pin in zip(task.request.containers, facts.pins, strict=True)
         ],
         "disks": [
@@ -144,11 +147,12 @@ def _imported(opened: SourceDisk, device_name: str, snapshot_id: str) -> Importe
         container=opened.container,
         name=opened.name,
         format=opened.format.ec2_name or opened.format.name.upper(),
-        stored_size=opened.blob.size,
+        stored_size=opened.blob.size if opened.snapshot is None else opened.disk.size,
         size=opened.disk.size,
         device_name=device_name,
         snapshot_id=snapshot_id,
         status="active",
+        digest=None if opened.snapshot is None else opened.snapshot.digest,
         manifest_digest=None if opened.digest is None else f"{opened.digest.algorithm}:{opened.digest.value.hex()}",
     )
 

@@ -10,6 +10,7 @@ from vmferry import appliances, formats
 from vmferry.appliances import HashedBlob
 from vmferry.blob import Blob
 from vmferry.catalog.import_tasks import CONVERSION, IMPORT_SNAPSHOT, DiskContainer, ImportTask, ObjectPin
+from vmferry.catalog.snapshots import Snapshot
 from vmferry.disk import Disk, SupportsFacts
 from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
 from vmferry.folder import ALONE, Companions
@@ -20,6 +21,7 @@ from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin, PinnedBlob, ReadAheadBlob
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.parts import open_parts
+from vmferry.tasks.import_image.snapshot_source import open_snapshot
 from vmferry.tasks.import_image.traffic import Meter, MeteredBlob
 from vmferry.units import MIB, SECTOR
 
@@ -45,6 +47,8 @@ class SourceDisk:
     """What the appliance's manifest says of its file."""
     beside: Companions = ALONE
     """What may be opened beside its file."""
+    snapshot: Snapshot | None = None
+    """What holds the disk, where it is not converted but taken over."""
 
     def reopen_hashed(self, saved: bytes | None) -> tuple[Disk, HashedBlob]:
         """The disk once more, and its file, which takes the manifest's digest from what is read of the disk.
@@ -94,6 +98,9 @@ class Source:
     def add(self, services: Services, task: ImportTask, index: int) -> None:
         """Open a container of ``task`` and what is in it. What was opened stays to be closed, whatever is raised."""
         container = task.request.containers[index]
+        if container.snapshot_id is not None:
+            self._add_snapshot(services, task, index)
+            return
         known = task.facts.pins[index] if index < len(task.facts.pins) else None
         pin = None if known is None else Pin(known.size, known.etag, known.version)
         store, bucket, key = services.objects(task.place), container.bucket or "", container.key or ""
@@ -114,6 +121,14 @@ class Source:
             self._add_appliance(blob, index, container.format)
         else:
             self._add_disk(blob, index, None, _declared(container.format), None)
+
+    def _add_snapshot(self, services: Services, task: ImportTask, index: int) -> None:
+        blob, snapshot = open_snapshot(services, task, index)
+        self._open.append(blob)
+        self.pins.append(ObjectPin(blob.size))
+        disk = formats.open_disk(blob, formats.FORMATS["qcow2"])
+        self._open.append(disk)
+        self.disks.append(SourceDisk(index, None, formats.FORMATS["raw"], blob, disk, None, snapshot=snapshot))
 
     def _add_appliance(self, blob: Blob, index: int, declared: str | None) -> None:
         package = appliances.detect(blob)
