@@ -243,7 +243,7 @@ def test_a_snapshot_becomes_an_ami(server: Server, snapshot_id: str) -> None:
         ({"Name": "a;b;c"}, "InvalidAMIName.Malformed", "letters"),
         ({"VirtualizationType": "paravirtual"}, "UnsupportedOperation", "VirtualizationType=hvm"),
         ({"KernelId": "aki-12345678"}, "UnsupportedOperation", "KernelId"),
-        ({"TpmSupport": "v2.0"}, "UnsupportedOperation", "TPM"),
+        ({"TpmSupport": "v2.0"}, "InvalidParameterCombination", "BootMode uefi"),
         ({"Architecture": "arm64"}, "InvalidParameterValue", "x86_64"),
         ({"RootDeviceName": "/dev/xvda"}, "InvalidBlockDeviceMapping", "/dev/xvda"),
         ({"BlockDeviceMappings": []}, "InvalidBlockDeviceMapping", "No root snapshot"),

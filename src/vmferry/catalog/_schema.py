@@ -51,6 +51,7 @@ class ImageRow(Base):
     usage_operation: Mapped[str | None] = mapped_column(String(64))
     root_device_name: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    support: Mapped[dict[str, Any]] = mapped_column(server_default='{"ena": true}')
     block_devices: Mapped[list[BlockDeviceRow]] = relationship(
         order_by="BlockDeviceRow.position", cascade="all, delete-orphan", lazy="selectin"
     )
@@ -121,6 +122,7 @@ class InstanceRow(Base):
     disable_api_stop: Mapped[bool]
     ebs_optimized: Mapped[bool]
     task_id: Mapped[str | None] = mapped_column(String(48))
+    support: Mapped[dict[str, Any]] = mapped_column(server_default='{"ena": true}')
 
     __table_args__ = (Index("instance_page", "region", "account_id", "id"),)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -34,6 +34,22 @@ class BlockDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSupport:
+    """What an AMI says that its guest can do with, in EC2's words; instances have it of their AMI."""
+
+    ena: bool = True
+    """Amazon's network card, which everything that is imported is taken to know."""
+    sriov_net: str | None = None
+    """``simple``: Intel's virtual function."""
+    tpm: str | None = None
+    """``v2.0``"""
+    imds: str | None = None
+    """``v2.0``: only tokens open the metadata service."""
+    uefi_data: str | None = None
+    """The UEFI variables that it starts with: Base64, as it was given."""
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """An AMI. ``block_devices`` stand in device order, the root's first."""
 
@@ -50,6 +66,7 @@ class Image:
     root_device_name: str
     created_at: datetime
     block_devices: tuple[BlockDevice, ...]
+    support: ImageSupport = field(default_factory=ImageSupport)
 
 
 class Images:
@@ -112,6 +129,12 @@ class Images:
         with self._database.write() as session:
             _owned(session, place, image_id).description = description
 
+    def set_imds_support(self, place: Place, image_id: str, version: str) -> None:
+        """Let only tokens open the metadata service, or what else ``version`` says. Raises ``NotFoundError``."""
+        with self._database.write() as session:
+            row = _owned(session, place, image_id)
+            row.support = {**row.support, "imds": version}
+
     def deregister(self, place: Place, image_id: str) -> Image:
         """Forget the AMI; its snapshots stay. Raises ``NotFoundError``."""
         with self._database.write() as session:
@@ -148,6 +171,7 @@ def add_image(session: Session, image: Image) -> None:
             usage_operation=image.usage_operation,
             root_device_name=image.root_device_name,
             created_at=image.created_at.astimezone(UTC),
+            support=asdict(image.support),
             block_devices=[
                 BlockDeviceRow(
                     position=position,
@@ -193,4 +217,5 @@ def _fact(row: ImageRow) -> Image:
             BlockDevice(b.device_name, b.snapshot_id, b.volume_size_gib, b.delete_on_termination, b.volume_type)
             for b in row.block_devices
         ),
+        support=ImageSupport(**row.support),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token, find_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import InstanceRow
+from vmferry.catalog.images import ImageSupport
 from vmferry.catalog.pages import Wanted, page_query
 from vmferry.catalog.places import Place
 from vmferry.catalog.tags import put_tags
@@ -57,6 +58,8 @@ class Instance:
     ebs_optimized: bool = False
     task_id: str | None = None
     """The conversion task that imported it: only then may it be exported."""
+    support: ImageSupport = field(default_factory=ImageSupport)
+    """Its AMI's, when it was launched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,7 @@ def instance_row(instance: Instance) -> InstanceRow:
         disable_api_stop=instance.disable_api_stop,
         ebs_optimized=instance.ebs_optimized,
         task_id=instance.task_id,
+        support=asdict(instance.support),
     )
 
 
@@ -236,4 +240,5 @@ def _fact(row: InstanceRow) -> Instance:
         disable_api_stop=row.disable_api_stop,
         ebs_optimized=row.ebs_optimized,
         task_id=row.task_id,
+        support=ImageSupport(**row.support),
     )

@@ -53,6 +53,7 @@ def create_image_of(
             root_device_name=instance.root_device_name,
             created_at=datetime.now(UTC),
             block_devices=tuple(devices),
+            support=instance.support,
         )
         context.services.catalog.images.register(image, wanted.tags)
     except BaseException:

@@ -35,7 +35,7 @@ def describe_instance(instance: Instance, volumes: Sequence[Volume], tags: Mappi
         "BootMode": instance.boot_mode,
         "ClientToken": "",
         "EbsOptimized": instance.ebs_optimized,
-        "EnaSupport": True,
+        "EnaSupport": instance.support.ena,
         "Hypervisor": "xen",
         "ImageId": instance.image_id,
         "InstanceId": instance.id,
@@ -56,11 +56,13 @@ def describe_instance(instance: Instance, volumes: Sequence[Volume], tags: Mappi
         "SecurityGroups": []
         if ended
         else [{"GroupId": one, "GroupName": GROUP_NAME} for one in instance.security_groups],
+        "SriovNetSupport": instance.support.sriov_net,
         "State": describe_state(instance.state),
         "StateReason": _describe_reason(instance.state_reason),
         "StateTransitionReason": _transition(instance),
         "SubnetId": None if ended else _subnet(instance),
         "Tags": tag_list(tags),
+        "TpmSupport": instance.support.tpm,
         "VirtualizationType": "hvm",
         "VpcId": None if ended else network.vpc_id,
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.ids import check_id
+from vmferry.ec2.image_support import attribute_value
 from vmferry.ec2.image_views import describe_image
 from vmferry.ec2.owners import find_own_image
 from vmferry.ec2.permission_changes import unknown_attribute
@@ -20,11 +21,14 @@ def describe_image_attribute(context: RequestContext, request: Mapping[str, Any]
         "blockDeviceMapping": {"BlockDeviceMappings": describe_image(image, {})["BlockDeviceMappings"]},
         "bootMode": {"BootMode": {"Value": image.boot_mode}},
         "description": {"Description": {"Value": image.description or ""}},
+        "imdsSupport": {"ImdsSupport": attribute_value(image.support.imds)},
         "kernel": {"KernelId": {}},
         "launchPermission": {"LaunchPermissions": [{"UserId": user} for user in users]},
         "productCodes": {"ProductCodes": []},
         "ramdisk": {"RamdiskId": {}},
-        "sriovNetSupport": {"SriovNetSupport": {}},
+        "sriovNetSupport": {"SriovNetSupport": attribute_value(image.support.sriov_net)},
+        "tpmSupport": {"TpmSupport": attribute_value(image.support.tpm)},
+        "uefiData": {"UefiData": attribute_value(image.support.uefi_data)},
     }
     if request["Attribute"] not in found:
         raise unknown_attribute(request["Attribute"])

@@ -60,7 +60,7 @@ _FILTERS = Filters[_View](
         "source-image-id": lambda _: None,
         "source-image-region": lambda _: None,
         "source-instance-id": lambda _: None,
-        "sriov-net-support": lambda _: None,
+        "sriov-net-support": _member("SriovNetSupport"),
         "state": _member("State"),
         "state-reason-code": lambda _: None,
         "state-reason-message": lambda _: None,

@@ -9,6 +9,7 @@ from vmferry.catalog.instances import Instance
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
+from vmferry.ec2.image_support import attribute_value
 from vmferry.ec2.instance_views import describe_instance
 from vmferry.errors import quote
 
@@ -16,7 +17,7 @@ _READERS: Mapping[str, Callable[[Instance], dict[str, Any]]] = {
     "disableApiStop": lambda one: {"DisableApiStop": {"Value": one.disable_api_stop}},
     "disableApiTermination": lambda one: {"DisableApiTermination": {"Value": one.disable_api_termination}},
     "ebsOptimized": lambda one: {"EbsOptimized": {"Value": one.ebs_optimized}},
-    "enaSupport": lambda _: {"EnaSupport": {"Value": True}},
+    "enaSupport": lambda one: {"EnaSupport": {"Value": one.support.ena}},
     "groupSet": lambda one: {"Groups": [{"GroupId": group} for group in one.security_groups]},
     "instanceInitiatedShutdownBehavior": lambda one: {
         "InstanceInitiatedShutdownBehavior": {"Value": one.shutdown_behavior}
@@ -27,7 +28,7 @@ _READERS: Mapping[str, Callable[[Instance], dict[str, Any]]] = {
     "ramdisk": lambda _: {"RamdiskId": {}},
     "rootDeviceName": lambda one: {"RootDeviceName": {"Value": one.root_device_name}},
     "sourceDestCheck": lambda _: {"SourceDestCheck": {"Value": True}},
-    "sriovNetSupport": lambda _: {"SriovNetSupport": {}},
+    "sriovNetSupport": lambda one: {"SriovNetSupport": attribute_value(one.support.sriov_net)},
     "userData": lambda one: {"UserData": {"Value": one.user_data} if one.user_data else {}},
 }
 

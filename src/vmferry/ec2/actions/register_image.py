@@ -12,6 +12,7 @@ from vmferry.ec2.ami_names import check_ami_name
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id, new_id
+from vmferry.ec2.image_support import read_support
 from vmferry.ec2.refusals import OF_EBS, under
 from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.ec2.tag_specifications import tags_for
@@ -43,10 +44,6 @@ ACTION = Action(
         "KernelId": "paravirtual machines are not to be had",
         "RamdiskId": "paravirtual machines are not to be had",
         "BillingProducts": "nothing is billed",
-        "TpmSupport": "no TPM is emulated",
-        "UefiData": "UEFI variables are not kept; the disk's fallback boot loader is used",
-        "ImdsSupport": "there is no instance metadata service",
-        "SriovNetSupport": "there are no SR-IOV network cards",
         **under("BlockDeviceMappings.Ebs", OF_EBS),
     },
     idle={
@@ -57,8 +54,6 @@ ACTION = Action(
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[Image, dict[str, str]]:
-    if request.get("EnaSupport") is False:
-        raise Ec2Error("UnsupportedOperation", "Every image here says EnaSupport true: leave it out, or say true.")
     name = request["Name"]
     check_ami_name(name)
     if (virtualization := request.get("VirtualizationType")) != "hvm":
@@ -71,6 +66,7 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
             "InvalidBlockDeviceMapping",
             f"No root snapshot specified in device mapping | the root device is {quote(root)}: map a snapshot to it.",
         )
+    boot_mode = choose(request.get("BootMode") or _BOOT_MODES[0], _BOOT_MODES, "BootMode")
     image = Image(
         id=new_id("ami-"),
         place=context.place,
@@ -78,12 +74,13 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[
         description=request.get("Description"),
         state=AVAILABLE,
         architecture=choose(request.get("Architecture") or "x86_64", ("x86_64", "i386"), "Architecture"),
-        boot_mode=choose(request.get("BootMode") or _BOOT_MODES[0], _BOOT_MODES, "BootMode"),
+        boot_mode=boot_mode,
         platform=None,
         usage_operation="RunInstances",
         root_device_name=root,
         created_at=datetime.now(UTC),
         block_devices=tuple(sorted(devices, key=lambda device: device.device_name != root)),
+        support=read_support(request, boot_mode),
     )
     return image, tags_for(request.get("TagSpecifications"), "image")
 

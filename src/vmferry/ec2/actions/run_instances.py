@@ -118,6 +118,7 @@ def _instance(
         state_reason=NOT_STARTED,
         image_id=image.id,
         architecture=image.architecture,
+        support=image.support,
         platform=image.platform,
         boot_mode=image.boot_mode,
         root_device_name=image.root_device_name,
