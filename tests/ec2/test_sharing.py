@@ -52,7 +52,7 @@ def snapshots(client: Any, **parameters: Any) -> set[str]:
 
 def launchers(client: Any, image_id: str) -> list[str]:
     answer = client.describe_image_attribute(ImageId=image_id, Attribute="launchPermission")
-    return [one["UserId"] for one in answer["LaunchPermissions"]]
+    return [one.get("UserId") or one["Group"] for one in answer["LaunchPermissions"]]
 
 
 def share(client: Any, image_id: str) -> None:
@@ -139,10 +139,11 @@ def test_an_ami_is_described_anew(ec2: Any, image_id: str) -> None:
     ("given", "code"),
     [
         ({}, "InvalidParameterCombination"),
-        ({"LaunchPermission": {"Add": [{"Group": "all"}]}}, "UnsupportedOperation"),
+        ({"LaunchPermission": {"Add": [{"Group": "everyone"}]}}, "InvalidAMIAttributeItemValue"),
         ({"LaunchPermission": {"Add": [{"OrganizationArn": "arn:aws:x"}]}}, "UnsupportedOperation"),
         ({"LaunchPermission": {"Add": [{"UserId": "bob"}]}}, "InvalidAMIAttributeItemValue"),
-        ({"OperationType": "add", "UserGroups": ["all"]}, "UnsupportedOperation"),
+        ({"OperationType": "add", "UserGroups": ["everyone"]}, "InvalidAMIAttributeItemValue"),
+        ({"UserGroups": ["all"]}, "MissingParameter"),
         ({"OperationType": "add", "OrganizationArns": ["arn:aws:x"]}, "UnsupportedOperation"),
         ({"UserIds": [OTHER_ACCOUNT]}, "MissingParameter"),
         ({"OperationType": "swap", "UserIds": [OTHER_ACCOUNT]}, "InvalidParameterValue"),
@@ -176,8 +177,62 @@ def test_a_shared_snapshot_is_seen_and_used_but_not_changed(ec2: Any, other: Any
     assert refusal(other.describe_snapshot_attribute, **old)[0] == "AuthFailure"
     assert refusal(other.reset_snapshot_attribute, **old)[0] == "AuthFailure"
     assert refusal(other.delete_snapshot, SnapshotId=snapshot_id)[0] == "AuthFailure"
-    everybody = {"Add": [{"Group": "all"}]}
-    refused = refusal(ec2.modify_snapshot_attribute, SnapshotId=snapshot_id, CreateVolumePermission=everybody)
-    assert refused[0] == "UnsupportedOperation"
     ec2.reset_snapshot_attribute(**old)
+    assert snapshot_id not in snapshots(other)
+
+
+def is_public(client: Any, image_id: str) -> bool:
+    """What the AMI says; the filter must agree."""
+    (image,) = client.describe_images(ImageIds=[image_id])["Images"]
+    found = images(client, Filters=[{"Name": "is-public", "Values": ["true"]}])
+    assert (image_id in found) == image["Public"]
+    return bool(image["Public"])
+
+
+def test_a_public_ami_is_everybodys_to_see_launch_and_copy(ec2: Any, other: Any, image_id: str) -> None:
+    share(ec2, image_id)
+    assert not is_public(ec2, image_id)
+    ec2.modify_image_attribute(ImageId=image_id, LaunchPermission={"Remove": [{"UserId": OTHER_ACCOUNT}]})
+    ec2.modify_image_attribute(ImageId=image_id, LaunchPermission={"Add": [{"Group": "all"}]})
+    assert is_public(ec2, image_id)
+    assert is_public(other, image_id)
+    assert launchers(ec2, image_id) == ["all"]
+    for client in (ec2, other):
+        assert image_id in images(client, ExecutableUsers=["all"])
+        assert image_id not in images(client, ExecutableUsers=["self"])
+    assert image_id not in images(other, Owners=["self"])
+    assert len(other.run_instances(ImageId=image_id, MinCount=1, MaxCount=1)["Instances"]) == 1
+    copied = other.copy_image(Name=image_id, SourceImageId=image_id, SourceRegion="us-east-1")["ImageId"]
+    assert not is_public(other, copied)
+    assert refusal(other.deregister_image, ImageId=image_id)[0] == "AuthFailure"
+    ec2.reset_image_attribute(ImageId=image_id, Attribute="launchPermission")
+    assert not is_public(ec2, image_id)
+    assert image_id not in images(other)
+
+
+def test_an_ami_is_public_and_shared_at_once(ec2: Any, other: Any, image_id: str) -> None:
+    share(ec2, image_id)
+    old = {"ImageId": image_id, "Attribute": "launchPermission", "UserGroups": ["all"]}
+    ec2.modify_image_attribute(OperationType="add", **old)
+    assert launchers(ec2, image_id) == [OTHER_ACCOUNT, "all"]
+    seen = [one["ImageId"] for one in other.describe_images()["Images"]]
+    assert seen.count(image_id) == 1
+    assert image_id in images(other, ExecutableUsers=["self"])
+    ec2.modify_image_attribute(OperationType="remove", **old)
+    assert launchers(ec2, image_id) == [OTHER_ACCOUNT]
+    assert not is_public(other, image_id)
+
+
+def test_a_public_snapshot_is_everybodys_to_read(ec2: Any, other: Any, snapshot_id: str) -> None:
+    old = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission"}
+    ec2.modify_snapshot_attribute(OperationType="add", GroupNames=["all"], **old)
+    assert ec2.describe_snapshot_attribute(**old)["CreateVolumePermissions"] == [{"Group": "all"}]
+    assert snapshot_id in snapshots(other)
+    for client in (ec2, other):
+        assert snapshot_id in snapshots(client, RestorableByUserIds=["all"])
+    assert snapshot_id in snapshots(ec2, RestorableByUserIds=["self"])
+    assert snapshot_id not in snapshots(other, RestorableByUserIds=["self"])
+    other.create_volume(AvailabilityZone="us-east-1a", SnapshotId=snapshot_id)
+    assert refusal(other.delete_snapshot, SnapshotId=snapshot_id)[0] == "AuthFailure"
+    ec2.modify_snapshot_attribute(SnapshotId=snapshot_id, CreateVolumePermission={"Remove": [{"Group": "all"}]})
     assert snapshot_id not in snapshots(other)

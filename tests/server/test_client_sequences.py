@@ -137,11 +137,11 @@ def test_packer_imports_renames_tags_and_shares(server: Server, small_disk: Path
     both = {"UserId__1": FRIEND, "LaunchPermission__Add__1__UserId": FRIEND}  # both spellings in one request
     wire.call("ModifyImageAttribute", ImageId=image_id, **both)
     public = {"UserGroup__1": "all", "LaunchPermission__Add__1__Group": "all"}
-    wire.call("ModifyImageAttribute", "UnsupportedOperation", ImageId=image_id, **public)
+    wire.call("ModifyImageAttribute", ImageId=image_id, **public)
     shown = wire.call("DescribeImageAttribute", ImageId=image_id, Attribute="launchPermission")
     assert first("userId", shown) == FRIEND
     (image,) = server.client("ec2").describe_images(ImageIds=[image_id])["Images"]
-    assert (image["Name"], image["Description"]) == ("packer-web", "web, by Packer")
+    assert (image["Name"], image["Description"], image["Public"]) == ("packer-web", "web, by Packer", True)
     assert holds(server, snapshot_id, small_disk)
     server.client("s3").delete_object(Bucket="sequences", Key=key)
 
@@ -289,7 +289,7 @@ def test_bsdec2_reads_text_and_sends_no_content_type(server: Server, small_disk:
     assert image_there["Name"] == "FreeBSD 10.1"
     assert same_guest(server.locate(snapshot_id), small_disk)
     public = {"LaunchPermission__Add__1__Group": "all"}
-    wire.call("ModifyImageAttribute", "UnsupportedOperation", ImageId=image_id, **public)
+    assert "<return>true</return>" in wire.call("ModifyImageAttribute", ImageId=image_id, **public)
     mine = wire.call("ModifyImageAttribute", ImageId=image_id, LaunchPermission__Add__1__UserId=FRIEND)
     assert "<return>true</return>" in mine
     opened = {"CreateVolumePermission__Add__1__UserId": FRIEND}

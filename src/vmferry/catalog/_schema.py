@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, ForeignKeyConstraint, Index, String, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, ForeignKey, ForeignKeyConstraint, Index, String, Text, TypeDecorator, exists
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -36,6 +36,21 @@ class AccessKeyRow(Base):
     created_at: Mapped[datetime]
 
 
+EVERYBODY = "all"
+"""EC2's group of all accounts, where something is shared with it."""
+
+
+class PermissionRow(Base):
+    """An account that an AMI may be launched by, or a snapshot read by, besides its owner; or ``EVERYBODY``."""
+
+    __tablename__ = "permission"
+
+    resource_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+
+    __table_args__ = (Index("permission_page", "account_id", "resource_id"),)
+
+
 class ImageRow(Base):
     __tablename__ = "image"
 
@@ -52,6 +67,11 @@ class ImageRow(Base):
     root_device_name: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     support: Mapped[dict[str, Any]] = mapped_column(server_default='{"ena": true}')
+    public: Mapped[bool] = column_property(
+        exists()
+        .where(PermissionRow.resource_id == id, PermissionRow.account_id == EVERYBODY)  # noqa: A003
+        .correlate_except(PermissionRow)
+    )
     block_devices: Mapped[list[BlockDeviceRow]] = relationship(
         order_by="BlockDeviceRow.position", cascade="all, delete-orphan", lazy="selectin"
     )
@@ -271,17 +291,6 @@ class ClientTokenRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     resource_id: Mapped[str] = mapped_column(String(48))
     created_at: Mapped[datetime]
-
-
-class PermissionRow(Base):
-    """An account that an AMI may be launched by, or a snapshot read by, besides its owner."""
-
-    __tablename__ = "permission"
-
-    resource_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    account_id: Mapped[str] = mapped_column(String(12), primary_key=True)
-
-    __table_args__ = (Index("permission_page", "account_id", "resource_id"),)
 
 
 class TagRow(Base):

@@ -67,6 +67,8 @@ class Image:
     created_at: datetime
     block_devices: tuple[BlockDevice, ...]
     support: ImageSupport = field(default_factory=ImageSupport)
+    public: bool = False
+    """Whether it is shared with everybody: read, never recorded (``Permissions``)."""
 
 
 class Images:
@@ -218,4 +220,5 @@ def _fact(row: ImageRow) -> Image:
             for b in row.block_devices
         ),
         support=ImageSupport(**row.support),
+        public=row.public,
     )

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, String, literal, select, tuple_, type_coerce
 from sqlalchemy.orm import Session
 
-from vmferry.catalog._schema import ImageRow, PermissionRow, SnapshotRow, TagRow
+from vmferry.catalog._schema import EVERYBODY, ImageRow, PermissionRow, SnapshotRow, TagRow
 from vmferry.catalog.places import Place
 
 
@@ -62,26 +62,26 @@ _PREFIXES: Mapping[type[Any], str] = {ImageRow: "ami-", SnapshotRow: "snap-"}
 def visible_page(
     session: Session, table: type[R], place: Place, wanted: Wanted, after: str | None, most: int
 ) -> list[R]:
-    """As ``page_query``, by id, of the rows of ``place`` and of those in its region that are shared with its account.
+    """As ``page_query``, by id, of the rows of ``place`` and of those in its region that are shared with its account
+    or with everybody.
 
-    The two are read apart, each out of an index that has them in order.
+    The three are read apart, each out of an index that has them in order.
     """
-    shared = (
-        select(table)
-        .join(PermissionRow, PermissionRow.resource_id == table.id)
-        .where(
-            PermissionRow.account_id == place.account_id,
-            PermissionRow.resource_id.between(_PREFIXES[table], _PREFIXES[table] + "z" * 18),
-            table.region == place.region,
-            table.account_id != place.account_id,
+    queries = [page_query(table, ["id"], place, wanted, after, most)]
+    for holder in (place.account_id, EVERYBODY):
+        shared = (
+            select(table)
+            .join(PermissionRow, PermissionRow.resource_id == table.id)
+            .where(
+                PermissionRow.account_id == holder,
+                PermissionRow.resource_id.between(_PREFIXES[table], _PREFIXES[table] + "z" * 18),
+                table.region == place.region,
+                table.account_id != place.account_id,
+            )
         )
-    )
-    others: Select[Any] = _cut(_narrow(shared, table, place, wanted), [PermissionRow.resource_id], after, most)
-    rows: list[R] = [
-        *session.scalars(page_query(table, ["id"], place, wanted, after, most)),
-        *session.scalars(others),
-    ]
-    return sorted(rows, key=lambda row: row.id)[:most]
+        queries.append(_cut(_narrow(shared, table, place, wanted), [PermissionRow.resource_id], after, most))
+    rows: dict[str, R] = {row.id: row for query in queries for row in session.scalars(query)}
+    return [rows[row_id] for row_id in sorted(rows)[:most]]
 
 
 def _narrow(query: Select[Any], table: type[Any], place: Place, wanted: Wanted) -> Select[Any]:

@@ -1,4 +1,4 @@
-"""Accounts that may use an AMI or a snapshot besides its owner."""
+"""Accounts that may use an AMI or a snapshot besides its owner; among them, perhaps, all there are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select
 from sqlalchemy.orm import Session
 
 from vmferry.catalog._database import Database
-from vmferry.catalog._schema import ImageRow, PermissionRow, SnapshotRow
+from vmferry.catalog._schema import EVERYBODY, ImageRow, PermissionRow, SnapshotRow
 from vmferry.catalog.places import Place
 from vmferry.errors import NotFoundError
+
+__all__ = ["EVERYBODY", "Permissions", "drop_permissions", "visible"]
 
 
 class Permissions:
@@ -20,7 +22,7 @@ class Permissions:
         self._database = database
 
     def of(self, ids: Collection[str]) -> dict[str, list[str]]:
-        """The accounts that each of ``ids`` is shared with, sorted."""
+        """The accounts that each of ``ids`` is shared with, sorted; ``EVERYBODY`` stands for all."""
         found: dict[str, list[str]] = {one: [] for one in ids}
         if not found:
             return found
@@ -56,10 +58,11 @@ def drop_permissions(session: Session, resource_id: str) -> None:
 
 
 def visible(table: type[ImageRow | SnapshotRow], place: Place, *, shared: bool) -> ColumnElement[bool]:
-    """What of ``table`` is ``place``'s own or, where ``shared``, in its region and shared with its account."""
+    """What of ``table`` is ``place``'s own or, where ``shared``, in its region and shared with its account, or with
+    everybody."""
     owned = table.account_id == place.account_id
     if shared:
-        granted = select(PermissionRow.resource_id).where(PermissionRow.account_id == place.account_id)
+        granted = select(PermissionRow.resource_id).where(PermissionRow.account_id.in_([place.account_id, EVERYBODY]))
         owned = or_(owned, table.id.in_(granted))
     return and_(table.region == place.region, owned)
 

@@ -31,7 +31,7 @@ def describe_image(image: Image, tags: Mapping[str, str]) -> dict[str, Any]:
         "OwnerId": image.place.account_id,
         "Platform": "windows" if image.platform else None,
         "PlatformDetails": "Windows" if image.platform else "Linux/UNIX",
-        "Public": False,
+        "Public": image.public,
         "RootDeviceName": image.root_device_name,
         "RootDeviceType": "ebs",
         "SriovNetSupport": image.support.sriov_net,

@@ -6,30 +6,21 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vmferry.catalog.permissions import EVERYBODY
 from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.refusals import Refusal, all_but
 from vmferry.errors import quote
 
 _ACCOUNT = re.compile("[0-9]{12}", re.ASCII)
-NOTHING_PUBLIC = "things are shared with accounts by their UserId only, and nothing is public"
 
 
-def all_but_accounts(action: str, member: str) -> dict[str, str | Refusal]:
-    """Refusals of whatever ``member`` of ``action`` can be shared with beside accounts."""
-    return {
-        path: why
-        for change in ("Add", "Remove")
-        for path, why in all_but(action, ("UserId",), NOTHING_PUBLIC, f"{member}.{change}").items()
-    }
-
-
-def read_permission_changes(request: Mapping[str, Any], member: str) -> tuple[list[str], list[str]]:
+def read_permission_changes(request: Mapping[str, Any], member: str, groups: str) -> tuple[list[str], list[str]]:
     """The accounts to share with, and those to share with no longer: from ``member`` (``LaunchPermission``), or from
-    the older ``OperationType`` and ``UserIds``. Raises ``Ec2Error``."""
+    the older ``OperationType`` with ``UserIds`` and ``groups`` (``UserGroups``). Raises ``Ec2Error``."""
     change: Mapping[str, Any] = request.get(member) or {}
-    lists = {"add": _accounts(change.get("Add", ())), "remove": _accounts(change.get("Remove", ()))}
+    lists = {"add": _holders(change.get("Add", ())), "remove": _holders(change.get("Remove", ()))}
     users = [_check_account(one) for one in request.get("UserIds", ())]
+    users += [_check_group(one) for one in request.get(groups, ())]
     if request.get("OperationType"):
         operation = choose(request["OperationType"], lists, "operationType")
         lists[operation] += users
@@ -38,8 +29,13 @@ def read_permission_changes(request: Mapping[str, Any], member: str) -> tuple[li
     elif not set(users) <= {one for accounts in lists.values() for one in accounts}:  # Packer says all twice
         raise Ec2Error("MissingParameter", "The request must contain the parameter operationType")
     if both := sorted(set(lists["add"]) & set(lists["remove"])):
-        raise Ec2Error("InvalidParameterCombination", f"The account {both[0]} cannot be added and removed at once.")
+        raise Ec2Error("InvalidParameterCombination", f"{both[0]} cannot be added and removed at once.")
     return lists["add"], lists["remove"]
+
+
+def describe_permissions(holders: Iterable[str]) -> list[dict[str, str]]:
+    """Whom something is shared with, as the API lists it."""
+    return [{"Group": one} if one == EVERYBODY else {"UserId": one} for one in holders]
 
 
 def unknown_attribute(name: str) -> Ec2Error:
@@ -49,8 +45,24 @@ def unknown_attribute(name: str) -> Ec2Error:
     )
 
 
-def _accounts(items: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [_check_account(item.get("UserId") or "") for item in items]
+def _holders(items: Iterable[Mapping[str, Any]]) -> list[str]:
+    found = []
+    for item in items:
+        group, account_id = item.get("Group"), item.get("UserId")
+        if group:
+            found.append(_check_group(group))
+        if account_id or not group:
+            found.append(_check_account(account_id or ""))
+    return found
+
+
+def _check_group(group: str) -> str:
+    if group != EVERYBODY:
+        raise Ec2Error(
+            "InvalidAMIAttributeItemValue",
+            f'Invalid attribute item value "{quote(group)}" for group item type. | The only group is {EVERYBODY}.',
+        )
+    return group
 
 
 def _check_account(account_id: str) -> str:

@@ -10,7 +10,7 @@ from vmferry.ec2.ids import check_id
 from vmferry.ec2.image_support import attribute_value
 from vmferry.ec2.image_views import describe_image
 from vmferry.ec2.owners import find_own_image
-from vmferry.ec2.permission_changes import unknown_attribute
+from vmferry.ec2.permission_changes import describe_permissions, unknown_attribute
 
 
 def describe_image_attribute(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def describe_image_attribute(context: RequestContext, request: Mapping[str, Any]
         "description": {"Description": {"Value": image.description or ""}},
         "imdsSupport": {"ImdsSupport": attribute_value(image.support.imds)},
         "kernel": {"KernelId": {}},
-        "launchPermission": {"LaunchPermissions": [{"UserId": user} for user in users]},
+        "launchPermission": {"LaunchPermissions": describe_permissions(users)},
         "productCodes": {"ProductCodes": []},
         "ramdisk": {"RamdiskId": {}},
         "sriovNetSupport": {"SriovNetSupport": attribute_value(image.support.sriov_net)},

@@ -8,7 +8,7 @@ from typing import Any
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.ids import check_id
 from vmferry.ec2.owners import find_own_snapshot
-from vmferry.ec2.permission_changes import unknown_attribute
+from vmferry.ec2.permission_changes import describe_permissions, unknown_attribute
 
 
 def describe_snapshot_attribute(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def describe_snapshot_attribute(context: RequestContext, request: Mapping[str, A
     if request["Attribute"] != "createVolumePermission":
         raise unknown_attribute(request["Attribute"])
     users = context.services.catalog.permissions.of([snapshot.id])[snapshot.id]
-    return {"SnapshotId": snapshot.id, "CreateVolumePermissions": [{"UserId": user} for user in users]}
+    return {"SnapshotId": snapshot.id, "CreateVolumePermissions": describe_permissions(users)}
 
 
 ACTION = Action("DescribeSnapshotAttribute", describe_snapshot_attribute)

@@ -59,7 +59,7 @@ def describe_snapshots(context: RequestContext, request: Mapping[str, Any]) -> d
         owned = [one for one in snapshots if is_named(context, owners, [one.place.account_id])]
         permitted = context.services.catalog.permissions.of([one.id for one in owned] if users else [])
         known = {one.id: known_users(context, one.place, permitted.get(one.id, ())) for one in owned}
-        return {one.id for one in owned if is_named(context, users, [context.account_id, *known[one.id]])}
+        return {one.id for one in owned if is_named(context, users, [one.place.account_id, *known[one.id]])}
 
     page = _LISTING.page(context, request, check_ids(request.get("SnapshotIds", ()), "snap-"), allowed)
     return {"Snapshots": page.items, "NextToken": page.next_token}

@@ -10,16 +10,19 @@ from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
 from vmferry.ec2.image_support import read_imds_support
 from vmferry.ec2.owners import find_own_image
-from vmferry.ec2.permission_changes import NOTHING_PUBLIC, all_but_accounts, read_permission_changes, unknown_attribute
+from vmferry.ec2.permission_changes import read_permission_changes, unknown_attribute
+from vmferry.ec2.refusals import all_but
 
 _ATTRIBUTES = {"description": "Description", "imdsSupport": "ImdsSupport"}
 """Attributes that are one value, and the members that say it."""
+_LAUNCHERS = ("Group", "UserId")
+_NO_ORGANIZATIONS = "there are no organizations; share with accounts, or with all"
 
 
 def modify_image_attribute(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Change what the request names. Raises ``Ec2Error`` for what would have no effect."""
     image = find_own_image(context, check_id(request["ImageId"], "ami-"))
-    add, remove = read_permission_changes(request, "LaunchPermission")
+    add, remove = read_permission_changes(request, "LaunchPermission", "UserGroups")
     values, named = _values(request), request.get("Attribute") or None
     given = {*values, *(("launchPermission",) if add or remove else ())}
     if named is not None and named not in ("launchPermission", *_ATTRIBUTES):
@@ -57,10 +60,10 @@ ACTION = Action(
     "ModifyImageAttribute",
     modify_image_attribute,
     refuses={
-        "OrganizationArns": NOTHING_PUBLIC,
-        "OrganizationalUnitArns": NOTHING_PUBLIC,
+        "OrganizationArns": _NO_ORGANIZATIONS,
+        "OrganizationalUnitArns": _NO_ORGANIZATIONS,
         "ProductCodes": "nothing is sold",
-        "UserGroups": NOTHING_PUBLIC,
-        **all_but_accounts("ModifyImageAttribute", "LaunchPermission"),
+        **all_but("ModifyImageAttribute", _LAUNCHERS, _NO_ORGANIZATIONS, "LaunchPermission.Add"),
+        **all_but("ModifyImageAttribute", _LAUNCHERS, _NO_ORGANIZATIONS, "LaunchPermission.Remove"),
     },
 )
