@@ -6,8 +6,12 @@ import asyncio
 import socket
 from pathlib import Path
 
-from vmferry.app import _listen
+import pytest
+
+from vmferry.app import _first_account, _identities, _listen, account_key, open_accounts, remove_access_key
+from vmferry.catalog import open_catalog
 from vmferry.config import Config
+from vmferry.errors import ConfigError, NotFoundError
 
 
 def test_no_answer_waits_for_the_acknowledgement_of_its_first_packet(tmp_path: Path) -> None:
@@ -29,3 +33,38 @@ def test_no_answer_waits_for_the_acknowledgement_of_its_first_packet(tmp_path: P
                 writer.close()
 
     assert asyncio.run(accept(_listen(Config(tmp_path, port=0)))) != 0
+
+
+def test_the_first_account_opens_every_bucket_and_others_their_own(tmp_path: Path) -> None:
+    config = Config(tmp_path)
+    catalog = open_catalog(config.catalog_url)
+    catalog.migrate()
+    first = _first_account(config, catalog)
+    with open_accounts(config) as accounts:
+        second = accounts.create("team-b")
+        third = accounts.create_key(first.account_id)
+    found = {one.access_key_id: one for one in _identities(catalog, first.account_id)}
+    assert "Admin" in found[first.access_key_id].actions
+    assert found[second.access_key_id].actions == ("Admin:team-b", "Admin:team-b-*")
+    assert found[third.access_key_id].actions == found[first.access_key_id].actions
+    assert found[third.access_key_id].name == found[first.access_key_id].name == first.account_id
+    catalog.close()
+
+
+def test_an_account_without_keys_is_shut_and_the_first_key_stays(tmp_path: Path) -> None:
+    config = Config(tmp_path)
+    with pytest.raises(ConfigError, match="no catalog"), open_accounts(config):
+        pass
+    catalog = open_catalog(config.catalog_url)
+    catalog.migrate()
+    first = _first_account(config, catalog)
+    second = catalog.accounts.create("team-b")
+    catalog.close()
+    assert account_key(config, "team-b") == second
+    assert account_key(config, first.account_id) == account_key(config, "default") == first
+    remove_access_key(config, second.access_key_id)
+    with pytest.raises(NotFoundError, match="keys create"):
+        account_key(config, "team-b")
+    with pytest.raises(ConfigError, match="it stays"):
+        remove_access_key(config, first.access_key_id)
+    assert account_key(config, "default") == first

@@ -12,8 +12,10 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from starlette.routing import Mount, Route
 
 from vmferry.aws.signature import Credential
 from vmferry.catalog import Catalog, open_catalog
-from vmferry.catalog.accounts import AccessKey, new_access_key
+from vmferry.catalog.accounts import AccessKey, Accounts, new_access_key
 from vmferry.catalog.volumes import CREATING
 from vmferry.config import Config
 from vmferry.ebs.expiry import expire_uploads
@@ -40,7 +42,7 @@ from vmferry.embedded.child import Command
 from vmferry.embedded.lock import DataDirectoryLock
 from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
-from vmferry.errors import ConfigError, NotFoundError, quote
+from vmferry.errors import ConfigError, NotFoundError, StoreError, quote
 from vmferry.gateway import FrontEnd, create_gateway
 from vmferry.iam.gateway import IamFrontEnd
 from vmferry.runtime.dispatcher import Dispatcher
@@ -59,6 +61,15 @@ _SWEEP_SECONDS = 5.0
 
 _DAY_SECONDS = 86_400.0
 """How often disk images are looked for that nobody knows."""
+
+_TELL_SECONDS = 1.0
+"""How often accounts are looked at that the object store does not know yet."""
+
+_KNOWN_SECONDS = 10.0
+"""How long a new key is waited for."""
+
+_FIRST_ACCOUNT = "default"
+"""Its name."""
 
 _SHUTDOWN_SECONDS = 2
 """How long requests in flight may take once the server is told to end."""
@@ -81,7 +92,7 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
         life.callback(catalog.close)
         catalog.migrate()
         key = _first_account(config, catalog)
-        children = _Children(config, catalog)
+        children = _Children(config, catalog, key.account_id)
         life.callback(children.supervisor.stop)
         children.start()
         services = open_services(config, children.s3_endpoint, _REQUEST_RETRY_SECONDS)
@@ -96,10 +107,12 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
             wake=dispatcher.wake,
             quotas=config.limits,
         )
-        for sweeper in (
-            Sweeper(lambda: expire_uploads(ebs), _SWEEP_SECONDS),
-            Sweeper(lambda: remove_forgotten(services), _DAY_SECONDS, at_once=True),
+        for job, seconds, at_once in (
+            (lambda: expire_uploads(ebs), _SWEEP_SECONDS, False),
+            (children.tell_accounts, _TELL_SECONDS, False),
+            (lambda: remove_forgotten(services), _DAY_SECONDS, True),
         ):
+            sweeper = Sweeper(job, seconds, at_once=at_once)
             life.callback(sweeper.stop)
             sweeper.start()
         facts = _facts(config, listener, key, children.s3_endpoint)
@@ -111,16 +124,20 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
 class _Children:
     """The child processes of a server."""
 
-    def __init__(self, config: Config, catalog: Catalog) -> None:
+    def __init__(self, config: Config, catalog: Catalog, operator: str) -> None:
+        """``operator`` is the account whose keys open every bucket."""
         self._config = config
+        self._identities = partial(_identities, catalog, operator)
+        self._told = self._identities()
+        self._objects: seaweedfs.SeaweedFS | None = None
         self._ports = load_ports(config.data_dir, (*seaweedfs.PORT_NAMES, *temporal.PORT_NAMES))
         workflows = temporal.TemporalServer(config.data_dir, self._ports)
         self.temporal_address = workflows.address
         services = [workflows.service()]
         if config.s3_endpoint is None:
-            objects = seaweedfs.SeaweedFS(config.data_dir, _identities(catalog), self._ports)
-            services.append(objects.service())
-        self.s3_endpoint = config.s3_endpoint or objects.endpoint
+            self._objects = seaweedfs.SeaweedFS(config.data_dir, self._told, self._ports)
+            services.append(self._objects.service())
+        self.s3_endpoint = self._objects.endpoint if self._objects is not None else str(config.s3_endpoint)
         services += [self._worker(number) for number in range(1, config.workers + 1)]
         self.supervisor = Supervisor(services, config.data_dir / "run")
 
@@ -129,6 +146,13 @@ class _Children:
         end_leftovers(self._config.data_dir / "run")
         check_free(self._ports, self._config.data_dir)
         self.supervisor.start()
+
+    def tell_accounts(self) -> None:
+        """Let the embedded object store know of accounts and keys that came or went. Called by one thread at a time."""
+        wanted = self._identities()
+        if self._objects is not None and wanted != self._told:
+            self._objects.set_identities(wanted, self.supervisor)
+            self._told = wanted
 
     def _worker(self, number: int) -> Service:
         name = f"worker-{number}"
@@ -147,10 +171,21 @@ class _Children:
         return Service(command, is_ready=lambda: True, order=1, stop_seconds=6)
 
 
-def _identities(catalog: Catalog) -> list[seaweedfs.Identity]:
-    """Who may use the embedded object store: the accounts, with their keys."""
+def _identities(catalog: Catalog, operator: str) -> list[seaweedfs.Identity]:
+    """Who may use the embedded object store: ``operator`` every bucket, other accounts those that begin with their
+    name."""
+    keys = catalog.accounts.keys()  # before the accounts: each then has one
+    names = {account.id: account.name or account.id for account in catalog.accounts.all()}
     return [
-        seaweedfs.Identity(key.account_id, key.access_key_id, key.secret_access_key) for key in catalog.accounts.all()
+        seaweedfs.Identity(key.account_id, key.access_key_id, key.secret_access_key)
+        if key.account_id == operator
+        else seaweedfs.Identity(
+            key.account_id,
+            key.access_key_id,
+            key.secret_access_key,
+            (f"Admin:{names[key.account_id]}", f"Admin:{names[key.account_id]}-*"),
+        )
+        for key in keys
     ]
 
 
@@ -172,13 +207,8 @@ def _listen(config: Config) -> socket.socket:
 
 def _first_account(config: Config, catalog: Catalog) -> AccessKey:
     """The keys in ``credentials.json``; made at random, with their account, at the first start."""
-    path = config.credentials_path
-    if path.exists():
-        try:
-            key = AccessKey(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(f"{quote(path)} does not hold an account's keys: {quote(error)}.") from error
-    else:
+    path, key = config.credentials_path, _read_credentials(config)
+    if key is None:
         key = new_access_key()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -192,8 +222,18 @@ def _first_account(config: Config, catalog: Catalog) -> AccessKey:
             )
             file.flush()
             os.fsync(file.fileno())
-    catalog.accounts.add(key)
+    catalog.accounts.add(key, _FIRST_ACCOUNT)
     return key
+
+
+def _read_credentials(config: Config) -> AccessKey | None:
+    path = config.credentials_path
+    if not path.exists():
+        return None
+    try:
+        return AccessKey(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{quote(path)} does not hold an account's keys: {quote(error)}.") from error
 
 
 def _facts(config: Config, listener: socket.socket, key: AccessKey, s3_endpoint: str) -> dict[str, Any]:
@@ -300,6 +340,49 @@ def task_receipt(config: Config, task_id: str) -> str:
     if receipt is None:
         raise NotFoundError(f"{quote(task_id)} has no receipt: it is written when an import completes.")
     return receipt
+
+
+@contextmanager
+def open_accounts(config: Config) -> Iterator[Accounts]:
+    """The accounts of a data directory, whether its server runs or not. Raises ``ConfigError``."""
+    with ExitStack() as life:
+        catalog = life.enter_context(_existing_catalog(config))
+        with suppress(ConfigError):  # a server runs, which has brought the catalog up to date
+            life.enter_context(DataDirectoryLock(config.data_dir))
+            catalog.migrate()
+        yield catalog.accounts
+
+
+def remove_access_key(config: Config, access_key_id: str) -> None:
+    """Let nobody sign with a key any more. Raises ``ConfigError`` for the one in ``credentials.json``,
+    ``NotFoundError``."""
+    first = _read_credentials(config)
+    if first is not None and first.access_key_id == access_key_id:
+        raise ConfigError(
+            f"{quote(access_key_id)} is the first account's key in {quote(config.credentials_path)}: each start of the "
+            "server takes it from there, so it stays."
+        )
+    with open_accounts(config) as accounts:
+        accounts.remove_key(access_key_id)
+
+
+def account_key(config: Config, account: str) -> AccessKey:
+    """The oldest key of an account, by its name or id. Raises ``ConfigError``, ``NotFoundError``."""
+    with _existing_catalog(config) as catalog:
+        found = catalog.accounts.get(account)
+        key = catalog.accounts.of_account(found.id)
+    if key is None:
+        raise NotFoundError(f"The account {quote(account)} has no key: `vmferry accounts keys create` makes one.")
+    return key
+
+
+def await_key(config: Config, s3_endpoint: str, key: AccessKey) -> None:
+    """Return when the embedded object store of the server that runs knows ``key``. Raises ``StoreError``."""
+    until = time.monotonic() + _KNOWN_SECONDS
+    while config.s3_endpoint is None and not seaweedfs.is_known(s3_endpoint, key.access_key_id, key.secret_access_key):
+        if time.monotonic() > until:
+            raise StoreError(f"The key is recorded, but {s3_endpoint} does not know it yet: look at the server's log.")
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -39,9 +39,10 @@ def open_services(config: Config, s3_endpoint: str, retry_seconds: float = 60.0)
     """
     catalog = open_catalog(config.catalog_url)
 
-    @lru_cache(maxsize=64)
-    def objects(place: Place) -> Store:
-        return S3Store(_s3_options(config, catalog, place, s3_endpoint, retry_seconds))
+    connect = lru_cache(maxsize=64)(S3Store)
+
+    def objects(place: Place) -> Store:  # by its options: keys come and go
+        return connect(_s3_options(config, catalog, place, s3_endpoint, retry_seconds))
 
     config.images_dir.mkdir(parents=True, exist_ok=True)
     return Services(

@@ -90,7 +90,7 @@ def test_keys_have_the_shape_of_awss_and_are_found_again(catalog: Catalog) -> No
     assert (len(key.access_key_id), len(key.secret_access_key), len(key.account_id)) == (20, 40, 12)
     assert catalog.accounts.find(key.access_key_id) == key
     assert catalog.accounts.of_account(key.account_id) == key
-    assert catalog.accounts.all() == [key]
+    assert catalog.accounts.keys() == [key]
     assert catalog.accounts.find("AKIAUNKNOWN") is None
 
 

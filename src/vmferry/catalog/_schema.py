@@ -27,6 +27,16 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, int: BigInteger}  # noqa: RUF012
 
 
+class AccountRow(Base):
+    __tablename__ = "account"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("account_name", "name", unique=True),)
+
+
 class AccessKeyRow(Base):
     __tablename__ = "access_key"
 

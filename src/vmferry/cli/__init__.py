@@ -35,6 +35,7 @@ COMMANDS = {
     "volumes": ("volumes", "List your volumes; the disk images behind them."),
     "instances": ("instances", "List your instances with their volumes."),
     "snapshots": ("snapshots", "The disk images behind snapshots."),
+    "accounts": ("accounts", "The accounts of a server and their keys, for whoever runs it."),
     "receipt": ("receipt", "Print the signed receipt of a completed import."),
     "worker": ("worker", "Do steps of tasks; `serve` starts these."),
 }

@@ -16,13 +16,22 @@ from vmferry.errors import ConfigError, quote
 
 def print_environment(
     data_dir: Path = typer.Option(None, metavar="FOLDER", help="The server's data directory."),
+    account: str = typer.Option(
+        None, metavar="NAME", help="The account whose keys to export, by name or digits (default: the first)."
+    ),
     as_json: bool = typer.Option(False, "--json", help="One JSON object instead of shell lines."),
 ) -> None:
     """Print export lines for the server that runs on the data directory: eval "$(vmferry env)"."""
     directory = data_dir or default_data_dir()
-    facts = read_endpoint(load_config(directory))
+    config = load_config(directory)
+    facts = read_endpoint(config)
     if facts is None:
         raise ConfigError(f"No server runs on {quote(directory)}: start one with `vmferry serve`, or name --data-dir.")
+    if account is not None:
+        from vmferry.app import account_key
+
+        key = account_key(config, account)
+        facts |= {"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}
     variables = environment(facts)
     if as_json:
         print_json(variables)

@@ -9,10 +9,11 @@ import re
 import secrets
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -38,8 +39,9 @@ _CODE = re.compile(rb"<Code>(\w+)</Code>")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who may do what in S3. An action is ``Read``, ``Write``, ``List``, ``Tagging`` or ``Admin``, for all buckets, or
-    for one: ``Read:bucket``."""
+    """Who may do what in S3. An action is ``Read``, ``Write``, ``List``, ``Tagging`` or ``Admin``, for all buckets, for
+    one (``Read:bucket``), or for those that begin so (``Read:team-*``). Several of one name are one, with several keys,
+    and may do the same."""
 
     name: str
     access_key_id: str
@@ -107,20 +109,9 @@ class SeaweedFS:
             return False
 
     def _send(self, method: str, path: str, body: bytes = b"", *, signed: bool = True) -> tuple[int, bytes]:
-        """One request straight to our own port, past any proxy and any of the user's AWS configuration."""
-        request = AWSRequest(method=method, url=self.endpoint + path, data=body)
-        if signed:
-            credentials = Credentials(self._own.access_key_id, self._own.secret_access_key)
-            S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
-        connection = http.client.HTTPConnection(LOOPBACK, self._ports["s3"], timeout=2)
-        try:
-            connection.request(method, path, body, dict(request.headers.items()))
-            answer = connection.getresponse()
-            return answer.status, answer.read(65_536)
-        except (OSError, http.client.HTTPException) as error:
-            raise StoreUnavailableError(f"{self.endpoint} does not answer: {quote(error)}.") from error
-        finally:
-            connection.close()
+        """One request, with our own keys or none."""
+        credentials = Credentials(self._own.access_key_id, self._own.secret_access_key) if signed else None
+        return _send(self.endpoint, method, path, body, credentials)
 
     def _argv(self, binary: str) -> tuple[str, ...]:
         """Every port is told, every extra listener is off, and it does not call home (``-master.telemetry``)."""
@@ -191,7 +182,7 @@ class SeaweedFS:
         """
         with self._config_lock:
             self._identities = self._identities if identities is None else identities
-            told = [_describe(identity) for identity in (*self._identities, self._own)]
+            told = _describe_all((*self._identities, self._own))
             names = {identity.name for identity in self._identities}
             disabled = {"credentials": [], "actions": [], "disabled": True}
             told += [{"name": name, **disabled} for name in sorted(self._names_told - names)]
@@ -211,6 +202,39 @@ class SeaweedFS:
             raise foreign_error(error, str(self._config_path)) from error
 
 
-def _describe(identity: Identity) -> dict[str, object]:
-    keys = {"accessKey": identity.access_key_id, "secretKey": identity.secret_access_key}
-    return {"name": identity.name, "credentials": [keys], "actions": list(identity.actions)}
+def _describe_all(identities: Iterable[Identity]) -> list[dict[str, object]]:
+    """Identities as SeaweedFS reads them, those of one name together."""
+    by_name: dict[str, list[Identity]] = {}
+    for identity in identities:
+        by_name.setdefault(identity.name, []).append(identity)
+    return [
+        {
+            "name": name,
+            "credentials": [{"accessKey": one.access_key_id, "secretKey": one.secret_access_key} for one in held],
+            "actions": list(held[0].actions),
+        }
+        for name, held in by_name.items()
+    ]
+
+
+def is_known(endpoint: str, access_key_id: str, secret_access_key: str) -> bool:
+    """Whether the S3 service at ``endpoint`` lets the key in. Raises ``StoreUnavailableError``."""
+    return _send(endpoint, "GET", "/", credentials=Credentials(access_key_id, secret_access_key))[0] == 200
+
+
+def _send(
+    endpoint: str, method: str, path: str, body: bytes = b"", credentials: Credentials | None = None
+) -> tuple[int, bytes]:
+    """One request straight to the embedded service, past any proxy and any of the user's AWS configuration."""
+    request = AWSRequest(method=method, url=endpoint + path, data=body)
+    if credentials is not None:
+        S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
+    connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=2)
+    try:
+        connection.request(method, path, body, dict(request.headers.items()))
+        answer = connection.getresponse()
+        return answer.status, answer.read(65_536)
+    except (OSError, http.client.HTTPException) as error:
+        raise StoreUnavailableError(f"{endpoint} does not answer: {quote(error)}.") from error
+    finally:
+        connection.close()
