@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -68,6 +69,95 @@ def test_export_answers_where_the_object_is(server: Server, small_disk: Path, sm
     refused = server.vmferry("export", "ami-0123456789abcdef0", "s3://by-command/x")
     assert refused.returncode == 1
     assert "does not exist" in refused.stderr
+
+
+def test_what_was_imported_is_shown_shared_copied_and_deleted(server: Server, small_ova: Path) -> None:
+    image_id = server.vmferry("import", str(small_ova)).stdout.strip()
+    shown = server.vmferry("images", "show", image_id)
+    assert f"AMI: {image_id}" in shown.stdout
+    assert said(server, "images", "share", image_id, "123456789012", "--dry-run").startswith("It would succeed")
+    assert "123456789012" not in said(server, "images", "show", image_id)
+    said(server, "images", "share", image_id, "123456789012")
+    assert "shared with: 123456789012" in said(server, "images", "show", image_id)
+    copy = said(server, "images", "copy", image_id, "--from-region", "us-east-1", "--region", "us-west-2").strip()
+    assert copy in said(server, "images", "--region", "us-west-2")
+    assert copy not in said(server, "images", "list")
+    snapshot_id = json.loads(said(server, "images", "show", image_id, "--json"))["BlockDeviceMappings"][0]["Ebs"][
+        "SnapshotId"
+    ]
+    assert f"snapshot: {snapshot_id}" in said(server, "snapshots", "show", snapshot_id)
+    refused = server.vmferry("snapshots", "delete", snapshot_id)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "vmferry images delete" in refused.stderr
+    said(server, "images", "delete", image_id, "--snapshots")
+    assert snapshot_id not in said(server, "snapshots")
+    gone = server.vmferry("images", "show", image_id)
+    assert gone.returncode == 1
+    assert "--region looks into another region" in gone.stderr
+
+
+def test_a_volume_and_an_instance_by_commands(server: Server, small_ova: Path) -> None:
+    image_id = server.vmferry("import", str(small_ova)).stdout.strip()
+    instance_id = said(server, "instances", "run", image_id, "--tag", "Name=web").strip()
+    assert "tag Name: web" in said(server, "instances", "show", instance_id)
+    volume_id = json.loads(said(server, "volumes", "create", "--size", "2", "--json"))["VolumeId"]
+    said(server, "volumes", "attach", volume_id, instance_id)
+    assert f"{instance_id}:/dev/sdf" in said(server, "volumes", "show", volume_id)
+    refused = server.vmferry("volumes", "delete", volume_id)
+    assert (refused.returncode, "vmferry volumes detach" in refused.stderr) == (1, True)
+    said(server, "volumes", "detach", volume_id)
+    snapshot_id = said(server, "volumes", "snapshot", volume_id).strip()
+    assert json.loads(said(server, "snapshots", "show", snapshot_id, "--json"))["VolumeSize"] == 2
+    said(server, "volumes", "delete", volume_id)
+    again = said(server, "instances", "image", instance_id, "an AMI of an instance").strip()
+    assert again in said(server, "images")
+    said(server, "instances", "terminate", instance_id)
+    listed = json.loads(said(server, "instances", "--json"))["Instances"]
+    assert {one["InstanceId"]: one["State"]["Name"] for one in listed}[instance_id] == "terminated"
+
+
+def test_a_task_is_shown_followed_and_cancelled(server: Server, large_ova: Path) -> None:
+    started = server.vmferry("import", str(large_ova), "--no-wait", "--json")
+    task_id = json.loads(started.stdout)["ImportTaskId"]
+    assert task_id in said(server, "tasks", "--active")
+    shown = said(server, "tasks", "show", task_id)
+    assert f"task: {task_id}\nkind: import of an image\n" in shown
+    assert "status: active" in shown
+    assert "being cancelled" in said(server, "tasks", "cancel", task_id, "--reason", "not this one")
+    waited = server.vmferry("tasks", "show", task_id, "--wait")
+    assert (waited.returncode, waited.stdout) == (1, "")
+    last = waited.stderr.splitlines()[-1]
+    assert f"{task_id} ended as deleted" in last
+    assert "not this one" in last
+    assert task_id not in said(server, "tasks", "list", "--active")
+    refused = server.vmferry("tasks", "cancel", task_id)
+    assert refused.returncode == 1
+    assert server.vmferry("tasks", "show", "ami-0123").returncode == 1
+
+
+def test_interrupting_the_wait_leaves_the_task_and_says_how_to_cancel_it(server: Server, large_ova: Path) -> None:
+    data_dir = str(server.data_dir)
+    started = said(server, "import", str(large_ova), "--no-wait", "--json")
+    task_id = json.loads(started)["ImportTaskId"]
+    command = [str(BIN / "vmferry"), "tasks", "show", task_id, "--wait", "--data-dir", data_dir]
+    waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert waiting.stderr is not None
+    assert task_id in waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)
+    _, stderr = waiting.communicate(timeout=60)
+    assert waiting.returncode == 130
+    told = f"To cancel it: vmferry tasks cancel {task_id} --data-dir {data_dir}"
+    assert told in stderr.splitlines()
+    assert server.task(task_id)["Status"] == "active"
+    words = told.partition("vmferry ")[2].split()
+    assert "being cancelled" in said(server, *words)
+
+
+def said(server: Server, *arguments: str) -> str:
+    """What a command that does its work prints."""
+    done = server.vmferry(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_receipt_of_an_import_is_checked_against_its_source(

@@ -30,11 +30,11 @@ COMMANDS = {
     "env": ("env", 'Print export lines for a running server: eval "$(vmferry env)".'),
     "import": ("import_image", "Import a machine: upload it and follow it until there is an AMI."),
     "export": ("export_image", "Export an AMI into S3, in the format of another hypervisor."),
-    "tasks": ("tasks", "List your import and export tasks: how far they are, or how they ended."),
-    "images": ("images", "List your AMIs with their disks."),
-    "volumes": ("volumes", "List your volumes; the disk images behind them."),
-    "instances": ("instances", "List your instances with their volumes."),
-    "snapshots": ("snapshots", "The disk images behind snapshots."),
+    "tasks": ("tasks", "Your import and export tasks: list, show, cancel."),
+    "images": ("images", "Your AMIs: list, show, delete, share, copy."),
+    "volumes": ("volumes", "Your volumes: list, show, create, attach, delete …"),
+    "instances": ("instances", "Your instances: list, show, run, start, stop, image …"),
+    "snapshots": ("snapshots", "Your snapshots: list, show, delete, share, copy, locate."),
     "accounts": ("accounts", "The accounts of a server and their keys, for whoever runs it."),
     "receipt": ("receipt", "Print the signed receipt of a completed import."),
     "worker": ("worker", "Do steps of tasks; `serve` starts these."),
@@ -96,7 +96,7 @@ _application = typer.Typer(
 
 
 @_application.callback()
-def _options(
+def _top_options(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
     pass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from vmferry.config import Config, load_config
+from vmferry.cli._remedies import REMEDIES, REPEATED
+from vmferry.config import Config, default_data_dir, load_config
 from vmferry.errors import ConfigError, VmferryError, quote
 
 _CONNECT_SECONDS = _READ_SECONDS = 60.0
@@ -20,7 +22,15 @@ _CONNECTIONS = 32
 
 
 class ApiError(VmferryError):
-    """The endpoint refused, or could not be reached."""
+    """The endpoint refused, or could not be reached. ``code`` is its code; empty where there was no answer.
+
+    ``retryable``: it was not reached, or was too busy.
+    """
+
+    def __init__(self, message: str, *, code: str = "", retryable: bool = False) -> None:
+        super().__init__(message, code=code)
+        self.code = code
+        self.retryable = retryable
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +71,15 @@ class Wishes:
 class Clients:
     """boto3's clients of one endpoint, each made when it is first asked for."""
 
-    def __init__(self, make: Callable[[str], Any], *, is_aws: bool) -> None:
+    def __init__(self, make: Callable[[str], Any], *, is_aws: bool, options: Sequence[str] = ()) -> None:
         self._make = make
+        self._options = tuple(options)
         self.is_aws = is_aws
         """Whether they speak to AWS itself."""
+
+    def command(self, *words: str) -> str:
+        """``vmferry`` with ``words``, to be typed as it stands: it speaks to whom this command spoke."""
+        return shlex.join(["vmferry", *words, *self._options])
 
     @cached_property
     def ec2(self) -> Any:
@@ -104,10 +119,11 @@ def read_endpoint(config: Config) -> dict[str, Any] | None:
 
 
 def open_clients(
-    data_dir: Path, *, aws: bool = False, region: str | None = None, wishes: Wishes | None = None
+    data_dir: Path | None, *, aws: bool = False, region: str | None = None, wishes: Wishes | None = None
 ) -> Clients:
-    """Clients of, in this order: AWS itself (``aws``); the endpoint that ``wishes`` name; the one in the environment
-    (``vmferry env``); the server that runs on ``data_dir``; AWS itself.
+    """Clients of, in this order: AWS itself (``aws``); the endpoint that ``wishes`` name; the server that runs on
+    ``data_dir``, where one is named; the endpoint in the environment (``vmferry env``); the server that runs on the
+    default data directory; AWS itself.
 
     Raises ``ConfigError`` when boto3 is not installed, or no region or keys are to be found.
     """
@@ -117,18 +133,28 @@ def open_clients(
     except ImportError as error:
         raise ConfigError("This command needs boto3: pip install 'vmferry[client]'.") from error
     named = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2"))
-    config = load_config(data_dir)
-    facts = None if wishes.aws or wishes.url or named else read_endpoint(config)
+    config = load_config(data_dir or default_data_dir())
+    facts = None if wishes.aws or wishes.url or (named and data_dir is None) else read_endpoint(config)
+    if facts is None and data_dir is not None and not wishes.aws and not wishes.url:
+        raise ConfigError(f"No server runs on {quote(data_dir)}: start `vmferry serve --data-dir`, or leave it out.")
     make = _maker(wishes, None if facts is None else _server(config, facts))
+    is_aws = _is_aws(wishes, named=named or facts is not None)
     try:
-        clients = Clients(make, is_aws=_is_aws(wishes, named=named or facts is not None))
+        clients = Clients(make, is_aws=is_aws, options=_options(data_dir, wishes))
         _ = clients.ec2, clients.s3  # what is missing is said now
     except BotoCoreError as error:
         raise ConfigError(
-            f"No endpoint to speak to: no server runs on {quote(data_dir)}, and for AWS: {quote(error)} "
+            f"No endpoint to speak to: no server runs on {quote(config.data_dir)}, and for AWS: {quote(error)} "
             "Start `vmferry serve`, or set AWS_DEFAULT_REGION and keys."
         ) from error
     return clients
+
+
+def _options(data_dir: Path | None, wishes: Wishes) -> list[str]:
+    """The options that make another command speak to the same endpoint."""
+    options = ["--data-dir", str(data_dir)] if data_dir is not None else []
+    options += ["--aws"] if wishes.aws else []
+    return options + (["--region", wishes.region] if wishes.region is not None else [])
 
 
 def _is_aws(wishes: Wishes, *, named: bool) -> bool:
@@ -170,6 +196,7 @@ def _maker(wishes: Wishes, server: Callable[[str], dict[str, Any]] | None) -> Ca
             connect_timeout=wishes.connect_seconds or _CONNECT_SECONDS,
             read_timeout=wishes.read_seconds or _READ_SECONDS,
             max_pool_connections=_CONNECTIONS,
+            request_checksum_calculation="when_required" if service == "s3" else None,  # parts carry a digest of ours
         )
         return boto3.client(service, config=settings, **given)
 
@@ -184,17 +211,36 @@ def _own_s3_keys(config: Config) -> dict[str, str | None]:
     return keys if config.s3_region is None else {**keys, "region_name": config.s3_region}
 
 
+def list_all(client: Any, method: str, member: str, **parameters: Any) -> list[dict[str, Any]]:
+    """What ``method`` of boto3's ``client`` lists as ``member``, over all pages. Raises ``ApiError``."""
+    with api_errors():
+        if client.can_paginate(method):
+            return [one for page in client.get_paginator(method).paginate(**parameters) for one in page[member]]
+        return list(getattr(client, method)(**parameters)[member])
+
+
+def without_metadata(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """boto3's ``answer`` as the API gave it."""
+    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+
+
 @contextmanager
 def api_errors() -> Iterator[None]:
-    """Change boto3's errors into ours, in one line."""
+    """Change boto3's errors into ours, in one line that ends with the remedy where one is known."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
     try:
         yield
     except ClientError as error:
         facts = error.response.get("Error", {})
         code = quote(facts.get("Code", "Unknown"))
-        raise ApiError(f"{code}: {facts.get('Message', 'no message')}", code=code) from error
+        message = f"{code}: {facts.get('Message') or 'no message'}"
+        if code in REMEDIES and " | " not in message:  # vmferry's own say the remedy behind a bar
+            message = f"{message.rstrip('. ')}. {REMEDIES[code]}"
+        raise ApiError(message, code=code, retryable=code in REPEATED) from error
+    except HTTPClientError as error:
+        message = " ".join(str(error).split()).rstrip(".")
+        raise ApiError(f"{message}. Is it running, and is the network up?", retryable=True) from error
     except (BotoCoreError, Boto3Error) as error:
         raise ApiError(" ".join(str(error).split())) from error

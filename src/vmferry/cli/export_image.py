@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from vmferry.cli._client import Clients, api_errors, open_clients
+from vmferry.cli._client import api_errors, open_clients
 from vmferry.cli._following import follow_task
 from vmferry.cli._output import print_json
-from vmferry.config import default_data_dir
 
 
 def export_machine(
@@ -32,7 +30,7 @@ def export_machine(
     if not target.startswith("s3://"):
         raise typer.BadParameter(f"name where it shall go as s3://bucket/prefix, not {target!r}.")
     bucket, _, prefix = target.removeprefix("s3://").partition("/")
-    clients = open_clients(data_dir or default_data_dir(), aws=aws)
+    clients = open_clients(data_dir, aws=aws)
     options = {"Description": description} if description is not None else {}
     with api_errors():
         task = clients.ec2.export_image(
@@ -44,17 +42,11 @@ def export_machine(
         )
     task_id = task["ExportImageTaskId"]
     if wait:
-        cancel = f"aws ec2 cancel-export-task --export-task-id {task_id}"
-        task = follow_task(clients, task_id, lambda: _look(clients, task_id), cancel, as_json=as_json)
+        task = follow_task(clients, task_id, as_json=as_json)
     if as_json:
         print_json({name: value for name, value in task.items() if name != "ResponseMetadata"})
     else:
         print(f"s3://{bucket}/{prefix}{task_id}.{image_format.lower()}" if wait else task_id)
-
-
-def _look(clients: Clients, task_id: str) -> dict[str, Any]:
-    tasks = clients.ec2.describe_export_image_tasks(ExportImageTaskIds=[task_id])["ExportImageTasks"]
-    return dict(tasks[0])
 
 
 COMMAND = export_machine

@@ -12,7 +12,7 @@ import typer
 from vmferry.cli._client import Clients, api_errors, open_clients
 from vmferry.cli._following import follow_task
 from vmferry.cli._output import print_json, show_progress
-from vmferry.config import default_data_dir
+from vmferry.cli._task_kinds import view_task
 from vmferry.errors import BlobNotFoundError, ConfigError, quote
 
 DEFAULT_BUCKET = "vmferry-imports"
@@ -43,7 +43,7 @@ def import_machine(
         if snapshot:
             raise typer.BadParameter("--boot-mode is an AMI's, and a snapshot has none. Leave it out.")
         options["BootMode"] = boot_mode
-    clients = open_clients(data_dir or default_data_dir(), aws=aws)
+    clients = open_clients(data_dir, aws=aws)
     place = _upload(clients, source, bucket, key, as_json=as_json)
     container: dict[str, Any] = {"UserBucket": place}
     if image_format or clients.is_aws:
@@ -52,9 +52,7 @@ def import_machine(
     with api_errors():
         task = kind.start(clients, container, options)
     if wait:
-        task_id = task["ImportTaskId"]
-        cancel = f"aws ec2 cancel-import-task --import-task-id {task_id}"
-        task = follow_task(clients, task_id, lambda: kind.look(clients, task_id), cancel, as_json=as_json)
+        task = follow_task(clients, task["ImportTaskId"], as_json=as_json)
     _report(task, as_json=as_json)
 
 
@@ -66,22 +64,13 @@ class _Image:
         token = str(uuid.uuid4())
         return dict(clients.ec2.import_image(DiskContainers=[container], ClientToken=token, **options))
 
-    def look(self, clients: Clients, task_id: str) -> dict[str, Any]:
-        """The task as it stands now."""
-        return dict(clients.ec2.describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"][0])
-
 
 class _Snapshot:
-    """ImportSnapshot, whose tasks keep their state one level deeper."""
+    """ImportSnapshot."""
 
     def start(self, clients: Clients, container: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
         token = str(uuid.uuid4())
         return dict(clients.ec2.import_snapshot(DiskContainer=container, ClientToken=token, **options))
-
-    def look(self, clients: Clients, task_id: str) -> dict[str, Any]:
-        """The task as it stands now."""
-        task = clients.ec2.describe_import_snapshot_tasks(ImportTaskIds=[task_id])["ImportSnapshotTasks"][0]
-        return {**task, **task["SnapshotTaskDetail"]}
 
 
 _IMAGE, _SNAPSHOT = _Image(), _Snapshot()
@@ -115,7 +104,7 @@ def _report(task: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json({name: value for name, value in task.items() if name != "ResponseMetadata"})
     else:
-        print(task.get("ImageId") or task.get("SnapshotId") or task["ImportTaskId"])
+        print(view_task(task).result or task["ImportTaskId"])
 
 
 COMMAND = import_machine

@@ -2,70 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from vmferry.cli._client import api_errors, open_clients
+from vmferry.cli import _options as options
+from vmferry.cli._client import api_errors, open_clients, without_metadata
+from vmferry.cli._following import follow_task
+from vmferry.cli._listing import listing_group, show
 from vmferry.cli._output import print_json, print_table
-from vmferry.config import default_data_dir
+from vmferry.cli._task_kinds import KINDS, TaskView, conversion_disks, find_kind, view_task
+from vmferry.units import format_size
 
-_KINDS = {
-    "describe_import_image_tasks": "ImportImageTasks",
-    "describe_import_snapshot_tasks": "ImportSnapshotTasks",
-    "describe_export_image_tasks": "ExportImageTasks",
-    "describe_conversion_tasks": "ConversionTasks",
-    "describe_export_tasks": "ExportTasks",
-}
-"""boto3's method → the list in its answer."""
+COMMAND = listing_group("Your import and export tasks: how far they are, or how they ended.")
+_TASK: Any = typer.Argument(metavar="TASK", help="The task's id: import-ami-…, import-snap-…, export-ami-… and so on.")
 
 
+@COMMAND.command("list")
 def list_tasks(
-    data_dir: Path = typer.Option(None, metavar="FOLDER", help="The data directory of the server to speak to."),
-    aws: bool = typer.Option(False, "--aws", help="Speak to AWS itself."),
+    active: bool = typer.Option(False, "--active", help="Only those that have not ended."),
+    data_dir: Path = options.DATA_DIR,
+    aws: bool = options.AWS,
+    region: str = options.REGION,
     as_json: bool = typer.Option(False, "--json", help="The API's answers as JSON."),
 ) -> None:
-    """List your import and export tasks: how far they are, or how they ended."""
-    clients = open_clients(data_dir or default_data_dir(), aws=aws)
-    found: dict[str, list[dict[str, Any]]] = {}
-    with api_errors():
-        for method, member in _KINDS.items():
-            can_page = clients.ec2.can_paginate(method)
-            pages = clients.ec2.get_paginator(method).paginate() if can_page else [getattr(clients.ec2, method)()]
-            found[member] = [task for page in pages for task in page[member]]
+    """List your tasks of every kind."""
+    clients = open_clients(data_dir, aws=aws, region=region)
+    found = {kind.member: kind.list(clients) for kind in KINDS}
+    if active:
+        found = {member: [one for one in tasks if not view_task(one).has_ended] for member, tasks in found.items()}
     if as_json:
         print_json(found)
         return
-    rows = [_row(task) for tasks in found.values() for task in tasks]
     print_table(
-        ("task", "status", "progress", "result", "message"), rows, "No tasks yet: import a machine, `vmferry import`."
+        ("task", "status", "progress", "result", "message"),
+        [_row(view_task(task)) for tasks in found.values() for task in tasks],
+        "No task is active." if active else "No tasks yet: import a machine, `vmferry import`.",
     )
 
 
-def _row(task: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """A task of any kind: what a snapshot's import tells stands one level deeper."""
-    facts = {**task, **task.get("SnapshotTaskDetail", {})}
-    ids = ("ImportTaskId", "ExportImageTaskId", "ConversionTaskId", "ExportTaskId")
-    return (
-        next(task[name] for name in ids if name in task),
-        facts["Status"] if "Status" in facts else facts["State"],
-        f"{facts['Progress']}%" if "Progress" in facts else None,
-        _result(facts),
-        facts.get("StatusMessage") or facts.get("Description"),
+@COMMAND.command("show")
+def show_task(
+    task_id: str = _TASK,
+    wait: bool = typer.Option(False, "--wait", help="Follow it to its end."),
+    data_dir: Path = options.DATA_DIR,
+    aws: bool = options.AWS,
+    region: str = options.REGION,
+    as_json: bool = options.AS_JSON,
+) -> None:
+    """Show one task; with --wait when it has completed."""
+    kind = find_kind(task_id)
+    clients = open_clients(data_dir, aws=aws, region=region)
+    task = follow_task(clients, task_id, as_json=as_json) if wait else kind.look(clients, task_id)
+    show(task, list(_facts(kind.name, task)), as_json=as_json)
+
+
+@COMMAND.command()
+def cancel(
+    task_id: str = _TASK,
+    reason: str = typer.Option(None, metavar="TEXT", help="Why, for the task's record. Exports keep none."),
+    data_dir: Path = options.DATA_DIR,
+    aws: bool = options.AWS,
+    region: str = options.REGION,
+    as_json: bool = options.ANSWER_AS_JSON,
+) -> None:
+    """Cancel a task: what it made so far is removed."""
+    kind = find_kind(task_id)
+    if reason is not None and kind.reason is None:
+        raise typer.BadParameter("an export keeps no reason. Leave --reason out.")
+    clients = open_clients(data_dir, aws=aws, region=region)
+    named = {kind.cancel_id: task_id, **({kind.reason: reason} if kind.reason and reason is not None else {})}
+    with api_errors():
+        answer = without_metadata(getattr(clients.ec2, kind.cancel_method)(**named))
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"{task_id} is being cancelled.")
+
+
+def _row(view: TaskView) -> tuple[str | None, ...]:
+    percent = None if view.percent is None or view.has_ended else f"{view.percent}%"
+    return view.id, view.state, percent, view.result, view.message or view.description
+
+
+def _facts(kind: str, task: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """What is told of one task, a line each."""
+    view = view_task(task)
+    yield "task", view.id
+    yield "kind", kind
+    yield "description", view.description
+    yield "status", view.state
+    yield ("stage" if not view.has_ended else "reason"), view.message
+    yield "progress", None if view.percent is None or view.has_ended else f"{view.percent}%"
+    yield "result", view.result
+    for number, disk in enumerate((*task.get("SnapshotDetails", ()), *conversion_disks(task)), 1):
+        yield f"disk {number}", _disk(disk)
+
+
+def _disk(disk: Mapping[str, Any]) -> str:
+    """A disk of an import, in a line."""
+    image: Mapping[str, Any] = disk.get("Image") or {}
+    source: Mapping[str, Any] = disk.get("UserBucket") or {}
+    size = disk.get("DiskImageSize") or image.get("Size")
+    words = (
+        disk.get("DeviceName"),
+        disk.get("Format") or image.get("Format"),
+        format_size(float(size)) if size else None,
+        f"from s3://{source['S3Bucket']}/{source['S3Key']}" if source else None,
+        f"{disk['Progress']}%" if disk.get("Progress") else disk.get("Status"),
+        disk.get("SnapshotId") or (disk.get("Volume") or {}).get("Id"),
     )
-
-
-def _result(facts: Mapping[str, Any]) -> str | None:
-    if location := facts.get("S3ExportLocation"):
-        return f"s3://{location['S3Bucket']}/{location.get('S3Prefix', '')}"
-    if target := facts.get("ExportToS3Task"):
-        return f"s3://{target['S3Bucket']}/{target['S3Key']}"
-    if instance := facts.get("ImportInstance"):
-        return str(instance["InstanceId"])
-    made = facts.get("ImageId") or facts.get("SnapshotId")
-    return made or facts.get("ImportVolume", {}).get("Volume", {}).get("Id") or None
-
-
-COMMAND = list_tasks
+    return " ".join(str(word) for word in words if word)

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import typer
 
 from vmferry.cli._client import Clients, Keys, Wishes, open_clients
-from vmferry.config import default_data_dir
 
 Options = argparse.Namespace
 Declare = Callable[[argparse.ArgumentParser], None]
@@ -42,7 +41,7 @@ class Command:
         options = parser.parse_args(arguments)
         if options.verbose:
             _show_wire()
-        self.act(open_clients(default_data_dir(), wishes=_wishes(options)), options)
+        self.act(open_clients(None, wishes=_wishes(options)), options)
 
 
 def refuse(parser: argparse.ArgumentParser, flags: Sequence[str], reason: str) -> None:

@@ -1,0 +1,70 @@
+"""Tasks of every kind, as commands look at them: from answers as AWS gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vmferry.cli._task_kinds import KINDS, TaskView, find_kind, view_task
+from vmferry.errors import ConfigError
+
+IMAGE = {"ImportTaskId": "import-ami-1", "Status": "active", "StatusMessage": "converting", "Progress": "28"}
+DONE = {"ImportTaskId": "import-ami-2", "Status": "completed", "ImageId": "ami-2", "Description": "web"}
+SNAPSHOT = {
+    "ImportTaskId": "import-snap-1",
+    "SnapshotTaskDetail": {"Status": "deleted", "StatusMessage": "ClientError: Disk validation failed"},
+}
+EXPORT = {
+    "ExportImageTaskId": "export-ami-1",
+    "Status": "completed",
+    "S3ExportLocation": {"S3Bucket": "exports", "S3Prefix": "web/"},
+}
+VOLUME_FACTS = {"Image": {"Size": 400}, "BytesConverted": 100, "Volume": {"Id": "vol-1"}}
+VOLUME = {"ConversionTaskId": "import-vol-1", "State": "active", "ImportVolume": VOLUME_FACTS}
+INSTANCE = {
+    "ConversionTaskId": "import-i-1",
+    "State": "cancelled",
+    "ImportInstance": {"InstanceId": "i-1", "Description": "db", "Volumes": [{"StatusMessage": "no part 3"}]},
+}
+INSTANCE_EXPORT = {
+    "ExportTaskId": "export-i-1",
+    "State": "cancelling",
+    "ExportToS3Task": {"S3Bucket": "exports", "S3Key": "export-i-1.ova"},
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "expected", "ended", "done"),
+    [
+        (IMAGE, TaskView("import-ami-1", "active", "converting", 28, None, None), False, False),
+        (DONE, TaskView("import-ami-2", "completed", None, None, "ami-2", "web"), True, True),
+        (
+            SNAPSHOT,
+            TaskView("import-snap-1", "deleted", "ClientError: Disk validation failed", None, None, None),
+            True,
+            False,
+        ),
+        (EXPORT, TaskView("export-ami-1", "completed", None, None, "s3://exports/web/", None), True, True),
+        (VOLUME, TaskView("import-vol-1", "active", None, 25, "vol-1", None), False, False),
+        (INSTANCE, TaskView("import-i-1", "cancelled", "no part 3", None, "i-1", "db"), True, False),
+        (
+            INSTANCE_EXPORT,
+            TaskView("export-i-1", "cancelling", None, None, "s3://exports/export-i-1.ova", None),
+            False,
+            False,
+        ),
+    ],
+)
+def test_a_task_of_any_kind_is_seen_alike(task: dict[str, Any], expected: TaskView, *, ended: bool, done: bool) -> None:
+    view = view_task(task)
+    assert view == expected
+    assert (view.has_ended, view.is_done) == (ended, done)
+
+
+def test_an_id_says_its_kind() -> None:
+    for kind in KINDS:
+        for prefix in kind.prefixes:
+            assert find_kind(f"{prefix}0123456789abcdef0") is kind
+    with pytest.raises(ConfigError, match=r"ami-1 is not the id of a task: those are import-ami-…"):
+        find_kind("ami-1")
