@@ -234,7 +234,7 @@ MAX_HIVE_READ = 8 * MIB
 """Bytes of one registry hive of Windows that are read: the way to a few hundred values has some hundreds of KiB."""
 
 MAX_HIVE_CELLS = 50_000
-"""Cells of one registry hive that are looked at, four entries of a list counted as one."""
+"""Cells of one registry hive that are looked at; four entries of a list, or a KiB, count as one."""
 
 MAX_HIVE_VALUE = 64 * KIB
 """Bytes of one value of a registry hive that are looked at; the rest of it is left out."""

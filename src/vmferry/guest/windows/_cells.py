@@ -42,6 +42,8 @@ _SEGMENT = 16344
 """Bytes of data in one piece of a big value."""
 _ENTRIES_PER_CELL = 4
 """Entries of a list that are counted as one cell."""
+_BYTES_PER_CELL = KIB
+"""Bytes of a cell that are counted as another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class Cells:
         self.base = self._read_base()
         self.cut_short = _BASE + self.base.length > size
         self._end = min(_BASE + self.base.length, size)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no cell is looked at any more."""
+        return self._left < 0
 
     def key(self, place: int) -> KeyCell:
         """The key at ``place``."""
@@ -215,7 +222,9 @@ class Cells:
             raise self._damaged(place, "is not in use")
         if size > -8 or start - size > self._end:
             raise self._damaged(place, "reaches past the end of the file")
-        return self._read(start + 4, min(-size - 4, length))
+        length = min(-size - 4, length)
+        self._spend(length // _BYTES_PER_CELL)
+        return self._read(start + 4, length)
 
     def _read(self, start: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``start``."""

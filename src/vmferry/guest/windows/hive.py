@@ -95,6 +95,8 @@ class Key:
     def below(self) -> Iterator[Key]:
         """The keys right below, at most 4096."""
         for entry in self._subkeys()[:_MAX_NAMES]:
+            if self._cells is None or self._cells.exhausted:
+                return
             key = self._read(entry)
             if key.exists:
                 yield key
@@ -153,6 +155,8 @@ class Key:
         wanted = name.upper()
         first, whole = wanted[:4], name_hash(wanted).to_bytes(4, "little")
         for entry in self._subkeys():
+            if self._cells is None or self._cells.exhausted:
+                break
             if (entry.hint == whole) if entry.hashed else _may_begin(entry.hint, first):
                 key = self._read(entry)
                 if key.name.upper() == wanted:

@@ -7,6 +7,7 @@ Data Structure", section 2.2.2 on the texts of firewall rules.
 from __future__ import annotations
 
 import ipaddress
+from itertools import islice
 
 from vmferry.guest.windows.hive import Key
 from vmferry.guest.windows.registry import Registry
@@ -17,17 +18,18 @@ _RDP_PORT = 3389
 _RDP_RULES = ("RemoteDesktop-UserMode-In-TCP", "RemoteDesktop-In-TCP")
 """Of Windows 8 and later; of Windows Vista and 7."""
 _DISABLED = 4
+_MAX_INTERFACES = 256
 _MAX_ADDRESSES = 64
 
 
 def find_static_addresses(registry: Registry) -> tuple[str, ...]:
     """IPv4 addresses that interfaces have of their own, those of cards that are gone included: ``10.0.0.5/24``."""
     found: dict[str, None] = {}
-    for interface in registry.services.key("Tcpip\\Parameters\\Interfaces").below():
+    for interface in islice(registry.services.key("Tcpip\\Parameters\\Interfaces").below(), _MAX_INTERFACES):
         if interface.number("EnableDHCP") != 0:
             continue
         masks = interface.texts("SubnetMask")
-        for index, address in enumerate(interface.texts("IPAddress")):
+        for index, address in enumerate(interface.texts("IPAddress")[:_MAX_ADDRESSES]):
             if address != "0.0.0.0" and len(found) < _MAX_ADDRESSES:
                 found[_with_prefix(address, masks[index] if index < len(masks) else "")] = None
     return tuple(found)

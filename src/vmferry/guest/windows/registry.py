@@ -25,23 +25,16 @@ class Registry:
     """Path of Windows' own folder: ``/Windows``."""
     system: Key
     """Root of SYSTEM."""
-    control_set: Key
-    """The one of its control sets that is in use: CurrentControlSet is made of it when Windows starts."""
-    control_set_number: int | None
+    control_set: int | None
+    """Number of its control set that is in use: CurrentControlSet is made of that when Windows starts."""
+    control: Key
+    """Control, in that set."""
+    services: Key
+    """Services, in that set."""
     software: Key
     """Root of SOFTWARE."""
     drivers: Key
     """Root of DRIVERS, which holds the driver database of Windows 10 and later beside SYSTEM."""
-
-    @property
-    def control(self) -> Key:
-        """``CurrentControlSet\\Control``."""
-        return self.control_set.key("Control")
-
-    @property
-    def services(self) -> Key:
-        """``CurrentControlSet\\Services``."""
-        return self.control_set.key("Services")
 
     @property
     def current_version(self) -> Key:
@@ -79,8 +72,9 @@ def find_registry(files: Files) -> Registry | None:
     return Registry(
         folder,
         system,
-        control_set,
         number,
+        control_set.key("Control"),
+        control_set.key("Services"),
         open_hive(files, f"{folder}/System32/config/SOFTWARE", needed=True),
         open_hive(files, f"{folder}/System32/config/DRIVERS"),
     )

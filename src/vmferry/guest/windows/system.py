@@ -86,7 +86,7 @@ def _find_basics(files: Files, registry: Registry) -> WindowsFacts:
         update=version.update,
         release=version.release,
         service_pack=version.service_pack,
-        control_set=registry.control_set_number,
+        control_set=registry.control_set,
         sha2_drivers=takes_sha2_drivers(files, registry, version),
         fast_startup=starts_fast(files, registry),
         setup_unfinished=is_being_set_up(registry),
