@@ -149,10 +149,10 @@ MAX_GUEST_FACTS = 128 * KIB
 MAX_GUEST_LINES = 50_000
 """Lines of a text file of a guest that are looked at: the list of a kernel's modules has some thousands."""
 
-MAX_GUEST_TEXT = 64 * MIB
+MAX_GUEST_TEXT = 24 * MIB
 """Bytes of all text files that are read of one guest system; most have two or three MiB."""
 
-MAX_GUEST_NAMES_SEEN = 1_000_000
+MAX_GUEST_NAMES_SEEN = 300_000
 """Names of all folders of one guest system that are looked through."""
 
 MAX_GUEST_MOUNTS = 512

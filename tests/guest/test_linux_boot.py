@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import random
 
 import pytest
 import zstandard
@@ -574,6 +575,22 @@ def test_the_initramfs_of_the_kernel_that_starts_is_read_before_all_others() -> 
     assert second.initramfs_problem == (
         "/boot/initrd.img-6.1.2 was not read: with those of the kernels before it they are more than 44 MiB."
     )
+
+
+@pytest.mark.parametrize("policy", [b"MODULES=most\n", b"MODULES=dep\n"])
+def test_of_an_initramfs_beyond_the_limit_the_guests_settings_tell(policy: bytes) -> None:
+    """Ubuntu's has 100 MiB in one piece, the firmware first."""
+    version = "5.15.0-130-generic"
+    firmware = cpio({"usr/lib/firmware/a": random.Random(1).randbytes(45 << 20)})
+    large = zstandard.compress(firmware + initramfs(version, "nvme"), 1)
+    (one,) = see({**kernel(version, large), "/etc/initramfs-tools/initramfs.conf": policy}).kernels
+    if policy == b"MODULES=most\n":
+        assert (one.in_initramfs, one.initramfs_expected) == (("nvme", "virtio_blk", "virtio_pci"), True)
+        assert one.initramfs_problem is None
+    else:
+        assert (one.in_initramfs, one.initramfs_expected) == ((), False)
+        assert one.initramfs_problem is not None
+        assert "only 43 MiB of its 45 MiB were looked at" in one.initramfs_problem
 
 
 def test_of_two_systems_each_says_which_root_it_starts() -> None:

@@ -23,6 +23,9 @@ class KernelFacts:
     in_initramfs: tuple[str, ...] = ()
     as_module: tuple[str, ...] = ()
     """Those in the folder of modules."""
+    initramfs_expected: bool = False
+    """Whether the initramfs is too large to be read to its end, and ``in_initramfs`` has what the guest's own settings
+    take in for all machines: a sound guess, where the rest is facts."""
     default: bool = False
     """Whether the boot loader starts it when nobody chooses."""
     xen_only: bool = False

@@ -25,7 +25,7 @@ _HEADER = re.compile(rb"07070[12][0-9a-fA-F]{104}")
 _HEADER_SIZE = 110
 _FILE_SIZE, _NAME_SIZE = slice(54, 62), slice(94, 102)
 _TRAILER = b"TRAILER!!!"
-_READ = 64 * KIB
+_READ = 16 * KIB
 """Bytes that are read of a plain archive at once: the contents of longer files are jumped over."""
 _LONGEST_MAGIC = 9
 
@@ -38,6 +38,8 @@ class Initramfs:
     """As its archives have them, without ``./`` and ``/`` in front; what is no UTF-8 with replacement characters."""
     problem: str | None = None
     """Why the rest was not read: half a sentence that begins with ``it``."""
+    partly: bool = False
+    """Whether it is sound as far as it was read, and the problem a limit."""
     bytes_read: int = 0
 
 
@@ -55,7 +57,12 @@ def read_initramfs(
         _read_segments(_File(read_at, size, found, limit, time.process_time() + seconds), found)
     except GuestError as error:
         found.problem = str(error)
+        found.partly = isinstance(error, _LimitError)
     return found
+
+
+class _LimitError(GuestError):
+    """As much was read as may be."""
 
 
 class _File:
@@ -81,7 +88,7 @@ class _File:
         _check_time(self.deadline)
         length = min(length, self.size - offset)
         if self._found.bytes_read + length > self._limit:
-            raise GuestError(
+            raise _LimitError(
                 f"only {format_size(self._found.bytes_read)} of its {format_size(self.size)} were looked at"
             )
         data = self._read_at(offset, length) if length > 0 else b""
@@ -119,7 +126,7 @@ class _Stream:
 
 def _check_time(deadline: float) -> None:
     if time.process_time() > deadline:
-        raise GuestError(f"this and others before take more than {MAX_INITRAMFS_SECONDS} s")
+        raise _LimitError(f"this and others before take more than {MAX_INITRAMFS_SECONDS} s")
 
 
 def _read_segments(file: _File, found: Initramfs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmferry.errors import quote
 from vmferry.guest.linux.compression import ReadAt
@@ -65,10 +65,13 @@ class _Found:
     rescue: bool
 
 
-def find_kernels(files: Files, menu: Menu | None, architecture: str | None) -> tuple[KernelFacts, ...]:
+def find_kernels(
+    files: Files, menu: Menu | None, architecture: str | None, policy: str | None
+) -> tuple[KernelFacts, ...]:
     """The kernels, the default first, then by version, the newest first, rescue systems last.
 
-    ``architecture`` is that of the system's programs, for kernels of old that do not tell their own.
+    ``architecture`` is that of the system's programs, for kernels of old that do not tell their own. ``policy`` is what
+    the guest takes into an initramfs, for one that is too large to be read to its end: see ``find_policy``.
     """
     default = locate(files, menu.default.kernel, menu.bases) if menu and menu.default and menu.default.kernel else None
     entries = _located(files, menu)
@@ -83,7 +86,7 @@ def find_kernels(files: Files, menu: Menu | None, architecture: str | None) -> t
     ordered = sorted(
         found.values(), key=lambda one: (one.facts.default, not one.rescue, version_key(one.facts.version))
     )
-    return _read_all(files, ordered[::-1])
+    return _read_all(files, ordered[::-1], policy)
 
 
 def find_missing(files: Files, menu: Menu | None) -> tuple[str | None, str | None]:
@@ -172,7 +175,7 @@ def _initramfs_paths(files: Files, facts: KernelFacts, entry: Entry | None, menu
     return ()
 
 
-def _read_all(files: Files, kernels: Iterable[_Found]) -> tuple[KernelFacts, ...]:
+def _read_all(files: Files, kernels: Iterable[_Found], policy: str | None) -> tuple[KernelFacts, ...]:
     """Read the initramfs of each as long as they are not too much; of the first as much as may be."""
     done: list[KernelFacts] = []
     left = MAX_INITRAMFS_READ
@@ -195,7 +198,9 @@ def _read_all(files: Files, kernels: Iterable[_Found]) -> tuple[KernelFacts, ...
             read.append(read_initramfs(_reader(files, path, start), length, limit=left, seconds=seconds))
             left -= read[-1].bytes_read
         names = [name for one in read for name in one.names]
-        done.append(_with_initramfs(facts, parts, names, _problem(facts, parts, read, names)))
+        found = _with_initramfs(facts, parts, names, _problem(facts, parts, read, names))
+        ends_by_limit = any(one.partly for one in read) and all(one.partly or not one.problem for one in read)
+        done.append(_expect_all(found) if ends_by_limit and policy == "generic" else found)
     return tuple(done)
 
 
@@ -203,20 +208,19 @@ def _with_initramfs(
     facts: KernelFacts, parts: list[tuple[str, int, int]], names: list[str], problem: str | None
 ) -> KernelFacts:
     own, _ = of_version(names, facts.version)
-    return KernelFacts(
-        facts.version,
-        facts.image,
+    return replace(
+        facts,
         initramfs=parts[-1][0],
         initramfs_size=sum(length for _, _, length in parts),
         initramfs_problem=problem,
-        built_in=facts.built_in,
         in_initramfs=find_drivers(own),
-        as_module=facts.as_module,
-        default=facts.default,
-        xen_only=facts.xen_only,
-        architecture=facts.architecture,
-        modules=facts.modules,
     )
+
+
+def _expect_all(facts: KernelFacts) -> KernelFacts:
+    """A generic initramfs takes in the drivers of all disks and networks that there are modules of."""
+    expected = tuple(sorted({*facts.in_initramfs, *facts.as_module}))
+    return replace(facts, in_initramfs=expected, initramfs_problem=None, initramfs_expected=True)
 
 
 def _problem(

@@ -111,7 +111,7 @@ def _with_boot(
 
 def _with_kernels(facts: LinuxFacts, files: Files, menu: Menu | None) -> LinuxFacts:
     """A system without programs, an image's, has its kernels' architecture."""
-    kernels = find_kernels(files, menu, facts.architecture)
+    kernels = find_kernels(files, menu, facts.architecture, facts.initramfs_policy)
     if facts.architecture is None and kernels:
         architecture = kernels[0].architecture
         fallback = find_efi_loaders(files, architecture).fallback
