@@ -94,12 +94,53 @@ def test_a_permission_on_the_bucket_instead_of_its_objects_is_told_literally() -
     )
 
 
-def test_the_first_missing_permission_is_told() -> None:
-    broken = find_broken_link("vmimport", role(None, allow("s3:GetObject", "arn:aws:s3:::imports/*")), NEED)
+def test_the_first_missing_permission_is_told_and_all_that_are_missing_are_granted() -> None:
+    there = allow("s3:GetObject", "arn:aws:s3:::imports/*")
+    broken = find_broken_link("vmimport", role(None, there), NEED)
     assert broken is not None
     assert broken.reason == "none of its policies allows s3:GetBucketLocation on arn:aws:s3:::imports"
     (command,) = pasted(broken.commands)
-    assert find_broken_link("vmimport", role(None, json.loads(command[-1])), NEED) is None
+    assert json.loads(command[-1]) == broken.permissions
+    assert broken.permissions is not None
+    assert broken.permissions["Statement"] == [
+        {"Effect": "Allow", "Action": ["s3:GetBucketLocation", "s3:ListBucket"], "Resource": "arn:aws:s3:::imports"}
+    ]
+    assert broken.trust is None
+    assert find_broken_link("vmimport", role(None, there, json.loads(command[-1])), NEED) is None
+
+
+def test_what_is_granted_replaces_no_policy_that_is_there() -> None:
+    there = {"vmimport": json.dumps(role_policy(["other"], Purpose.IMPORT)), "vmimport-2": "{}"}
+    broken = find_broken_link("vmimport", Role("vmimport", json.dumps(trust_policy()), there), NEED)
+    assert broken is not None
+    (command,) = pasted(broken.commands)
+    assert command[command.index("--policy-name") + 1] == "vmimport-3"
+
+
+def test_several_objects_and_both_policies_are_mended_at_once() -> None:
+    other = Need(Purpose.IMPORT, NEED.account_id, NEED.region, "more", "data.vmdk")
+    closed = role(trust(StringEquals={"sts:Externalid": "x"}), allow("s3:*", ["arn:aws:s3:::imports*"]))
+    broken = find_broken_link("vmimport", closed, NEED, other)
+    assert broken is not None
+    assert broken.trust == trust_policy()
+    update, put = pasted(broken.commands)
+    mended = role(json.loads(update[-1]), allow("s3:*", ["arn:aws:s3:::imports*"]), json.loads(put[-1]))
+    assert find_broken_link("vmimport", mended, NEED, other) is None
+    assert "imports" not in put[-1]
+
+
+def test_aws_needs_more_of_the_role_and_each_partition_has_its_own_names() -> None:
+    china = Need(Purpose.IMPORT, NEED.account_id, "cn-north-1", "imports", "web.ova", "aws-cn", at_aws=True)
+    broken = find_broken_link("vmimport", role(None, allow("s3:*", "arn:aws-cn:s3:::imports*")), china)
+    assert broken is not None
+    assert broken.reason == "none of its policies allows ec2:ModifySnapshotAttribute"
+    assert broken.permissions is not None
+    (statement,) = broken.permissions["Statement"]
+    assert (len(statement["Action"]), statement["Resource"]) == (4, "*")
+    missing = find_broken_link("vmimport", None, china)
+    assert missing is not None
+    assert "arn:aws-cn:s3:::imports/*" in missing.commands
+    assert find_broken_link("vmimport", role(missing.trust, missing.permissions), china) is None
 
 
 def test_a_denial_is_told_as_such() -> None:
@@ -107,6 +148,7 @@ def test_a_denial_is_told_as_such() -> None:
     broken = find_broken_link("vmimport", role(None, role_policy(["*"], Purpose.IMPORT), deny), NEED)
     assert broken is not None
     assert broken.reason.startswith("a statement of its policies denies s3:GetBucketLocation")
+    assert (broken.commands, broken.permissions) == ("", None)
 
 
 def test_exports_need_more_than_imports() -> None:

@@ -57,3 +57,11 @@ def first_bytes(services: Services, key: str, count: int = 5) -> bytes:
 def has_image(services: Services, key: str) -> bool:
     """Whether there is a disk image at ``key``."""
     return key in set(services.images.keys(HERE.region))
+
+
+def put_object(services: Services, bucket: str, key: str) -> None:
+    from vmferry.catalog.places import Place
+
+    writer = services.objects(Place("us-east-1", ACCOUNT)).create(bucket, key)
+    writer.write_at(0, bytes(512))
+    writer.finish()

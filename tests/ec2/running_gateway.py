@@ -61,18 +61,22 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def run_gateway(actions: Mapping[str, Action], services: Services, *others: FrontEnd) -> Iterator[Endpoint]:
+def run_gateway(
+    actions: Mapping[str, Action], services: Services, *others: FrontEnd, port: int = 0
+) -> Iterator[Endpoint]:
     """Serve ``actions`` of EC2, STS and ``others`` until the block ends."""
     keys = {KEY: Credential(SECRET, ACCOUNT), OTHER_KEY: Credential(SECRET, OTHER_ACCOUNT)}
     front_ends: list[FrontEnd] = [Ec2FrontEnd(services, actions), StsFrontEnd(), IamFrontEnd(services.catalog), *others]
-    with run_app(create_gateway(front_ends, keys.get, services.regions)) as port:
-        yield Endpoint(port)
+    with run_app(create_gateway(front_ends, keys.get, services.regions), port) as chosen:
+        yield Endpoint(chosen)
 
 
 @contextlib.contextmanager
-def run_app(app: Starlette) -> Iterator[int]:
-    """Serve ``app`` on a free port, which is the answer, until the block ends."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none", lifespan="off"))
+def run_app(app: Starlette, port: int = 0) -> Iterator[int]:
+    """Serve ``app`` on a port (0: a free one), which is the answer, until the block ends."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, ws="none", lifespan="off")
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10

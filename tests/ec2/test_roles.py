@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.ec2.material import put_object
 from tests.ec2.running_gateway import ACCOUNT, OTHER_KEY, Endpoint
 from vmferry.aws.service_role import Purpose, role_policy, trust_policy
 from vmferry.ec2.services import Services
@@ -199,14 +200,6 @@ def test_who_is_not_known_is_told_so_with_iams_codes(endpoint: Endpoint) -> None
 
 
 # --- what imports and exports make of it
-
-
-def put_object(services: Services, bucket: str, key: str) -> None:
-    from vmferry.catalog.places import Place
-
-    writer = services.objects(Place("us-east-1", ACCOUNT)).create(bucket, key)
-    writer.write_at(0, bytes(512))
-    writer.finish()
 
 
 def test_imports_are_refused_with_aws_sentence_until_the_role_is_whole(

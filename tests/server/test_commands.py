@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.harness import BIN, Server, running_server
-from tests.server.material import holds
+from tests.server.material import MIB, holds, make_disk, make_vmdk
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -64,7 +64,7 @@ def test_export_answers_where_the_object_is(server: Server, small_disk: Path, sm
     compared = server.vmferry("verify", str(small_disk), location)
     assert compared.returncode == 0, compared.stderr
     assert "s3://by-command/web/" in server.vmferry("tasks").stdout
-    refused = server.vmferry("export", image_id, "web.vmdk")
+    refused = server.vmferry("export", image_id, "s3://")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     refused = server.vmferry("export", "ami-0123456789abcdef0", "s3://by-command/x")
     assert refused.returncode == 1
@@ -72,9 +72,10 @@ def test_export_answers_where_the_object_is(server: Server, small_disk: Path, sm
 
 
 def test_what_was_imported_is_shown_shared_copied_and_deleted(server: Server, small_ova: Path) -> None:
-    image_id = server.vmferry("import", str(small_ova)).stdout.strip()
-    shown = server.vmferry("images", "show", image_id)
-    assert f"AMI: {image_id}" in shown.stdout
+    image_id = said(server, "import", str(small_ova), "--tag", "owner=ops").strip()
+    shown = said(server, "images", "show", image_id)
+    assert f"AMI: {image_id}" in shown
+    assert "tag owner: ops" in shown
     assert said(server, "images", "share", image_id, "123456789012", "--dry-run").startswith("It would succeed")
     assert "123456789012" not in said(server, "images", "show", image_id)
     said(server, "images", "share", image_id, "123456789012")
@@ -85,7 +86,9 @@ def test_what_was_imported_is_shown_shared_copied_and_deleted(server: Server, sm
     snapshot_id = json.loads(said(server, "images", "show", image_id, "--json"))["BlockDeviceMappings"][0]["Ebs"][
         "SnapshotId"
     ]
-    assert f"snapshot: {snapshot_id}" in said(server, "snapshots", "show", snapshot_id)
+    shown = said(server, "snapshots", "show", snapshot_id)
+    assert f"snapshot: {snapshot_id}" in shown
+    assert "tag owner: ops" in shown
     refused = server.vmferry("snapshots", "delete", snapshot_id)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "vmferry images delete" in refused.stderr
@@ -114,6 +117,39 @@ def test_a_volume_and_an_instance_by_commands(server: Server, small_ova: Path) -
     said(server, "instances", "terminate", instance_id)
     listed = json.loads(said(server, "instances", "--json"))["Instances"]
     assert {one["InstanceId"]: one["State"]["Name"] for one in listed}[instance_id] == "terminated"
+
+
+def test_disks_go_in_together_and_come_out_in_one_file(server: Server, small_disk: Path, tmp_path: Path) -> None:
+    data = make_disk(tmp_path / "data.img", 32, 12, seed=5, boots=False)
+    s3, place = server.client("s3"), {"Bucket": "two-disks", "Key": "data.img"}
+    assert "Make it (`aws s3 mb s3://two-disks`)" in server.vmferry("import", str(data), "--bucket", "two-disks").stderr
+    s3.create_bucket(Bucket="two-disks")
+    upload = s3.create_multipart_upload(**place)["UploadId"]  # as one that was cut off left it
+    s3.upload_part(**place, UploadId=upload, PartNumber=1, Body=data.read_bytes()[: 8 * MIB])
+    done = server.vmferry("import", str(small_disk), str(data), "--bucket", "two-disks", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "note: 1 of 4 parts are there already" in done.stderr
+    image_id = json.loads(done.stdout)["ImageId"]
+    whole = tmp_path / "web.ova"
+    refused = server.vmferry("export", image_id, str(tmp_path / "web.vmdk"))
+    assert (refused.returncode, "Export it with DiskImageFormat OVA" in refused.stderr) == (1, True)
+    assert said(server, "export", image_id, str(whole)) == f"{whole}\n"
+    said(server, "verify", str(whole), str(data), "--disk", "2")
+    refused = server.vmferry("export", image_id, str(whole))
+    assert (refused.returncode, "is there already" in refused.stderr) == (1, True)
+
+
+def test_an_instance_goes_out_as_an_ova(server: Server, small_disk: Path, tmp_path: Path) -> None:
+    kind = ["-t", "m1.small", "-f", "VMDK", "-a", "x86_64", "-p", "Linux", "-b", "instances-out"]
+    imported = server.run([str(BIN / "ec2-import-instance"), str(make_vmdk(small_disk)), *kind])
+    assert imported.returncode == 0, imported.stderr
+    task_id = imported.stdout.splitlines()[1].split("\t")[3]
+    task = json.loads(said(server, "tasks", "show", task_id, "--wait", "--json"))
+    instance_id = task["ImportInstance"]["InstanceId"]
+    assert f"result: {instance_id}" in said(server, "tasks", "show", task_id)
+    file = tmp_path / "web.ova"
+    assert said(server, "export", instance_id, str(file), "--bucket", "instances-out") == f"{file}\n"
+    said(server, "verify", str(file), str(small_disk))
 
 
 def test_a_task_is_shown_followed_and_cancelled(server: Server, large_ova: Path) -> None:

@@ -1,15 +1,16 @@
 """The role that VM Import/Export takes on (``vmimport``), and which link of it is broken where one is.
 
 The links are looked at in the order in which they hang together: the role exists, it trusts ``vmie.amazonaws.com`` with
-the external id ``vmimport``, its policies allow what the task needs. The first that is broken is told, with what to
-paste. Used by the server for its own roles. Source: VM Import/Export User Guide, *Required permissions*.
+the external id ``vmimport``, its policies allow what the task needs. The first that is broken is told, and what to
+paste mends them all. Used by the server for its own roles, and by ``vmferry import`` for those of AWS. Source: VM
+Import/Export User Guide, *Required permissions*.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -21,6 +22,8 @@ DEFAULT_ROLE = "vmimport"
 SERVICE = "vmie.amazonaws.com"
 EXTERNAL_ID = "vmimport"
 _OBJECTS = "/*"
+_MACHINES = ("ec2:ModifySnapshotAttribute", "ec2:CopySnapshot", "ec2:RegisterImage", "ec2:Describe*")
+"""What AWS does by the role besides; vmferry needs no role for it."""
 
 
 class Purpose(Enum):
@@ -53,6 +56,13 @@ class Need:
     region: str
     bucket: str
     key: str
+    partition: str = "aws"
+    at_aws: bool = False
+    """Whether AWS itself does the work, which needs more of the role."""
+
+    @property
+    def bucket_arn(self) -> str:
+        return f"arn:{self.partition}:s3:::{self.bucket}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,11 @@ class BrokenLink:
     reason: str
     """A clause: ``its trust policy does not …``."""
     commands: str
-    """Lines for a shell that mend it."""
+    """Lines for a shell that mend it; empty where only taking out a statement does."""
+    trust: Mapping[str, Any] | None = None
+    """The trust policy that it must have; ``None`` where its own will do."""
+    permissions: Mapping[str, Any] | None = None
+    """A policy with just what its policies lack; ``None`` where they lack nothing."""
 
 
 def trust_policy() -> dict[str, Any]:
@@ -80,10 +94,9 @@ def trust_policy() -> dict[str, Any]:
     }
 
 
-def role_policy(buckets: Sequence[str], *purposes: Purpose) -> dict[str, Any]:
+def role_policy(buckets: Sequence[str], *purposes: Purpose, partition: str = "aws") -> dict[str, Any]:
     """The permission policy of the User Guide for ``buckets``; ``*`` stands for all of them."""
-    resources = [f"arn:aws:s3:::{bucket}{suffix}" for bucket in buckets for suffix in ("", _OBJECTS)]
-    machines = ["ec2:ModifySnapshotAttribute", "ec2:CopySnapshot", "ec2:RegisterImage", "ec2:Describe*"]
+    resources = [f"arn:{partition}:s3:::{bucket}{suffix}" for bucket in buckets for suffix in ("", _OBJECTS)]
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -92,32 +105,46 @@ def role_policy(buckets: Sequence[str], *purposes: Purpose) -> dict[str, Any]:
                 "Action": sorted({action for purpose in purposes for action in purpose.actions}),
                 "Resource": ["*"] if "*" in buckets else resources,
             },
-            {"Effect": "Allow", "Action": machines, "Resource": "*"},
+            {"Effect": "Allow", "Action": list(_MACHINES), "Resource": "*"},
         ],
     }
 
 
-def find_broken_link(name: str, role: Role | None, need: Need) -> BrokenLink | None:
-    """The first link that is broken; ``None`` where all hold, or where that cannot be told from the documents."""
-    trust = _command("create-role", name, "--assume-role-policy-document", trust_policy())
-    grant = _command(
-        "put-role-policy",
-        name,
-        f"--policy-name {DEFAULT_ROLE} --policy-document",
-        role_policy([need.bucket], need.purpose),
-    )
+def find_broken_link(name: str, role: Role | None, need: Need, *others: Need) -> BrokenLink | None:
+    """The first link that is broken; ``None`` where all hold, or where that cannot be told from the documents.
+
+    All needs are of one purpose and one account.
+    """
+    needs = (need, *others)
     if role is None:
-        return BrokenLink(f"there is no role {name}", f"{trust}\n{grant}")
+        buckets = list(dict.fromkeys(each.bucket for each in needs))
+        grant = role_policy(buckets, need.purpose, partition=need.partition)
+        commands = [_command("create-role", name, "--assume-role-policy-document", trust_policy())]
+        commands.append(_grant(name, role, grant))
+        return BrokenLink(f"there is no role {name}", "\n".join(commands), trust_policy(), grant)
+    reasons, commands, trust = [], [], None
     if not _trusts(role, need):
-        mend = _command("update-assume-role-policy", name, "--policy-document", trust_policy())
-        reason = f"its trust policy does not let {SERVICE} assume it with the external id {EXTERNAL_ID}"
-        return BrokenLink(reason, mend)
-    missing = _missing_permission(role, need)
-    return None if missing is None else BrokenLink(missing, grant)
+        reasons.append(f"its trust policy does not let {SERVICE} assume it with the external id {EXTERNAL_ID}")
+        trust = trust_policy()
+        commands.append(_command("update-assume-role-policy", name, "--policy-document", trust))
+    missing = [each for one in needs for each in _missing_permissions(role, one)]
+    reasons += [each.reason for each in missing]
+    lacking = _policy_of(missing)
+    if lacking is not None:
+        commands.append(_grant(name, role, lacking))
+    return BrokenLink(reasons[0], "\n".join(commands), trust, lacking) if reasons else None
 
 
 def _command(operation: str, name: str, option: str, document: Mapping[str, Any]) -> str:
     return f"aws iam {operation} --role-name {shlex.quote(name)} {option} {shlex.quote(json.dumps(document))}"
+
+
+def _grant(name: str, role: Role | None, policy: Mapping[str, Any]) -> str:
+    """The command that adds ``policy``, under a name that is free: an inline policy of that name would be replaced."""
+    taken = () if role is None else role.policies
+    names = (DEFAULT_ROLE, *(f"{DEFAULT_ROLE}-{number}" for number in range(2, len(taken) + 3)))
+    free = next(one for one in names if one not in taken)
+    return _command("put-role-policy", name, f"--policy-name {free} --policy-document", policy)
 
 
 def _trusts(role: Role, need: Need) -> bool:
@@ -131,22 +158,45 @@ def _trusts(role: Role, need: Need) -> bool:
     return judge(policies, question) in (Verdict.ALLOWED, Verdict.UNCERTAIN)
 
 
-def _missing_permission(role: Role, need: Need) -> str | None:
-    """What of the role's policies is wrong for this need, as a clause; ``None`` where nothing is."""
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """An action that the role may not do, and the resources on which it should."""
+
+    reason: str
+    action: str
+    resource: str | None
+    """``None`` where it is denied: no statement can allow it."""
+
+
+def _missing_permissions(role: Role, need: Need) -> Iterator[_Missing]:
+    """What of the role's policies is wrong for this need."""
     policies = _read(role.policies)
-    bucket = f"arn:aws:s3:::{need.bucket}"
     on_bucket, on_object = need.purpose.value
-    for action, resource in [
-        *((action, bucket) for action in on_bucket),
-        *((action, f"{bucket}/{need.key}") for action in on_object),
-    ]:
-        question = Question(action, resource, context={"aws:sourceaccount": need.account_id})
-        match judge(policies, question):
+    questions = [(action, need.bucket_arn, need.bucket_arn) for action in on_bucket]
+    questions += [(action, f"{need.bucket_arn}/{need.key}", f"{need.bucket_arn}{_OBJECTS}") for action in on_object]
+    for action, resource, granted in questions:
+        match judge(policies, Question(action, resource, context={"aws:sourceaccount": need.account_id})):
             case Verdict.DENIED:
-                return f"a statement of its policies denies {action} on {quote(resource)}"
+                shown = quote(resource)
+                reason = (
+                    f"a statement of its policies denies {action} on {shown}, which no other can allow: take it out"
+                )
+                yield _Missing(reason, action, None)
             case Verdict.NOT_ALLOWED:
-                return _not_allowed(policies, action, resource, bucket)
-    return None
+                yield _Missing(_not_allowed(policies, action, resource, need.bucket_arn), action, granted)
+    for action in _MACHINES if need.at_aws else ():
+        if judge(policies, Question(action)) is Verdict.NOT_ALLOWED:
+            yield _Missing(f"none of its policies allows {action}", action, "*")
+
+
+def _policy_of(missing: Sequence[_Missing]) -> dict[str, Any] | None:
+    """A policy that allows just what is missing; ``None`` where no statement would help."""
+    actions: dict[str, list[str]] = {}
+    for each in missing:
+        if each.resource is not None and each.action not in actions.setdefault(each.resource, []):
+            actions[each.resource].append(each.action)
+    statements = [{"Effect": "Allow", "Action": found, "Resource": resource} for resource, found in actions.items()]
+    return {"Version": "2012-10-17", "Statement": statements} if statements else None
 
 
 def _not_allowed(policies: Sequence[Policy], action: str, resource: str, bucket: str) -> str:

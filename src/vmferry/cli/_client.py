@@ -159,8 +159,7 @@ def _options(data_dir: Path | None, wishes: Wishes) -> list[str]:
 
 def _is_aws(wishes: Wishes, *, named: bool) -> bool:
     if wishes.url is not None:
-        host = urlsplit(wishes.url).hostname or ""
-        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return is_aws_url(wishes.url)
     return wishes.aws or not named
 
 
@@ -186,7 +185,7 @@ def _maker(wishes: Wishes, server: Callable[[str], dict[str, Any]] | None) -> Ca
         given = {} if server is None else server(service)
         if wishes.region is not None and (server is None or service != "s3"):
             given["region_name"] = wishes.region
-        if (url := {"ec2": wishes.url, "s3": wishes.s3_url}.get(service)) is not None:
+        if (url := _url(service, wishes, server is None)) is not None:
             given["endpoint_url"] = url
         if (keys := (wishes.s3_keys if service == "s3" else None) or wishes.keys) is not None:
             given |= keys.options
@@ -203,6 +202,22 @@ def _maker(wishes: Wishes, server: Callable[[str], dict[str, Any]] | None) -> Ca
     return make
 
 
+def _url(service: str, wishes: Wishes, environment: bool) -> str | None:
+    """Where ``service`` is asked, if something says so: who has an EC2 of their own has its IAM and STS there too."""
+    if service == "s3":
+        return wishes.s3_url
+    if service == "ec2" or (wishes.url is not None and not is_aws_url(wishes.url)):
+        return wishes.url
+    named = any(os.environ.get(f"AWS_ENDPOINT_URL{suffix}") for suffix in ("", f"_{service.upper()}"))
+    own = os.environ.get("AWS_ENDPOINT_URL_EC2")
+    return own if environment and own and not named and not wishes.aws and not is_aws_url(own) else None
+
+
+def is_aws_url(url: str) -> bool:
+    """Whether an endpoint is one of AWS's own."""
+    return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
 def _own_s3_keys(config: Config) -> dict[str, str | None]:
     """What is signed with for an S3 service of the user's own; nothing where the embedded one is used."""
     if config.s3_endpoint is None:
@@ -215,8 +230,10 @@ def list_all(client: Any, method: str, member: str, **parameters: Any) -> list[d
     """What ``method`` of boto3's ``client`` lists as ``member``, over all pages. Raises ``ApiError``."""
     with api_errors():
         if client.can_paginate(method):
-            return [one for page in client.get_paginator(method).paginate(**parameters) for one in page[member]]
-        return list(getattr(client, method)(**parameters)[member])
+            pages = client.get_paginator(method).paginate(**parameters)
+        else:
+            pages = [getattr(client, method)(**parameters)]
+        return [one for page in pages for one in page.get(member, ())]
 
 
 def without_metadata(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,6 +246,7 @@ def api_errors() -> Iterator[None]:
     """Change boto3's errors into ours, in one line that ends with the remedy where one is known."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as NotReachedError
 
     try:
         yield
@@ -239,7 +257,7 @@ def api_errors() -> Iterator[None]:
         if code in REMEDIES and " | " not in message:  # vmferry's own say the remedy behind a bar
             message = f"{message.rstrip('. ')}. {REMEDIES[code]}"
         raise ApiError(message, code=code, retryable=code in REPEATED) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, NotReachedError) as error:
         message = " ".join(str(error).split()).rstrip(".")
         raise ApiError(f"{message}. Is it running, and is the network up?", retryable=True) from error
     except (BotoCoreError, Boto3Error) as error:

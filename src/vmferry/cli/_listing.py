@@ -56,6 +56,15 @@ def change(clients: Clients, method: str, done: str, *, as_json: bool, **paramet
 
 def try_dry_run(clients: Clients, method: str, *, as_json: bool, **parameters: Any) -> None:
     """Ask whether the action would succeed, and say so. Raises ``ApiError`` where it would not."""
+    check_dry_run(clients, method, **parameters)
+    if as_json:
+        print_json({"DryRun": True, "Action": "".join(word.capitalize() for word in method.split("_"))})
+    else:
+        print("It would succeed; nothing was changed.")
+
+
+def check_dry_run(clients: Clients, method: str, **parameters: Any) -> None:
+    """Raise ``ApiError`` where the action would not succeed, as far as a dry run finds out."""
     from botocore.exceptions import ClientError
 
     with api_errors():
@@ -64,10 +73,6 @@ def try_dry_run(clients: Clients, method: str, *, as_json: bool, **parameters: A
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "DryRunOperation":
                 raise
-    if as_json:
-        print_json({"DryRun": True, "Action": "".join(word.capitalize() for word in method.split("_"))})
-    else:
-        print("It would succeed; nothing was changed.")
 
 
 def _word(value: object) -> object:

@@ -63,7 +63,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")  # ids are copied, and stay whole
     for row in rows:
         table.add_row(*(escape(quote(cell)) if cell is not None else "-" for cell in row))
     Console().print(table)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vmferry.aws.service_role import DEFAULT_ROLE, Need, Purpose, Role, find_broken_link
+from vmferry.aws.service_role import DEFAULT_ROLE, BrokenLink, Need, Purpose, Role, find_broken_link
 from vmferry.ec2.actions import RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.errors import NotFoundError, quote
@@ -25,8 +25,12 @@ def check_role(context: RequestContext, name: str | None, purpose: Purpose, obje
             raise Ec2Error(
                 "InvalidParameter",
                 f"The service role {shown} provided does not exist or does not have sufficient permissions"
-                f" | {broken.reason}. To mend it: {'; '.join(broken.commands.splitlines())}",
+                f" | {broken.reason}.{_remedy(broken)}",
             )
+
+
+def _remedy(broken: BrokenLink) -> str:
+    return f" To mend it: {'; '.join(broken.commands.splitlines())}" if broken.commands else ""
 
 
 def _role(context: RequestContext, name: str) -> Role | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import typer
 
 from vmferry.cli._client import ApiError, Clients, api_errors
+from vmferry.cli._file_parts import DEFAULT_THREADS
 from vmferry.cli._output import show_progress
 from vmferry.cli.classic._command import Options
 from vmferry.cli.classic._disk_file import DiskFile
@@ -21,7 +22,7 @@ from vmferry.cli.classic._manifest import (
     file_parts,
     make_manifest,
 )
-from vmferry.cli.classic._upload import DEFAULT_THREADS, PART_SIZE, FilePart, missing_parts, upload_parts
+from vmferry.cli.classic._upload import PART_SIZE, FilePart, missing_parts, upload_parts
 from vmferry.errors import ConfigError, quote
 from vmferry.import_manifest import ImportManifest, render_manifest
 from vmferry.units import MIB, round_up
