@@ -60,6 +60,10 @@ def test_a_file_that_aws_would_refuse_is_refused_before_the_upload(tmp_path: Pat
         check_files(read_sources(AWS, [str(tmp_path / "sparse.vmdk")], "imports", None, None))
     with pytest.raises(ConfigError, match="it is said to be VHDX, and shows RAW"):
         check_files(read_sources(AWS, [str(raw)], "imports", None, "vhdx"))
+    with pytest.raises(
+        ConfigError, match=r"No partition table was found.*\[No valid partitions. Not a valid volume.\]"
+    ):
+        check_files(read_sources(AWS, [str(raw)], "imports", None, "raw"), machine=True)
     subprocess.run(["gzip", "-k", str(raw)], check=True)
     with pytest.raises(ConfigError, match="packed by gzip"):
         check_files(read_sources(AWS, [str(raw) + ".gz"], "imports", None, "raw"))

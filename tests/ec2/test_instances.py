@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.ec2.material import first_bytes, has_image, make_image, make_snapshot
+from tests.ec2.material import HERE, first_bytes, has_image, make_image, make_snapshot
 from tests.ec2.running_gateway import ACCOUNT, Endpoint
+from vmferry.catalog.hardware import Hardware
 from vmferry.ec2.ids import new_id
 from vmferry.ec2.services import Services
+from vmferry.machine import NetworkInterface
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +234,25 @@ def test_what_clients_ask_before_a_launch(ec2: Any) -> None:
     assert attributes == {"supported-platforms": "VPC", "default-vpc": vpc["VpcId"]}
     assert refusal(ec2.describe_subnets, SubnetIds=["subnet-00000000"])[0] == "InvalidSubnetID.NotFound"
     assert refusal(ec2.describe_vpcs, VpcIds=["vpc-00000000"])[0] == "InvalidVpcID.NotFound"
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory_gib", "kind"),
+    [(1, 1, "t2.micro"), (1, 2, "t3.small"), (2, 8, "t3.large"), (3, 6, "c5.xlarge"), (4, 32, "r5.xlarge"),
+     (16, 64, "m5.4xlarge"), (96, 768, "m5.4xlarge")],
+)  # fmt: skip
+def test_a_launch_without_a_type_gets_the_smallest_that_the_imported_machine_fits_in(
+    ec2: Any, services: Services, cpus: int, memory_gib: int, kind: str
+) -> None:
+    image_id = make_image(ec2, make_snapshot(services))
+    (image,) = services.catalog.images.describe(HERE, [image_id])
+    known = Hardware(cpus, memory_gib << 30, "x", (NetworkInterface("blue", "VmxNet3", "00:50:56:00:00:01"),))
+    own = replace(image, id=new_id("ami-"), name=new_id("of-an-ova-"), hardware=known)
+    services.catalog.images.register(own, {})
+    instance = launch(ec2, own.id)
+    assert instance["InstanceType"] == kind
+    assert launch(ec2, own.id, InstanceType="t3.nano")["InstanceType"] == "t3.nano"
+    assert launch(ec2, image_id)["InstanceType"] == "m1.small"  # EC2's own, where nothing is known
+    again = ec2.create_image(InstanceId=instance["InstanceId"], Name=new_id("again-"))["ImageId"]
+    (copied,) = services.catalog.images.describe(HERE, [again])
+    assert copied.hardware == replace(known, interfaces=(NetworkInterface("blue", "VmxNet3"),))

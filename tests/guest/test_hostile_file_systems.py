@@ -173,7 +173,8 @@ def ext_inodes(content: bytearray) -> Iterator[int]:
 
 
 def is_folder(content: bytearray, inode: int) -> bool:
-    return struct.unpack_from("<H", content, inode)[0] & 0xF000 == 0x4000
+    (mode,) = struct.unpack_from("<H", content, inode)
+    return bool(mode & 0xF000 == 0x4000)
 
 
 def test_folders_that_contain_themselves_end(images: dict[str, bytes]) -> None:

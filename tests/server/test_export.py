@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from tests.cli.material import qemu_img
 from tests.server.harness import Server, running_server
 from tests.server.material import make_disk
 from tests.server.test_import import in_s3, read_metrics
+from vmferry.appliances import open_appliance
+from vmferry.blob import FileBlob
+from vmferry.units import MIB
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -85,6 +89,8 @@ def test_an_exported_ova_comes_back(server: Server, image_id: str, small_disk: P
     assert wait(server, task_id)["Status"] == "completed"
     path = tmp_path / "machine.ova"
     server.client("s3").download_file(BUCKET, f"{task_id}.ova", str(path))
+    with closing(open_appliance(FileBlob(path))) as appliance:  # as its own OVA had it
+        assert (appliance.machine.cpus, appliance.machine.memory) == (2, 512 * MIB)
     again = server.vmferry("convert", str(path), str(tmp_path / "again.raw"))
     assert again.returncode == 0, again.stderr
     assert "manifest verified" in again.stdout

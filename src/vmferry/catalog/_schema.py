@@ -82,6 +82,7 @@ class ImageRow(Base):
         .where(PermissionRow.resource_id == id, PermissionRow.account_id == EVERYBODY)  # noqa: A003
         .correlate_except(PermissionRow)
     )
+    hardware: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     block_devices: Mapped[list[BlockDeviceRow]] = relationship(
         order_by="BlockDeviceRow.position", cascade="all, delete-orphan", lazy="selectin"
     )
@@ -153,6 +154,7 @@ class InstanceRow(Base):
     ebs_optimized: Mapped[bool]
     task_id: Mapped[str | None] = mapped_column(String(48))
     support: Mapped[dict[str, Any]] = mapped_column(server_default='{"ena": true}')
+    hardware: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     __table_args__ = (Index("instance_page", "region", "account_id", "id"),)
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token, find_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import BlockDeviceRow, ImageRow, SnapshotRow
+from vmferry.catalog.hardware import Hardware, hardware_from_json, hardware_to_json
 from vmferry.catalog.pages import Wanted, visible_page
 from vmferry.catalog.permissions import drop_permissions, visible
 from vmferry.catalog.places import Place
@@ -69,6 +70,8 @@ class Image:
     support: ImageSupport = field(default_factory=ImageSupport)
     public: bool = False
     """Whether it is shared with everybody: read, never recorded (``Permissions``)."""
+    hardware: Hardware | None = None
+    """What the machine that it came from was made of, where that is known."""
 
 
 class Images:
@@ -174,6 +177,7 @@ def add_image(session: Session, image: Image) -> None:
             root_device_name=image.root_device_name,
             created_at=image.created_at.astimezone(UTC),
             support=asdict(image.support),
+            hardware=hardware_to_json(image.hardware),
             block_devices=[
                 BlockDeviceRow(
                     position=position,
@@ -221,4 +225,5 @@ def _fact(row: ImageRow) -> Image:
         ),
         support=ImageSupport(**row.support),
         public=row.public,
+        hardware=hardware_from_json(row.hardware),
     )

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active, check_quota
 from vmferry.catalog._schema import ImportTaskRow, SliceRow
+from vmferry.catalog.hardware import Hardware, hardware_from_json
 from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.pages import Wanted, newest_query, page_query, position_of
 from vmferry.catalog.places import Place
@@ -129,6 +130,8 @@ class ImportFacts:
     boot_mode: str | None = None
     platform: str | None = None
     notes: tuple[str, ...] = ()
+    hardware: Hardware | None = None
+    """Of the appliance; ``None`` where disks came alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,5 +485,6 @@ def _facts_from_json(value: Mapping[str, Any]) -> ImportFacts:
             "pins": tuple(ObjectPin(**pin) for pin in value["pins"]),
             "disks": tuple(ImportedDisk(**disk) for disk in value["disks"]),
             "notes": tuple(value["notes"]),
+            "hardware": hardware_from_json(value.get("hardware")),
         }
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmferry.units import MIB
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
@@ -35,3 +37,10 @@ _TABLE = (
     InstanceType("r5.2xlarge", 8, 65536),
 )
 INSTANCE_TYPES = {kind.name: kind for kind in _TABLE}
+
+
+def fitting_type(cpus: int, memory: int) -> InstanceType:
+    """The smallest type with so many processors and bytes of memory; the largest one where none has."""
+    by_size = sorted(_TABLE, key=lambda kind: (kind.vcpus, kind.memory_mib))
+    fits = (kind for kind in by_size if kind.vcpus >= cpus and kind.memory_mib * MIB >= memory)
+    return next(fits, by_size[-1])

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token, find_token
 from vmferry.catalog._database import Database
 from vmferry.catalog._schema import InstanceRow
+from vmferry.catalog.hardware import Hardware, hardware_from_json, hardware_to_json
 from vmferry.catalog.images import ImageSupport
 from vmferry.catalog.pages import Wanted, page_query
 from vmferry.catalog.places import Place
@@ -60,6 +61,8 @@ class Instance:
     """The conversion task that imported it: only then may it be exported."""
     support: ImageSupport = field(default_factory=ImageSupport)
     """Its AMI's, when it was launched."""
+    hardware: Hardware | None = None
+    """What the machine that it came from was made of, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,7 @@ def instance_row(instance: Instance) -> InstanceRow:
         ebs_optimized=instance.ebs_optimized,
         task_id=instance.task_id,
         support=asdict(instance.support),
+        hardware=hardware_to_json(instance.hardware),
     )
 
 
@@ -241,4 +245,5 @@ def _fact(row: InstanceRow) -> Instance:
         ebs_optimized=row.ebs_optimized,
         task_id=row.task_id,
         support=ImageSupport(**row.support),
+        hardware=hardware_from_json(row.hardware),
     )

@@ -23,7 +23,14 @@ _TAKEN = {
 
 
 def ec2_refusals(found: Found) -> Iterator[str]:
-    """Each reason why EC2 would refuse ``found``, as far as the file's metadata tell; none where it would take it."""
+    """Each reason why EC2 would refuse ``found``, file and guest, as far as metadata tell; none where it would "
+    "take it."""
+    yield from file_refusals(found)
+    yield from guest_refusals(found)
+
+
+def file_refusals(found: Found) -> Iterator[str]:
+    """Each reason why EC2 would refuse the file, whatever its disks hold."""
     if found.wrapper is not None:
         yield f"it is packed by {found.wrapper} [Unsupported specified file format]"
     if found.container not in (None, "ova"):
@@ -35,6 +42,11 @@ def ec2_refusals(found: Found) -> Iterator[str]:
     for number, disk in enumerate(found.disks, 1):
         for reason in _disk_refusals(disk):
             yield f"disk {number}: {reason}" if found.container else reason
+
+
+def guest_refusals(found: Found) -> Iterator[str]:
+    """Each reason why EC2 would refuse the machine for what is on its disks. Nothing is said where they are not "
+    "all read."""
     for finding in judge(found.evidence, RuleSet.AWS).findings if found.evidence else ():
         if finding.severity is Severity.STOPS:
             words = f" [{finding.message}]" if finding.message else ""

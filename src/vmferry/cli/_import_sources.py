@@ -89,22 +89,27 @@ def check_bucket(clients: Clients, bucket: str) -> None:
         )
 
 
-def check_files(sources: Sequence[ImportSource]) -> None:
-    """Raise ``ConfigError`` for a file that EC2 would refuse, with its reasons, before it is uploaded."""
+def check_files(sources: Sequence[ImportSource], *, machine: bool = False) -> None:
+    """Raise ``ConfigError`` for a file that EC2 would refuse, with its reasons, before it is uploaded.
+
+    ``machine``: whether a machine is made of it, so that what its disks hold counts, too.
+    """
     from vmferry.cli._container import Said
-    from vmferry.cli._ec2_verdict import ec2_refusals
-    from vmferry.cli._inspection import look
+    from vmferry.cli._ec2_verdict import file_refusals, guest_refusals
+    from vmferry.cli._inspection import look_at
 
     for source in sources:
         if source.file is None:
             continue
-        found = look(str(source.file), Said(), lambda blob: blob)
+        found = look_at(str(source.file), Said(), lambda blob: blob)
         if found.problem is not None:
             raise found.problem
         shown = (found.container or found.disks[0].format or "unknown").upper()
-        reasons = list(ec2_refusals(found))
+        reasons = list(file_refusals(found))
         if not reasons and shown != source.format:
             reasons = [f"it is said to be {source.format}, and shows {shown}"]
+        if machine and len(sources) == 1:  # of several disks one has the system
+            reasons += guest_refusals(found)
         if reasons:
             raise ConfigError(
                 f"AWS would refuse {quote(source.name)}: {'; '.join(reasons)}. "

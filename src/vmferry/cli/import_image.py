@@ -87,7 +87,7 @@ def import_machine(
     clients = open_clients(data_dir, aws=aws, region=region)
     found = read_sources(clients, sources, bucket, key, image_format)
     if check and clients.is_aws:
-        check_files(found)
+        check_files(found, machine=not snapshot)
     prepare_buckets(clients, found, dry_run=dry_run)
     if check:
         check_role(clients, role, Purpose.IMPORT, [(one.bucket, one.key) for one in found], as_json=as_json)

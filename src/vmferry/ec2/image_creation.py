@@ -54,6 +54,7 @@ def create_image_of(
             created_at=datetime.now(UTC),
             block_devices=tuple(devices),
             support=instance.support,
+            hardware=instance.hardware,
         )
         context.services.catalog.images.register(image, wanted.tags)
     except BaseException:

@@ -7,7 +7,7 @@ from vmferry.ec2.errors import Ec2Error
 from vmferry.errors import quote
 
 DEFAULT_TYPE = "m1.small"
-"""EC2's for a request that names none."""
+"""EC2's for a request that names none, of an AMI that says nothing of the machine it was."""
 
 
 def find_instance_type(name: str) -> InstanceType:

@@ -7,6 +7,8 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
+from vmferry.catalog.hardware import Hardware
+from vmferry.catalog.instance_types import fitting_type
 from vmferry.ec2.actions import RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.default_network import find_groups, find_subnet, find_zone
@@ -20,10 +22,12 @@ PLACES = ("AvailabilityZone", "AvailabilityZoneId", "Tenancy")
 _MAX_USER_DATA = 16 * 1024
 
 
-def plan_launch(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
+def plan_launch(
+    context: RequestContext, request: Mapping[str, Any], hardware: Hardware | None = None
+) -> dict[str, Any]:
     """What the instances of a launch have in common, by the names of ``Instance``.
 
-    ``request`` has the members of RunInstances.
+    ``request`` has the members of RunInstances. Where it names no type, the one that fits ``hardware`` is taken.
     Raises ``Ec2Error``.
     """
     placement: Mapping[str, Any] = request.get("Placement") or {}
@@ -35,7 +39,7 @@ def plan_launch(context: RequestContext, request: Mapping[str, Any]) -> dict[str
     groups = tuple(check_id(one, "sg-") for one in request.get("SecurityGroupIds", ()))
     behaviors, behavior = ("stop", "terminate"), request.get("InstanceInitiatedShutdownBehavior") or "stop"
     return {
-        "instance_type": find_instance_type(request.get("InstanceType") or DEFAULT_TYPE).name,
+        "instance_type": find_instance_type(request.get("InstanceType") or _default_type(hardware)).name,
         "zone": zone.name,
         "security_groups": find_groups(context.place, groups, tuple(request.get("SecurityGroups", ()))),
         "user_data": _user_data(request.get("UserData")),
@@ -44,6 +48,10 @@ def plan_launch(context: RequestContext, request: Mapping[str, Any]) -> dict[str
         "disable_api_stop": bool(request.get("DisableApiStop")),
         "ebs_optimized": bool(request.get("EbsOptimized")),
     }
+
+
+def _default_type(hardware: Hardware | None) -> str:
+    return DEFAULT_TYPE if hardware is None else fitting_type(hardware.cpus, hardware.memory).name
 
 
 def _user_data(given: str | None) -> str | None:

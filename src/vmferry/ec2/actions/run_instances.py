@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vmferry.aws.fingerprint import fingerprint
+from vmferry.catalog.hardware import without_addresses
 from vmferry.catalog.images import AVAILABLE, Image
 from vmferry.catalog.instances import STOPPED, Instance, NewInstance
 from vmferry.catalog.volumes import Attachment, Volume
@@ -91,7 +92,7 @@ def _read_request(
     if request.get("KeyName"):
         raise Ec2Error("InvalidKeyPair.NotFound", f"The key pair '{quote(request['KeyName'])}' does not exist")
     devices = read_launch_devices(context, image, request.get("BlockDeviceMappings", ()))
-    return image, devices, plan_launch(context, request), count
+    return image, devices, plan_launch(context, request, image.hardware), count
 
 
 def _count(least: int, most: int) -> int:
@@ -125,6 +126,7 @@ def _instance(
         private_ip=None,
         launched_at=datetime.now(UTC),
         launch_index=index,
+        hardware=without_addresses(image.hardware),
         **plan,
     )
 

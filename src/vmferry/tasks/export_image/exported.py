@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vmferry.catalog.export_tasks import ExportTask
+from vmferry.catalog.hardware import Hardware
 from vmferry.catalog.instance_types import INSTANCE_TYPES
 from vmferry.errors import NotFoundError
 from vmferry.machine import Firmware, Machine, NetworkInterface
@@ -12,8 +15,8 @@ from vmferry.units import MIB
 DiskImages = list[tuple[str, str]]
 """Bucket and key of each disk's image in the image store, the root's first."""
 
-_CPUS, _MEMORY = 2, 2048 * MIB
-"""Of a machine of which nothing is known: an AMI does not say how many it had."""
+_UNKNOWN = Hardware(cpus=2, memory=2048 * MIB)
+"""Of a machine of which nothing is known: its disks came alone."""
 
 
 def exported_image(services: Services, task: ExportTask) -> tuple[Machine, DiskImages]:
@@ -21,7 +24,7 @@ def exported_image(services: Services, task: ExportTask) -> tuple[Machine, DiskI
     (image,) = services.catalog.images.describe(task.place, [task.image_id or ""])
     ids = [device.snapshot_id for device in image.block_devices]
     found = {one.id: one for one in services.catalog.snapshots.describe(task.place, ids)}
-    machine = _machine(image.name, image.boot_mode, _CPUS, _MEMORY)
+    machine = _machine(image.name, image.boot_mode, image.hardware or _UNKNOWN)
     return machine, [(found[snapshot_id].bucket, found[snapshot_id].key) for snapshot_id in ids]
 
 
@@ -36,10 +39,19 @@ def exported_instance(services: Services, task: ExportTask) -> tuple[Machine, Di
     root = instance.root_device_name
     ordered = sorted(imported, key=lambda one: one.attachment is None or one.attachment.device_name != root)
     kind = INSTANCE_TYPES.get(instance.instance_type)
-    cpus, memory = (_CPUS, _MEMORY) if kind is None else (kind.vcpus, kind.memory_mib * MIB)
-    return _machine(instance_id, instance.boot_mode, cpus, memory), [(one.bucket, one.key) for one in ordered]
+    hardware = instance.hardware or _UNKNOWN
+    if kind is not None:  # what the instance has now, whatever it had before
+        hardware = replace(hardware, cpus=kind.vcpus, memory=kind.memory_mib * MIB)
+    return _machine(instance_id, instance.boot_mode, hardware), [(one.bucket, one.key) for one in ordered]
 
 
-def _machine(name: str, boot_mode: str, cpus: int, memory: int) -> Machine:
+def _machine(name: str, boot_mode: str, hardware: Hardware) -> Machine:
     firmware = Firmware.BIOS if boot_mode == Firmware.BIOS.value else Firmware.UEFI
-    return Machine(name, cpus=cpus, memory=memory, firmware=firmware, interfaces=(NetworkInterface(),))
+    return Machine(
+        name,
+        cpus=hardware.cpus,
+        memory=hardware.memory,
+        firmware=firmware,
+        interfaces=hardware.interfaces or (NetworkInterface(),),  # EC2 gives every machine one
+        guest_os=hardware.guest_os,
+    )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vmferry import __version__, guest
+from vmferry.catalog.hardware import hardware_of
 from vmferry.catalog.images import AVAILABLE, BlockDevice, Image
 from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportTask, Slice
 from vmferry.catalog.snapshots import PENDING, Snapshot
@@ -49,6 +50,7 @@ def find_facts(task: ImportTask, source: Source, quotas: Quotas) -> ImportFacts:
         boot_mode=task.request.boot_mode or firmware.value,
         platform=task.request.platform or "Linux",
         notes=(*(source.machine.notes if source.machine else ()), *card_notes(source, quotas)),
+        hardware=None if source.machine is None else hardware_of(source.machine, quotas.network_interfaces),
     )
 
 
@@ -107,6 +109,7 @@ def new_image(task: ImportTask) -> Image:
         block_devices=tuple(
             BlockDevice(found.device_name, found.snapshot_id, to_gib(found.size)) for found in facts.disks
         ),
+        hardware=facts.hardware,
     )
 
 
