@@ -17,6 +17,7 @@ MAX_DEFAULT_WORKERS = 8
 
 DEFAULT_REGIONS = ("us-east-1", "us-west-2")
 CONFIG_FILE = "config.toml"
+PREFLIGHTS = ("vmferry", "aws", "off")
 
 
 def default_data_dir() -> Path:
@@ -44,6 +45,8 @@ class Config:
     """How long a task may wait for something that fails (S3 gone, a full disk) before it fails itself."""
     limits: Quotas = AWS
     """How much may be asked: the table ``limits`` names a profile, and each value that differs from it."""
+    preflight: str = "vmferry"
+    """By whose rules a machine is judged before it is imported: ``vmferry``, ``aws``, or ``off``."""
     s3_endpoint: str | None = None
     """``http(s)://host[:port]`` of an S3 service of one's own; else the embedded SeaweedFS is started."""
     s3_access_key_id: str | None = None
@@ -124,6 +127,9 @@ def _check(config: Config, path: Path) -> None:
         raise ConfigError(f"{quote(path)}: workers must be a number from 1 to 256, not {quote(config.workers)}.")
     if not isinstance(config.port, int) or not 0 <= config.port <= 65535:
         raise ConfigError(f"The port must be a number from 0 to 65535, not {quote(config.port)}.")
+    if config.preflight not in PREFLIGHTS:
+        known = ", ".join(PREFLIGHTS)
+        raise ConfigError(f"{quote(path)}: preflight must be one of {known}, not {quote(config.preflight)}.")
     given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region]
     if config.s3_endpoint is None and any(value is not None for value in given):
         raise ConfigError(f"{quote(path)}: s3_access_key_id, s3_secret_access_key and s3_region need s3_endpoint.")

@@ -28,9 +28,11 @@ __all__ = [
     "DELETING",
     "IMPORT_IMAGE",
     "IMPORT_SNAPSHOT",
+    "PREFLIGHT_TAG",
     "DiskContainer",
     "DiskConversion",
     "ImportFacts",
+    "ImportFinding",
     "ImportRequest",
     "ImportTask",
     "ImportTasks",
@@ -43,6 +45,11 @@ IMPORT_IMAGE, IMPORT_SNAPSHOT = "import-image-task", "import-snapshot-task"
 CONVERSION = "conversion-task"
 """Kinds of tasks, as tags call them. A conversion makes volumes, and perhaps an instance that they hang on."""
 _TOKEN_ACTIONS = {IMPORT_IMAGE: "ImportImage", IMPORT_SNAPSHOT: "ImportSnapshot"}
+
+
+PREFLIGHT_TAG = "vmferry:preflight"
+"""The tag of an AMI that lists what preflight found against its guest."""
+_MAX_TAG_VALUE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,17 @@ class ImportedDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportFinding:
+    """What preflight found about the guest."""
+
+    id: str
+    severity: str
+    """``will not boot``, ``should mend``, ``note``."""
+    sentence: str
+    """Where it was seen, what it is, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImportFacts:
     """What the task has found out."""
 
@@ -132,6 +150,10 @@ class ImportFacts:
     notes: tuple[str, ...] = ()
     hardware: Hardware | None = None
     """Of the appliance; ``None`` where disks came alone."""
+    system: str | None = None
+    """The system on the disks, in words; ``None`` where none was recognised."""
+    findings: tuple[ImportFinding, ...] = ()
+    """Of preflight, the gravest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +425,7 @@ class ImportTasks(Outbox[ImportTaskRow]):
             session.flush()
             if image is not None:
                 add_image(session, image)
+                put_tags(session, image.place, image.id, "image", _found_tags(_facts_from_json(row.facts)))
                 row.image_id = image.id
             row.status, row.progress, row.receipt = COMPLETED, 100, receipt
             row.waiting_for = row.waiting_since = None
@@ -474,6 +497,12 @@ def _slice(row: SliceRow) -> Slice:
     return Slice(disk=row.disk, number=row.number, start=row.start, end=row.end, data=row.data, done=row.done)
 
 
+def _found_tags(facts: ImportFacts) -> dict[str, str]:
+    """What an AMI's tags say of its guest: the ids of what was found against it, notes left out."""
+    ids = dict.fromkeys(finding.id for finding in facts.findings if finding.severity != "note")
+    return {PREFLIGHT_TAG: ", ".join(ids)[:_MAX_TAG_VALUE]} if ids else {}
+
+
 def _facts_to_json(facts: ImportFacts) -> dict[str, Any]:
     return asdict(facts)
 
@@ -486,5 +515,6 @@ def _facts_from_json(value: Mapping[str, Any]) -> ImportFacts:
             "disks": tuple(ImportedDisk(**disk) for disk in value["disks"]),
             "notes": tuple(value["notes"]),
             "hardware": hardware_from_json(value.get("hardware")),
+            "findings": tuple(ImportFinding(**finding) for finding in value.get("findings", ())),
         }
     )

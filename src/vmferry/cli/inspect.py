@@ -17,7 +17,7 @@ from vmferry.cli._output import print_facts, print_json
 from vmferry.errors import quote
 from vmferry.guest import Bootability, BootFacts, Partition
 from vmferry.guest.boot_check import choose_hardware
-from vmferry.guest.evidence import Evidence
+from vmferry.guest.evidence import Evidence, name_system
 from vmferry.guest.facts_json import to_json
 from vmferry.guest.findings import Finding, RuleSet
 from vmferry.guest.preflight import Verdict, judge
@@ -177,23 +177,13 @@ def _lines(blob: CountedBlob, found: Found) -> Iterator[tuple[str, str]]:
 def _guest_lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """The system that will start, and what our own compute has against it."""
     if evidence.system is not None:
-        yield "system", f"{_system_line(evidence)}, on {quote(evidence.system.root)}"
+        yield "system", f"{name_system(evidence) or 'not known'}, on {quote(evidence.system.root)}"
     if evidence.linux is not None and evidence.linux.kernels:
         yield "  kernel", quote(evidence.linux.kernels[0].version)
     if evidence.linux is not None or evidence.windows is not None:
         yield "  hardware", f"{_hardware_line(evidence)}: what it starts on as it is"
     for finding in judge(evidence, RuleSet.VMFERRY).findings:
         yield finding.severity.words, f"{finding.sentence} [{finding.id}]"
-
-
-def _system_line(evidence: Evidence) -> str:
-    linux, windows = evidence.linux, evidence.windows
-    if linux is not None:
-        return quote(", ".join(filter(None, (linux.title or linux.distribution, linux.architecture, linux.hostname))))
-    if windows is not None:
-        build = f"build {windows.build}" if windows.build else ""
-        return quote(", ".join(filter(None, (windows.product, build, windows.architecture, windows.hostname))))
-    return quote(evidence.system.other if evidence.system else "")
 
 
 def _hardware_line(evidence: Evidence) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vmferry.errors import quote
 from vmferry.guest.boot import BootFacts, pick_root
 from vmferry.guest.facts import GuestFacts, SystemFacts, VolumeFacts
 from vmferry.guest.linux.facts import LinuxFacts
@@ -66,3 +67,14 @@ class Evidence:
             return self.volume(self.system.root) if self.system else None
         mounts = self.linux.mounts if self.linux else ()
         return next((self.volume(mount.volume) for mount in mounts if mount.target == target and mount.volume), None)
+
+
+def name_system(evidence: Evidence) -> str | None:
+    """The system that will start, in one line: ``Debian GNU/Linux 12 (bookworm), x86_64``; ``None`` without one."""
+    linux, windows = evidence.linux, evidence.windows
+    if linux is not None:
+        return quote(", ".join(filter(None, (linux.title or linux.distribution, linux.architecture, linux.hostname))))
+    if windows is not None:
+        build = f"build {windows.build}" if windows.build else ""
+        return quote(", ".join(filter(None, (windows.product, build, windows.architecture, windows.hostname))))
+    return quote(evidence.system.other) if evidence.system is not None and evidence.system.other else None

@@ -57,6 +57,9 @@ def status_message(error: VmferryError, disk_format: str = "disk image") -> str:
     if "declared" in error.facts:  # as AWS has it for a raw disk that is called a VMDK
         declared = str(error.facts["declared"]).upper()
         return f"ClientError: Disk validation failed [Unsupported {declared} File Format] | {error}"
+    if isinstance(error, GuestError) and "ec2_words" in error.facts:  # of preflight; EC2 has no words for all of it
+        words = f"{error.facts['ec2_words']} | " if error.facts["ec2_words"] else ""
+        return f"ClientError: {words}{error}"
     for kind, sentence in _SENTENCES:
         if isinstance(error, kind):
             return f"ClientError: {sentence.format(format=disk_format)} | {error}"

@@ -71,7 +71,7 @@ class ImportImageActivities:
         with border(self._services, task_id, declared), self._pulse(task_id):
             self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
             with self._sources.borrow(task) as source:
-                facts = find_facts(task, source, self._services.config.limits)
+                facts = find_facts(task, source, self._services.config.limits, self._services.config.preflight)
                 # First what the source is: a second run then reads the same bytes and keeps the same ids.
                 self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
                 slices = find_slices(source, facts)

@@ -17,21 +17,25 @@ from vmferry.catalog.snapshots import PENDING, Snapshot
 from vmferry.convert import plan_slices
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.guest import BootFacts
+from vmferry.guest.evidence import Evidence, name_system
+from vmferry.guest.findings import RuleSet
 from vmferry.machine import Firmware
 from vmferry.quotas import Quotas
 from vmferry.tasks.import_image.bounds import card_notes, check_bounds
 from vmferry.tasks.import_image.devices import asked_root, name_devices
+from vmferry.tasks.import_image.preflight import find_faults, gather_evidence
 from vmferry.tasks.import_image.source import Source, SourceDisk
 from vmferry.units import to_gib
 
 
-def find_facts(task: ImportTask, source: Source, quotas: Quotas) -> ImportFacts:
+def find_facts(task: ImportTask, source: Source, quotas: Quotas, rules: str = RuleSet.VMFERRY.value) -> ImportFacts:
     """What the open source shows, the root disk first. Ids that an earlier run of this step gave are kept.
 
-    Raises as ``check_bounds`` does for what is over ``quotas``.
+    Raises as ``check_bounds`` does for what is over ``quotas``, ``GuestError`` for what preflight by ``rules`` stops.
     """
     check_bounds(task, source, quotas)
-    boots = [guest.find_boot_facts(opened.disk) for opened in source.disks]
+    evidence = gather_evidence(task, source)
+    boots = [disk.boot for disk in evidence.disks]
     asked = _asked_devices(task, source, boots)
     named = asked_root(asked)
     root = guest.pick_root(boots) if named is None else named
@@ -46,12 +50,19 @@ def find_facts(task: ImportTask, source: Source, quotas: Quotas) -> ImportFacts:
     return ImportFacts(
         pins=tuple(source.pins),
         disks=tuple(disks),
-        architecture=task.request.architecture or "x86_64",
+        architecture=task.request.architecture or _architecture(evidence),
         boot_mode=task.request.boot_mode or firmware.value,
-        platform=task.request.platform or "Linux",
+        platform=task.request.platform or ("Windows" if evidence.windows else "Linux"),
         notes=(*(source.machine.notes if source.machine else ()), *card_notes(source, quotas)),
         hardware=None if source.machine is None else hardware_of(source.machine, quotas.network_interfaces),
+        system=name_system(evidence),
+        findings=find_faults(task, evidence, rules),
     )
+
+
+def _architecture(evidence: Evidence) -> str:
+    found = evidence.linux or evidence.windows
+    return "i386" if found is not None and found.architecture == "i386" else "x86_64"
 
 
 def find_slices(source: Source, facts: ImportFacts) -> list[Slice]:
@@ -140,6 +151,8 @@ def receipt_facts(task: ImportTask, image: Image | None) -> dict[str, Any]:
             }
             for found in facts.disks
         ],
+        "system": facts.system,
+        "preflight": [asdict(finding) for finding in facts.findings],
         "changes": [],
         "versions": {"vmferry": __version__, "python": platform.python_version()},
     }
