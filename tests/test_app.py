@@ -7,9 +7,12 @@ import socket
 from pathlib import Path
 
 import pytest
+from alembic import command
+from sqlalchemy import text
 
 from vmferry.app import _first_account, _identities, _listen, account_key, open_accounts, remove_access_key
 from vmferry.catalog import open_catalog
+from vmferry.catalog._database import Database, alembic_config
 from vmferry.config import Config
 from vmferry.errors import ConfigError, NotFoundError
 
@@ -68,3 +71,20 @@ def test_an_account_without_keys_is_shut_and_the_first_key_stays(tmp_path: Path)
     with pytest.raises(ConfigError, match="it stays"):
         remove_access_key(config, first.access_key_id)
     assert account_key(config, "default") == first
+
+
+def test_a_catalog_of_before_accounts_had_names_is_brought_up_to_date(tmp_path: Path) -> None:
+    config = Config(tmp_path)
+    database = Database(config.catalog_url)
+    with database.engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "0015")
+        insert = (
+            "INSERT INTO access_key VALUES ('AKIAOLD', 'secret', '111122223333', '2026-01-02T03:04:05.000000+00:00')"
+        )
+        connection.execute(text(insert))
+    database.close()
+    with open_accounts(config) as accounts:
+        (old,) = accounts.all()
+        assert (old.id, old.name, old.created_at.year) == ("111122223333", None, 2026)
+        accounts.add(accounts.keys()[0], "default")  # as the server does when it starts
+        assert accounts.get("default").id == old.id
