@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.guest.linux_trees import UNITS, X86_64, Contents, bzimage, elf, gzipped, initramfs, look, unified
+from tests.guest.linux_trees import UNITS, X86_64, Contents, bzimage, elf, gzipped, initramfs, kernel, look, unified
+from vmferry.errors import GuestError
 from vmferry.guest.facts_json import from_json, to_json
+from vmferry.guest.filesystems import Node
+from vmferry.guest.filesystems.memory import MemoryFileSystem
 from vmferry.guest.linux.facts import LinuxFacts
+from vmferry.guest.linux.system import find_linux
+from vmferry.guest.tree import Tree
 
 BOOT = [
     "/boot/extlinux.conf",
@@ -140,6 +146,55 @@ def test_any_bytes_in_what_boots_give_facts(files: dict[str, bytes]) -> None:
 @given(st.dictionaries(st.sampled_from(SETTINGS), st.sampled_from(["a", "/", "..", "/etc/fstab", "/etc", "/x/y"])))
 def test_links_in_place_of_the_settings_give_facts(files: dict[str, str]) -> None:
     check({**UNITS, **files})
+
+
+class Damaged(MemoryFileSystem):
+    """Sound up to a certain call, and damaged there, or from there on."""
+
+    sound = 0
+    for_good = False
+    calls = 0
+
+    def _ask(self) -> None:
+        self.calls += 1
+        if self.calls > self.sound and (self.for_good or self.calls == self.sound + 1):
+            raise GuestError("the file system is damaged there")
+
+    def node(self, path: str) -> Node | None:
+        self._ask()
+        return super().node(path)
+
+    def names(self, path: str) -> Sequence[str]:
+        self._ask()
+        return super().names(path)
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        self._ask()
+        return super().read_at(path, offset, length)
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_damaged_file_system_gives_facts_and_a_problem(for_good: bool) -> None:
+    files = {
+        **UNITS,
+        **kernel("6.1.0", gzipped(initramfs("6.1.0", "nvme"))),
+        "/bin/sh": X86_64,
+        "/etc/os-release": b"ID=debian\n",
+        "/etc/fstab": b"LABEL=root / ext4\n",
+        "/boot/grub/grub.cfg": b"menuentry a {\nlinux /boot/vmlinuz-6.1.0\ninitrd /boot/initrd.img-6.1.0\n}\n",
+    }
+    whole = Damaged(files)
+    whole.sound = 1 << 30
+    assert find_linux(Tree({"/": whole}), ()) is not None
+    for place in range(0, whole.calls, 3):
+        system = Damaged(files)
+        system.sound, system.for_good = place, for_good
+        facts = find_linux(Tree({"/": system}), ())
+        if facts is None:  # not even what tells a Linux can be read
+            assert for_good
+            assert place < 40
+        else:
+            assert "the file system is damaged there" in facts.problems
 
 
 def test_folders_without_end_are_not_walked() -> None:

@@ -121,7 +121,7 @@ class Files:
         for part in pattern.strip("/").split("/"):
             if _WILD.search(part):
                 names = ((folder, name) for folder in found for name in self.names(folder or "/"))
-                shown = (f"{folder}/{name}" for folder, name in names if name[0] != "." and fnmatchcase(name, part))
+                shown = (f"{folder}/{name}" for folder, name in names if name[:1] != "." and fnmatchcase(name, part))
                 found = list(islice(shown, _MAX_MATCHES))
             else:
                 found = [f"{folder}/{part}" for folder in found]
