@@ -67,6 +67,11 @@ BROKEN: list[tuple[str, Evidence, str]] = [
     ("no-kernel", linux(kernels=()), "apt-get install linux-image-amd64"),
     ("xen-kernel-only", kernel(xen_only=True), "Xen"),
     ("initramfs-unreadable", kernel(in_initramfs=(), initramfs_problem="it ends early"), "update-initramfs -u -k 6.1"),
+    (
+        "initramfs-too-large",
+        kernel(in_initramfs=(), initramfs_partly=True, initramfs_problem="only 43 MiB of its 105 MiB were looked at"),
+        "43 MiB of its 105 MiB",
+    ),
     ("no-disk-driver", kernel(in_initramfs=("e1000",)), r"virtio_pci\\nvirtio_blk\\nvirtio_scsi\\n"),
     ("no-virtio-driver", kernel(in_initramfs=("ahci", "nvme")), "ahci, nvme, not by virtio"),
     ("no-nvme-driver", kernel(in_initramfs=("virtio_blk", "virtio_pci")), "has no nvme"),

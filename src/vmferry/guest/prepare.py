@@ -35,6 +35,8 @@ _SQUASHED = ("squashfs-root.img", "squash-root.img", "squash/root.img", "erofs-r
 _NEEDED = {"virtio": ("virtio_pci", "virtio_blk", "virtio_scsi"), "nvme": ("nvme",), "ahci": ("ahci",)}
 """What has to be in the initramfs: the root disk's drivers; those of networks are loaded from the root later."""
 _MAX_INITRAMFS = 512 * MIB
+_MAX_SECONDS = 60
+"""Seconds of a processor for the list of an initramfs' names: a look has less, for an answer at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,12 @@ class _Work:
         size = self.tree.size(path) or 0
         if size > _MAX_INITRAMFS:
             raise GuestError(f"{quote(path)} in the guest has {format_size(size)}, more than an initramfs ever has.")
-        inside = read_initramfs(lambda offset, length: self.tree.read_at(path, offset, length), size)
+        inside = read_initramfs(
+            lambda offset, length: self.tree.read_at(path, offset, length),
+            size,
+            limit=_MAX_INITRAMFS + MIB,
+            seconds=_MAX_SECONDS,
+        )
         if inside.problem is not None:
             self.done.notes.append(f"{quote(path)} could not be read to its end: {inside.problem}.")
         if any(name.endswith(_OLD_LOADER) for name in inside.names):

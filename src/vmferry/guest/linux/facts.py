@@ -23,6 +23,8 @@ class KernelFacts:
     in_initramfs: tuple[str, ...] = ()
     as_module: tuple[str, ...] = ()
     """Those in the folder of modules."""
+    initramfs_partly: bool = False
+    """Whether only a limit of ours ended reading it: what was seen of it is sound."""
     initramfs_expected: bool = False
     """Whether the initramfs is too large to be read to its end, and ``in_initramfs`` has what the guest's own settings
     take in for all machines: a sound guess, where the rest is facts."""

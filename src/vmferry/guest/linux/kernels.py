@@ -190,7 +190,7 @@ def _read_all(files: Files, kernels: Iterable[_Found], policy: str | None) -> tu
             done.append(facts)
             continue
         if done and size > left:
-            done.append(_with_initramfs(facts, parts, [], _unread(parts)))
+            done.append(replace(_with_initramfs(facts, parts, [], _unread(parts)), initramfs_partly=True))
             continue
         read = []
         for path, start, length in parts:
@@ -199,8 +199,10 @@ def _read_all(files: Files, kernels: Iterable[_Found], policy: str | None) -> tu
             left -= read[-1].bytes_read
         names = [name for one in read for name in one.names]
         found = _with_initramfs(facts, parts, names, _problem(facts, parts, read, names))
-        ends_by_limit = any(one.partly for one in read) and all(one.partly or not one.problem for one in read)
-        done.append(_expect_all(found) if ends_by_limit and policy == "generic" else found)
+        if any(one.partly for one in read) and all(one.partly or not one.problem for one in read):
+            found = replace(found, initramfs_partly=True)
+            found = _expect_all(found) if policy == "generic" else found
+        done.append(found)
     return tuple(done)
 
 

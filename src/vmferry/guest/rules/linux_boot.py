@@ -90,9 +90,25 @@ def xen_kernel_only(evidence: Evidence) -> Iterator[Seen]:
 )
 def initramfs_unreadable(evidence: Evidence) -> Iterator[Seen]:
     kernel = _kernel(evidence)
-    if kernel is not None and kernel.initramfs_problem and evidence.linux is not None:
+    if kernel is None or kernel.initramfs_partly or evidence.linux is None:
+        return
+    if kernel.initramfs_problem:
         remedy = f"Make it anew: {_rebuild(evidence.linux, kernel, ())}."
         yield Seen(kernel.initramfs or kernel.image, quote(kernel.initramfs_problem), remedy)
+
+
+@RULES.rule(
+    "initramfs-too-large",
+    "the initramfs is too large to be looked into to its end",
+    aws=Severity.NOTE,
+    vmferry=Severity.NOTE,
+    remedy="See on the guest that it holds the drivers of the new disks, virtio_blk or nvme: lsinitramfs (Red Hat and "
+    "SUSE: lsinitrd).",
+)
+def initramfs_too_large(evidence: Evidence) -> Iterator[Seen]:
+    kernel = _kernel(evidence)
+    if kernel is not None and kernel.initramfs_partly and kernel.initramfs_problem:
+        yield Seen(kernel.initramfs or kernel.image, quote(kernel.initramfs_problem))
 
 
 @RULES.rule(
@@ -100,7 +116,7 @@ def initramfs_unreadable(evidence: Evidence) -> Iterator[Seen]:
     "nothing that the kernel has before it sees its root drives a disk of ours",
     aws=Severity.WILL_NOT_BOOT,
     vmferry=Severity.WILL_NOT_BOOT,
-    unless=("initramfs-unreadable", "no-kernel", "xen-kernel-only"),
+    unless=("initramfs-unreadable", "initramfs-too-large", "no-kernel", "xen-kernel-only"),
 )
 def no_disk_driver(evidence: Evidence) -> Iterator[Seen]:
     kernel = _kernel(evidence)
@@ -119,7 +135,7 @@ def no_disk_driver(evidence: Evidence) -> Iterator[Seen]:
     "no-virtio-driver",
     "the kernel does not start from a virtio disk",
     vmferry=Severity.NOTE,
-    unless=("no-disk-driver", "initramfs-unreadable", "no-kernel", "xen-kernel-only"),
+    unless=("no-disk-driver", "initramfs-unreadable", "initramfs-too-large", "no-kernel", "xen-kernel-only"),
 )
 def no_virtio_driver(evidence: Evidence) -> Iterator[Seen]:
     kernel = _kernel(evidence)
@@ -141,7 +157,7 @@ def no_virtio_driver(evidence: Evidence) -> Iterator[Seen]:
     "no-nvme-driver",
     "the kernel does not start from an NVMe disk, as EC2's are",
     aws=Severity.WILL_NOT_BOOT,
-    unless=("no-disk-driver", "initramfs-unreadable", "no-kernel", "xen-kernel-only"),
+    unless=("no-disk-driver", "initramfs-unreadable", "initramfs-too-large", "no-kernel", "xen-kernel-only"),
 )
 def no_nvme_driver(evidence: Evidence) -> Iterator[Seen]:
     kernel = _kernel(evidence)
