@@ -86,11 +86,12 @@ def test_windows_may_be_in_another_folder() -> None:
     assert facts.boot_drivers == BOOT_DRIVERS["2003"]
 
 
-def test_without_the_program_the_registry_tells_the_architecture() -> None:
+@pytest.mark.parametrize(("kernel", "said"), [(b"zeros", "does not begin as a program"), (None, "is missing")])
+def test_without_the_program_the_registry_tells_the_architecture(kernel: bytes | None, said: str) -> None:
     environment = {"Control\\Session Manager\\Environment": {"PROCESSOR_ARCHITECTURE": "AMD64"}}
-    facts = see("2019", environment, more={"/Windows/System32/ntoskrnl.exe": b"zeros"})
+    facts = see("2019", environment, more={"/Windows/System32/ntoskrnl.exe": kernel})
     assert facts.architecture == "x86_64"
-    assert any("ntoskrnl.exe" in problem for problem in facts.problems)
+    assert any("ntoskrnl.exe" in problem and said in problem for problem in facts.problems)
 
 
 # Drivers

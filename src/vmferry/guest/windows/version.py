@@ -77,12 +77,15 @@ def find_version(registry: Registry) -> Version:
 def find_architecture(files: Files, registry: Registry) -> str | None:
     """The kernel's; the registry's word where it cannot be read."""
     path = f"{registry.folder}/System32/ntoskrnl.exe"
-    found = read_machine(files.read_at(path, 0, _MAX_PE_HEADER)) if files.is_file(path) else None
-    if found is None:
-        environment = registry.control.key("Session Manager\\Environment")
-        found = _ARCHITECTURES.get((environment.text("PROCESSOR_ARCHITECTURE") or "").lower())
-        files.report(f"{quote(path)} is missing or is no program: Windows does not start without it.")
-    return found
+    if not files.is_file(path):
+        files.report(f"{quote(path)} is missing: Windows does not start without it.")
+    else:
+        found = read_machine(files.read_at(path, 0, _MAX_PE_HEADER))
+        if found is not None:
+            return found
+        files.report(f"{quote(path)} does not begin as a program does: it is damaged, or packed as is not read here.")
+    environment = registry.control.key("Session Manager\\Environment")
+    return _ARCHITECTURES.get((environment.text("PROCESSOR_ARCHITECTURE") or "").lower())
 
 
 def read_machine(head: bytes) -> str | None:
