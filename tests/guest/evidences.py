@@ -51,6 +51,7 @@ WINDOWS = WindowsFacts(
     drivers=("e1i65x64", "storahci", "stornvme", "vioscsi"),
     remote_desktop=True,
     boot_mode="legacy-bios",
+    net_framework=("4.8",),
 )
 TABLE = PartitionTable("mbr", boot_code=True, grub=True)
 BOOT = BootFacts(TABLE, Bootability.CERTAIN, (Firmware.BIOS,), "GRUB's boot code")

@@ -15,6 +15,7 @@ from vmferry.guest.findings import RuleSet, Severity
 from vmferry.guest.linux.facts import InterfaceFacts, MountFacts
 from vmferry.guest.preflight import gather, judge
 from vmferry.guest.rules import rules
+from vmferry.guest.windows.facts import DriverFacts
 from vmferry.machine import Firmware, Machine, NetworkInterface
 from vmferry.units import GIB, MIB, TIB
 
@@ -113,6 +114,21 @@ BROKEN: list[tuple[str, Evidence, str]] = [
     ("not-all-was-read", linux(problems=("grub.cfg has 5 MiB",)), "grub.cfg"),
     ("windows-hibernated", windows(hibernated=True), "powercfg /h off"),
     ("windows-no-boot-driver", windows(boot_drivers=("pvscsi",)), "only pvscsi"),
+    (
+        "windows-root-elsewhere",
+        windows(boot_config="/Boot/BCD", root_named="disk 1234abcd, byte 1048576"),
+        "/Boot/BCD: It starts disk 1234abcd",
+    ),
+    ("windows-old-signatures", windows(sha2_drivers=False), "KB4474419"),
+    ("windows-device-restrictions", windows(device_restrictions=True), "DeviceInstall"),
+    (
+        "windows-offline-disks",
+        replace(windows(san_policy="offline-shared"), disks=(made.DISK, made.DISK)),
+        "offline-shared",
+    ),
+    ("windows-leftovers", windows(leftovers=("guestor",)), "guestor.inf"),
+    ("windows-setup-unfinished", windows(setup_unfinished=True), "OOBEInProgress"),
+    ("windows-no-net-framework", windows(net_framework=("2.0",)), "No version from 3.5"),
     ("windows-no-virtio-driver", windows(boot_drivers=("storahci",)), "is installed, but does not start at boot"),
     ("windows-pending-restart", windows(pending=("updates",)), "updates"),
     ("windows-no-remote-desktop", windows(remote_desktop=False), "fDenyTSConnections"),
@@ -205,6 +221,22 @@ def test_a_guests_words_reach_no_terminal_as_they_are() -> None:
     )
     for finding in judge(evil, RuleSet.AWS).findings:
         assert not re.search("[\x00-\x1f\u202e]", finding.sentence), finding
+
+
+def test_why_a_driver_does_not_start_is_told() -> None:
+    details = (
+        DriverFacts("storahci", 0, "/Windows/x.sys", file_exists=True, overridden=True),
+        DriverFacts("viostor", 0, "/Windows/viostor.sys"),
+        DriverFacts("stornvme", 3, "/Windows/stornvme.sys"),
+    )
+    found = judge(windows(boot_drivers=(), driver_details=details), RuleSet.VMFERRY).findings
+    (fact,) = (finding.fact for finding in found if finding.id == "windows-no-boot-driver")
+    assert "only none start at boot (StartOverride turns off storahci; missing are /Windows/viostor.sys)" in fact
+
+
+def test_what_the_boot_configuration_names_may_be_its_own_partition_or_one_that_is_there() -> None:
+    for facts in (windows(root_named="boot"), windows(root_named="partition x", root_volume=made.ROOT)):
+        assert judge(facts, RuleSet.AWS).findings == ()
 
 
 def test_findings_gather_into_a_tag() -> None:

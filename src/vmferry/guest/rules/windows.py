@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vmferry.errors import quote
 from vmferry.guest.evidence import Evidence
 from vmferry.guest.findings import RuleTable, Seen, Severity
+from vmferry.guest.windows.facts import WindowsFacts
 from vmferry.units import GIB, MIB, format_size
 
 RULES = RuleTable()
@@ -41,7 +42,7 @@ def windows_no_boot_driver(evidence: Evidence) -> Iterator[Seen]:
     windows = evidence.windows
     if windows is not None and not _DISKS & set(windows.boot_drivers):
         known = ", ".join(quote(driver) for driver in windows.boot_drivers) or "none"
-        yield Seen("the registry", f"Of the drivers of disks only {known} start at boot.")
+        yield Seen("the registry", f"Of the drivers of disks only {known} start at boot{_why_not(windows)}.")
 
 
 @RULES.rule(
@@ -58,6 +59,68 @@ def windows_no_virtio_driver(evidence: Evidence) -> Iterator[Seen]:
         installed = {"viostor", "vioscsi"} & set(evidence.windows.drivers)
         how = "is installed, but does not start at boot" if installed else "is not installed"
         yield Seen("the registry", f"A virtio driver of disks {how}.")
+
+
+@RULES.rule(
+    "windows-root-elsewhere",
+    "the boot configuration names a partition that is not there",
+    aws=Severity.WILL_NOT_BOOT,
+    vmferry=Severity.WILL_NOT_BOOT,
+    remedy="Give the machine the disk that it means; where a disk's signature was changed, start Windows' installation "
+    "medium and type bootrec /rebuildbcd, else the first start ends with 0xc000000e.",
+)
+def windows_root_elsewhere(evidence: Evidence) -> Iterator[Seen]:
+    windows = evidence.windows
+    named = windows.root_named if windows is not None and windows.root_volume is None else None
+    if windows is not None and named is not None and named != "boot":
+        yield Seen(quote(windows.boot_config), f"It starts {quote(named)}, which none of the machine's partitions is.")
+
+
+@RULES.rule(
+    "windows-old-signatures",
+    "drivers of today have signatures that this Windows does not know",
+    vmferry=Severity.NOTE,
+    remedy="Install KB4474419 before virtio-win, or stay on SATA and e1000e.",
+)
+def windows_old_signatures(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.sha2_drivers is False:
+        yield Seen("the system", "No update that brings SHA-2 signatures is installed.")
+
+
+@RULES.rule(
+    "windows-device-restrictions",
+    "a policy keeps drivers of new devices from being installed",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Lift it before the export: reg delete "
+    "HKLM\\SOFTWARE\\Policies\\Microsoft\\Windows\\DeviceInstall\\Restrictions /f.",
+)
+def windows_device_restrictions(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.device_restrictions:
+        yield Seen("the registry", "New disks and network cards get no driver.")
+
+
+@RULES.rule(
+    "windows-offline-disks",
+    "disks after the first stay offline",
+    vmferry=Severity.NOTE,
+    remedy="Before the export type in diskpart: san policy=OnlineAll; or set the disks online after the first start.",
+)
+def windows_offline_disks(evidence: Evidence) -> Iterator[Seen]:
+    policy = evidence.windows.san_policy if evidence.windows else None
+    if policy is not None and policy.startswith("offline") and len(evidence.disks) > 1:
+        yield Seen("the registry", f"SanPolicy is {quote(policy)}, and the disks' bus changes.")
+
+
+@RULES.rule(
+    "windows-leftovers",
+    "another converter left something behind",
+    vmferry=Severity.NOTE,
+    remedy="Remove the package guestor.inf, which stands in the way of Windows' upgrades.",
+)
+def windows_leftovers(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.leftovers:
+        yield Seen("the registry", f"There is {', '.join(map(quote, evidence.windows.leftovers))}.")
 
 
 @RULES.rule(
@@ -158,6 +221,35 @@ def windows_sysprep(evidence: Evidence) -> Iterator[Seen]:
 
 
 @RULES.rule(
+    "windows-setup-unfinished",
+    "setup goes on at the next start",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.NOTE,
+    remedy="Start it on the old side until setup is through, where it is not meant so.",
+    unless=("windows-sysprep",),
+)
+def windows_setup_unfinished(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.windows is not None and evidence.windows.setup_unfinished:
+        yield Seen("the registry", "SystemSetupInProgress or OOBEInProgress is set.")
+
+
+@RULES.rule(
+    "windows-no-net-framework",
+    ".NET Framework is missing, which EC2's import needs",
+    aws=Severity.SHOULD_MEND,
+    remedy="Install .NET Framework 4.5 or later, 3.5 SP1 where that is not to be had.",
+)
+def windows_no_net_framework(evidence: Evidence) -> Iterator[Seen]:
+    windows = evidence.windows
+    if (
+        windows is not None
+        and windows.build is not None
+        and not any(version.startswith(("3.5", "4.")) for version in windows.net_framework)
+    ):
+        yield Seen("the registry", "No version from 3.5 on is installed.")
+
+
+@RULES.rule(
     "windows-auto-logon",
     "somebody is logged on at the start, without a password",
     aws=Severity.STOPS,
@@ -211,3 +303,13 @@ def _little_room(evidence: Evidence, needed: int) -> Iterator[Seen]:
     drive = evidence.volume(evidence.system.root) if evidence.system and evidence.windows else None
     if drive is not None and drive.free is not None and drive.free < needed:
         yield Seen(drive.place, f"{format_size(drive.free)} are free; {format_size(needed)} are asked for.")
+
+
+def _why_not(windows: WindowsFacts) -> str:
+    """Why drivers of disks that are to start at boot do not."""
+    meant = [driver for driver in windows.driver_details if driver.name in _DISKS and driver.start == 0]
+    overridden = [quote(driver.name) for driver in meant if driver.overridden]
+    without = [quote(driver.path) for driver in meant if not driver.file_exists]
+    said = [f"StartOverride turns off {', '.join(overridden)}"] if overridden else []
+    said += [f"missing are {', '.join(without)}"] if without else []
+    return f" ({'; '.join(said)})" if said else ""
