@@ -12,7 +12,7 @@ they need ``snapshot_blocks`` and ``gateway``, which every front end stands behi
 ``appliances``  a whole VM: ova, xva; or its description in a folder: ovf, vmx, vbox, hyperv, libvirt
 ``stores``      where blobs live: local, s3, memory
 ``convert``     Disk → DiskWriter: plan, copy, progress
-``guest``       what is inside a disk: partitions, what boots
+``guest``       what is inside a disk: partitions, what boots, which system and what it needs
 ``catalog``     the durable record: images, snapshots, tasks, tags, accounts
 ``tasks``       the hallway: durable workflows, one file or folder per kind of task
 ``aws``         what AWS front ends share: signatures, the service model, the query and REST protocols, XML, policies

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.guest.disks import partitioned
-from tests.guest.images import make_ext, make_fat, make_ntfs, make_xfs
+from tests.guest.images import make_ext, make_fat, make_ntfs, make_xfs, mounted_ntfs
 from tests.guest.lvm_builder import EXTENT, Group, striped
 from tests.guest.trees import OS_RELEASE, open_raw
+from tests.guest.windows_trees import bcd
+from tests.guest.windows_trees import files as windows_files
 from vmferry.guest.facts import GuestFacts
 from vmferry.guest.inside import look_inside
+from vmferry.guest.look import look as look_by_child
 
 ROOT_ID = "0b5c64e2-51ba-4a0e-9e7a-d2c8b3a4a6f1"
 OTHER_ID = "7f3a0d7c-3a40-4c52-8a43-1d1f0b9a0c11"
@@ -168,3 +172,29 @@ def test_a_system_that_only_its_partition_tells_of_is_named(tmp_path: Path, kind
     facts = look(partitioned(tmp_path / "a.raw", [(kind, image)], label="dos"))
     assert facts.system is not None
     assert (facts.system.other, facts.system.root) == (name, "disk 1, partition 1")
+
+
+def test_a_windows_is_found_with_the_volume_that_it_starts_from(tmp_path: Path) -> None:
+    drive, reserved = make_ntfs(tmp_path / "c.raw", size=48 << 20), make_ntfs(tmp_path / "reserved.raw", size=8 << 20)
+    with mounted_ntfs(drive, tmp_path / "mounted") as mounted:
+        tree(
+            mounted,
+            {
+                name.lstrip("/"): content
+                for name, content in windows_files("2019").items()
+                if isinstance(content, bytes)
+            },
+        )
+    with mounted_ntfs(reserved, tmp_path / "system") as mounted:
+        tree(mounted, {"bootmgr": b"BOOTMGR", "Boot/BCD": bcd(None)})
+    disk = partitioned(tmp_path / "a.raw", [("7", reserved), ("7", drive)], label="dos")
+    facts = look(disk)
+    assert facts == replace(look_by_child([open_raw(disk)]), bytes_read=0, seconds=0.0)
+    assert facts.problems == ()
+    assert facts.system is not None
+    assert facts.system.root == "disk 1, partition 2"
+    assert facts.system.volumes == ("disk 1, partition 2", "disk 1, partition 1")
+    assert facts.system.windows is not None
+    assert "2019" in facts.system.windows.product
+    assert facts.system.windows.boot_mode == "legacy-bios"
+    assert facts.system.last_used > 1_700_000_000
