@@ -200,6 +200,12 @@ MAX_BTRFS_CHUNKS = 100_000
 MAX_BTRFS_VISITS = 500_000
 """Times that nodes of a Btrfs are gone through in one look: a hostile tree may hold the same node again and again."""
 
+MAX_GRUB_CORE = MIB
+"""Bytes of GRUB's core image, packed; grub-install's own have 30 to 200 KiB."""
+
+MAX_GRUB_CORE_UNPACKED = 4 * MIB
+"""Bytes that it unpacks to."""
+
 MAX_LVM_METADATA = 4 * MIB
 """Bytes of the text that describes an LVM volume group; real ones have some KiB."""
 

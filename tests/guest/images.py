@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guest.tables import make_mbr
 from tests.guest.trees import run
 
 
@@ -116,3 +118,29 @@ def mounted_btrfs(image: Path, folder: Path, options: str = "") -> Iterator[Path
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def install_grub(tmp_path: Path, prefix: str, config: str = "", sector: int = 1) -> bytearray:
+    """A disk of 4 MiB that GRUB starts, its core image at ``sector``."""
+    embedded, core = tmp_path / "embedded.cfg", tmp_path / "core.img"
+    embedded.write_text(config)
+    options = ("-c", str(embedded)) if config else ()
+    run(
+        "grub-mkimage",
+        "-O",
+        "i386-pc",
+        *options,
+        "-p",
+        prefix,
+        "-o",
+        core,
+        "biosdisk",
+        "part_msdos",
+        "ext2",
+        "search_fs_uuid",
+    )
+    code = bytearray(Path("/usr/lib/grub/i386-pc/boot.img").read_bytes()[:440])
+    struct.pack_into("<Q", code, 0x5C, sector)
+    disk = make_mbr([(0, 0x83, 2048, 4096)], bytes(code)).ljust(4 << 20, b"\0")
+    disk[sector * 512 : sector * 512 + core.stat().st_size] = core.read_bytes()
+    return disk

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.disks import partitioned
-from tests.guest.images import make_ext, make_fat, make_ntfs, make_xfs, mounted_ntfs
+from tests.guest.images import install_grub, make_ext, make_fat, make_ntfs, make_xfs, mounted_ntfs
 from tests.guest.lvm_builder import EXTENT, Group, striped
 from tests.guest.trees import OS_RELEASE, open_raw
 from tests.guest.windows_trees import bcd
@@ -138,6 +138,29 @@ def test_of_two_systems_the_one_that_the_loader_names_is_taken(tmp_path: Path) -
         ("disk 1, partition 1", "the boot loader names it"),
         ("disk 1, partition 2", "another is started"),
     ]
+
+
+def test_of_two_systems_the_one_that_grub_in_the_mbr_names_is_taken(tmp_path: Path) -> None:
+    old = make_ext(system(tmp_path / "old"), tmp_path / "old.raw", "-t", "ext3", size="16M")
+    new = make_ext(system(tmp_path / "new"), tmp_path / "new.raw", "-t", "ext3", "-U", OTHER_ID, size="16M")
+    last_used(old, 1_700_000_000)
+    last_used(new, 1_790_000_000)
+    disk = partitioned(tmp_path / "a.raw", [("83", old), ("83", new)], label="dos")
+    content = bytearray(disk.read_bytes())
+    for prefix, wanted in (("(,msdos1)/boot/grub", 1), ("(,msdos2)/boot/grub", 2)):
+        boot = install_grub(tmp_path, prefix)
+        content[:440], content[512 : 1 << 20] = boot[:440], boot[512 : 1 << 20]
+        disk.write_bytes(content)
+        facts = look(disk)
+        assert [found.chosen_by for found in facts.systems] == ["the boot loader names it", "another is started"]
+        assert facts.systems[0].root == f"disk 1, partition {wanted}"
+
+
+def test_of_two_systems_the_one_on_the_active_partition_is_taken(tmp_path: Path) -> None:
+    old = make_ext(system(tmp_path / "old"), tmp_path / "old.raw", "-t", "ext3", size="16M")
+    new = make_ext(system(tmp_path / "new"), tmp_path / "new.raw", "-t", "ext3", "-U", OTHER_ID, size="16M")
+    disk = partitioned(tmp_path / "a.raw", [("83,bootable", last_used(old, 1_700_000_000)), ("83", new)], label="dos")
+    assert look(disk).systems[0].root == "disk 1, partition 1"
 
 
 def test_the_system_may_be_on_any_disk(tmp_path: Path) -> None:

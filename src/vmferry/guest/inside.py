@@ -45,7 +45,10 @@ def look_inside(
         if system is not None:
             systems.append(system)
             so_far(_facts(mounter.facts(), systems, problems))
-    systems = rank(systems, mounter) or find_foreign(volumes)
+    try:
+        systems = rank(systems, mounter, caches) or find_foreign(volumes)
+    except GuestError as error:
+        problems.append(str(error))
     return _facts(mounter.facts(), systems, problems)
 
 

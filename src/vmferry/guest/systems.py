@@ -9,12 +9,16 @@ from dataclasses import replace
 from vmferry.errors import GuestError
 from vmferry.guest.facts import SystemFacts
 from vmferry.guest.filesystems import FileSystem, NodeKind, SupportsSubvolumes
+from vmferry.guest.grub_core import GrubCore, read_grub_core
+from vmferry.guest.linux.devices import Devices
 from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.linux.system import find_linux
 from vmferry.guest.mounts import Mounter, Root, beneath
+from vmferry.guest.partitions import read_partition_table
 from vmferry.guest.tree import Tree
 from vmferry.guest.volumes import Volume
+from vmferry.guest.window import Area
 from vmferry.guest.windows.system import find_windows
 
 _LINUX_SIGNS = (
@@ -31,7 +35,8 @@ _SUBVOLUMES = ("/@", "/root", "/@rootfs", "/@/.snapshots/1/snapshot", "/rootfs")
 _OSTREE = "/ostree/deploy"
 _USED = ("/var/log", "/var/lib/systemd", "/etc", "/Windows/System32/config/SYSTEM")
 """What a running system changes: tells when it ran last, where the superblock does not."""
-_EFI_CONFIGS = 16
+_EFI_CONFIGS = ("/EFI/*/grub.cfg", "/loader/entries/*.conf")
+_MAX_CONFIGS = 16
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16}|[0-9A-F]{4}-[0-9A-F]{4}")
 _FOREIGN = {
     "516e7cb6-6ecf-11d6-8ff8-00022d09712b": "FreeBSD",
@@ -104,26 +109,41 @@ def _last_used(tree: Tree, volume: Volume | None) -> int:
     return max((node.changed for node in nodes if node is not None), default=0)
 
 
-def rank(systems: Sequence[SystemFacts], mounter: Mounter) -> list[SystemFacts]:
-    """``systems``, the one first that will start; each says why it stands there."""
-    if len(systems) == 1:
-        return [replace(systems[0], chosen_by="the only one")]
-    named = _named_by_loaders(mounter)
-    ranked = []
-    for system in systems:
-        is_named = any(
-            (volume := mounter.volume(place)) is not None and (volume.facts.uuid or "?").lower() in named
-            for place in system.volumes
-        )
-        why = "the boot loader names it" if is_named else "it was used last"
-        ranked.append((is_named, system.last_used, replace(system, chosen_by=why)))
-    ranked.sort(key=lambda item: item[:2], reverse=True)
-    first = ranked[0][2] if ranked else None
-    return [system if system is first else replace(system, chosen_by="another is started") for *_, system in ranked]
+def rank(systems: Sequence[SystemFacts], mounter: Mounter, disks: Sequence[Area]) -> list[SystemFacts]:
+    """``systems``, the one first that will start; each says why it stands there. Raises as ``disks``."""
+    if len(systems) < 2:
+        return [replace(system, chosen_by="the only one") for system in systems]
+    named = named_places(mounter, disks)
+    ranked = sorted(systems, key=lambda system: (bool(named & set(system.volumes)), system.last_used), reverse=True)
+    why = "the boot loader names it" if named & set(ranked[0].volumes) else "it was used last"
+    return [replace(ranked[0], chosen_by=why)] + [
+        replace(system, chosen_by="another is started") for system in ranked[1:]
+    ]
 
 
-def _named_by_loaders(mounter: Mounter) -> set[str]:
-    """UUIDs of the file systems that the loaders on EFI system partitions go on to, lower case."""
+def named_places(mounter: Mounter, disks: Sequence[Area]) -> set[str]:
+    """The places of the volumes that the boot loaders go on to which firmware starts: GRUB's core image, an active
+    partition, what lies on EFI system partitions."""
+    uuids = _named_on_efi(mounter)
+    places = set()
+    for number, disk in enumerate(disks, 1):
+        table = read_partition_table(disk)
+        core = read_grub_core(disk) if table.grub else GrubCore()
+        uuids |= core.uuids
+        active = {partition.number for partition in table.partitions if partition.active and table.scheme == "mbr"}
+        for volume in mounter.volumes:
+            facts = volume.facts
+            if facts.disk == number and facts.partition in (core.partitions if table.grub else active):
+                places.add(facts.place)
+        found = (Devices(mounter.facts()).find(f"/dev/mapper/{name}") for name in core.logical_volumes)
+        places |= {place for place in found if place is not None}
+    return places | {
+        volume.facts.place for volume in mounter.volumes if volume.facts.uuid and volume.facts.uuid.lower() in uuids
+    }
+
+
+def _named_on_efi(mounter: Mounter) -> set[str]:
+    """UUIDs, lower case, in the settings of the loaders on EFI system partitions."""
     found: set[str] = set()
     for place in mounter.efi_places():
         system = mounter.open(place)
@@ -131,9 +151,8 @@ def _named_by_loaders(mounter: Mounter) -> set[str]:
             continue
         tree = Tree({"/": system})
         try:
-            for path in list(tree.glob("/EFI/*/grub.cfg"))[:_EFI_CONFIGS]:
-                found |= {uuid.lower() for uuid in _UUID.findall(tree.read_text(path) or "")}
-            for path in list(tree.glob("/loader/entries/*.conf"))[:_EFI_CONFIGS]:
+            paths = [path for pattern in _EFI_CONFIGS for path in list(tree.glob(pattern))[:_MAX_CONFIGS]]
+            for path in paths:
                 found |= {uuid.lower() for uuid in _UUID.findall(tree.read_text(path) or "")}
         except GuestError:
             continue
