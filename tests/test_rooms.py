@@ -31,8 +31,7 @@ def test_the_file_systems_are_those_that_stand_in_a_volume_and_the_plainest() ->
     room = import_module("vmferry.guest.filesystems")
     modules = {module.name for module in pkgutil.iter_modules(room.__path__) if not module.name.startswith("_")}
     assert modules == {*room.FILE_SYSTEMS, "memory"}
-    kinds = [kind for reader in room.FILE_SYSTEMS.values() for kind in reader.kinds]
-    assert len(kinds) == len(set(kinds))
+    assert set(room.READERS.values()) == set(room.FILE_SYSTEMS)
 
 
 @pytest.mark.parametrize(("package", "attribute"), ROOMS)

@@ -71,16 +71,24 @@ class SupportsSubvolumes(Protocol):
         """The same, seen from the top, where mount options name subvolumes from."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileSystemReader:
-    """How the file systems of some kinds are opened; what a module of this room exports as ``FILE_SYSTEM``."""
+FileSystemOpener = Callable[[Area, str], FileSystem]
+"""What a module of this room exports as ``FILE_SYSTEM``: the file system of a kind in an area, which is read as it is
+needed. Raises ``GuestError`` as all else."""
 
-    kinds: tuple[str, ...]
-    open: Callable[[Area, str], FileSystem]
-    """The file system of a kind in an area, which is read as it is needed. Raises ``GuestError`` as all else."""
-
-
-FILE_SYSTEMS: Registry[FileSystemReader] = Registry(__name__, "FILE_SYSTEM", ["ext", "xfs", "fat", "ntfs", "btrfs"])
+FILE_SYSTEMS: Registry[FileSystemOpener] = Registry(__name__, "FILE_SYSTEM", ["ext", "xfs", "fat", "ntfs", "btrfs"])
+READERS = {
+    "ext2": "ext",
+    "ext3": "ext",
+    "ext4": "ext",
+    "xfs": "xfs",
+    "fat12": "fat",
+    "fat16": "fat",
+    "fat32": "fat",
+    "exfat": "fat",
+    "ntfs": "ntfs",
+    "btrfs": "btrfs",
+}
+"""Which of them reads which kind."""
 _INSTALL = "pip install 'vmferry[guest]'"
 
 
@@ -89,15 +97,10 @@ def open_file_system(area: Area, kind: str) -> FileSystem | None:
 
     Raises ``GuestError`` when it is damaged, or what reads it is not installed.
     """
-    for name in FILE_SYSTEMS:
-        try:
-            reader = FILE_SYSTEMS[name]
-        except ImportError as error:
-            if kind.startswith(name):
-                raise GuestError(
-                    f"{kind} is read by {quote(error.name)}, which is not installed: {_INSTALL}"
-                ) from error
-            continue
-        if kind in reader.kinds:
-            return reader.open(area, kind)
-    return None
+    if kind not in READERS:
+        return None
+    try:
+        opener = FILE_SYSTEMS[READERS[kind]]
+    except ImportError as error:
+        raise GuestError(f"{kind} is read by {quote(error.name)}, which is not installed: {_INSTALL}") from error
+    return opener(area, kind)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import google_crc32c
 
 from vmferry.errors import quote
-from vmferry.guest.filesystems import FileSystemReader, Node, NodeKind
+from vmferry.guest.filesystems import Node, NodeKind
 from vmferry.guest.filesystems._btrfs_extents import read_extent, read_piece
 from vmferry.guest.filesystems._btrfs_tree import LAST, BtrfsTrees, TreeRoot, damaged
 from vmferry.guest.window import Area
@@ -180,4 +180,4 @@ def _name_hash(name: bytes) -> int:
     return int(google_crc32c.extend(1, name)) ^ 0xFFFFFFFF
 
 
-FILE_SYSTEM = FileSystemReader(("btrfs",), BtrfsFileSystem)
+FILE_SYSTEM = BtrfsFileSystem

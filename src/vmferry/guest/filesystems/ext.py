@@ -9,7 +9,6 @@ from typing import Any
 
 import pyfsext
 
-from vmferry.guest.filesystems import FileSystemReader
 from vmferry.guest.filesystems._libyal import LibyalFileSystem
 from vmferry.guest.window import Area, Window
 from vmferry.limits import MAX_GUEST_FOLDER, MAX_GUEST_NAMES
@@ -67,4 +66,4 @@ def read_folder(blocks: bytes) -> Iterator[tuple[bytes, int]]:
         at += length
 
 
-FILE_SYSTEM = FileSystemReader(("ext2", "ext3", "ext4"), ExtFileSystem)
+FILE_SYSTEM = ExtFileSystem

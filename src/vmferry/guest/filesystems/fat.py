@@ -6,7 +6,7 @@ from typing import Any
 
 import pyfsfat
 
-from vmferry.guest.filesystems import FileSystemReader, Node, NodeKind
+from vmferry.guest.filesystems import Node, NodeKind
 from vmferry.guest.filesystems._libyal import LibyalFileSystem
 from vmferry.guest.window import Area, Window
 
@@ -28,4 +28,4 @@ class FatFileSystem(LibyalFileSystem):
         return Node(NodeKind.FILE, entry.get_size())
 
 
-FILE_SYSTEM = FileSystemReader(("fat12", "fat16", "fat32", "exfat"), FatFileSystem)
+FILE_SYSTEM = FatFileSystem

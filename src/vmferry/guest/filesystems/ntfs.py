@@ -9,7 +9,7 @@ from typing import Any
 
 import pyfsntfs
 
-from vmferry.guest.filesystems import FileSystemReader, Node, NodeKind
+from vmferry.guest.filesystems import Node, NodeKind
 from vmferry.guest.filesystems._libyal import LibyalFileSystem
 from vmferry.guest.window import Area, Window
 from vmferry.limits import MAX_GUEST_PATH
@@ -75,4 +75,4 @@ def _unix(target: str) -> str:
     return _PREFIX.sub("", target).replace("\\", "/")
 
 
-FILE_SYSTEM = FileSystemReader(("ntfs",), NtfsFileSystem)
+FILE_SYSTEM = NtfsFileSystem

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pyfsxfs
 
-from vmferry.guest.filesystems import FileSystemReader
 from vmferry.guest.filesystems._libyal import LibyalFileSystem
 from vmferry.guest.window import Area, Window
 
@@ -16,4 +15,4 @@ class XfsFileSystem(LibyalFileSystem):
         super().__init__(kind, Window(area), pyfsxfs.volume())
 
 
-FILE_SYSTEM = FileSystemReader(("xfs",), XfsFileSystem)
+FILE_SYSTEM = XfsFileSystem

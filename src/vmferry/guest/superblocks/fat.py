@@ -33,18 +33,16 @@ def read_fat(head: Head) -> Contents | None:
         return None
     kind = "fat12" if clusters < 4085 else "fat16" if clusters < 65525 else "fat32"
     extended = 64 if kind == "fat32" else 36
+    if boot[extended + 2] not in (0x28, 0x29):  # no extended boot record, as DOS 3 wrote none
+        return Contents(kind)
     serial = struct.unpack_from("<I", boot, extended + 3)[0]
     label = text(boot[extended + 7 : extended + 18], "cp437")
-    return (
-        Contents(
-            kind,
-            label=None if label == "NO NAME" else label,
-            uuid=f"{serial >> 16:04X}-{serial & 0xFFFF:04X}",
-            free=_free(head, boot, sector, clusters) if kind == "fat32" else None,
-            dirty=bool(boot[extended + 1] & 1),
-        )
-        if boot[extended + 2] in (0x28, 0x29)
-        else Contents(kind)
+    return Contents(
+        kind,
+        label=None if label == "NO NAME" else label,
+        uuid=f"{serial >> 16:04X}-{serial & 0xFFFF:04X}",
+        free=_free(head, boot, sector, clusters) if kind == "fat32" else None,
+        dirty=bool(boot[extended + 1] & 1),
     )
 
 
