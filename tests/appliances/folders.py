@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from string import ascii_lowercase
 from xml.sax.saxutils import escape, quoteattr
 
 IDE = "83f8638b-8dca-4152-9eda-2ca8b33039b4"
@@ -57,7 +58,7 @@ def vbox(paths: Sequence[str], *, in_hardware: bool = False) -> bytes:
 
 def libvirt(paths: Sequence[str], kind: str = "qcow2") -> bytes:
     """Virtio disks."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
+    letters = [first + last for first in ("", *ascii_lowercase) for last in ascii_lowercase]
     disks = "".join(
         f'<disk type="file" device="disk"><driver name="qemu" type="{kind}"/><source file={quoteattr(path)}/>'
         f'<target dev="vd{letters[place]}" bus="virtio"/></disk>'
@@ -79,8 +80,8 @@ def hyperv_tree(paths: Sequence[str]) -> Values:
     drives: dict[str, Values] = {
         f"drive{place}": {"type": "VHD", "pathname": path, "pool_id": ""} for place, path in enumerate(paths)
     }
-    drives["drive60"] = {"type": "ISO", "pathname": "C:\\install.iso"}
-    drives["drive61"] = {"type": "NONE", "pathname": ""}
+    drives["drive90"] = {"type": "ISO", "pathname": "C:\\install.iso"}
+    drives["drive91"] = {"type": "NONE", "pathname": ""}
     return {
         "manifest": {
             "size": 2,

@@ -22,6 +22,7 @@ from vmferry.errors import (
     VmferryError,
 )
 from vmferry.folder import LocalFolder, MemoryFolder
+from vmferry.limits import MAX_MACHINE_DISKS
 from vmferry.machine import Appliance, Firmware
 
 DISKS = {"Virtual Hard Disks/one.img": b"one", "two.img": b"two"}
@@ -221,14 +222,14 @@ def test_a_relative_path_that_leads_there_wins() -> None:
 
 
 @pytest.mark.parametrize("dialect", DESCRIPTIONS)
-@pytest.mark.parametrize("count", [0, 21, 22])
-def test_at_least_one_disk_and_at_most_what_ec2_takes(dialect: str, count: int) -> None:
+@pytest.mark.parametrize("count", [0, MAX_MACHINE_DISKS, MAX_MACHINE_DISKS + 1])
+def test_at_least_one_disk_and_at_most_what_a_machine_has(dialect: str, count: int) -> None:
     files = {f"{number}.img": b"x" for number in range(count)}
     folder = folder_of(dialect, list(files), files)
-    if count == 21:
+    if count == MAX_MACHINE_DISKS:
         assert len(open_in(folder).blobs) == count
         return
-    with pytest.raises((UnsafeDiskError, UnsupportedFeatureError, CorruptDiskError), match=r"22 disks|no disk"):
+    with pytest.raises((UnsafeDiskError, UnsupportedFeatureError, CorruptDiskError), match=r"61 disks|no disk"):
         open_in(folder)
 
 

@@ -36,6 +36,7 @@ from vmferry.errors import (
     VmferryError,
 )
 from vmferry.formats import open_disk
+from vmferry.limits import MAX_MACHINE_DISKS
 from vmferry.machine import Appliance
 
 DISKS = {"web-2.vmdk": b"data!", "web-1.vmdk": b"root", "web-3.nvram": b"nvram!"}
@@ -236,17 +237,17 @@ def test_two_disks_that_begin_as_the_same_file_are_two_disks() -> None:
     assert appliance.machine.notes == ("The disk d2 begins as a copy of disk1.vmdk, as another one does.",)
 
 
-@pytest.mark.parametrize("count", [21, 22])
-def test_more_disks_than_ec2_takes_are_refused_with_the_number(count: int) -> None:
+@pytest.mark.parametrize("count", [MAX_MACHINE_DISKS, MAX_MACHINE_DISKS + 1])
+def test_more_disks_than_a_machine_has_are_refused_with_the_number(count: int) -> None:
     numbers = range(count)
     files = "".join(f'<File ovf:href="{n}.vmdk" ovf:id="f{n}"/>' for n in numbers)
     disks = "".join(f'<Disk ovf:capacity="1" ovf:diskId="d{n}" ovf:fileRef="f{n}"/>' for n in numbers)
     items = "".join(item(17, n, f"AddressOnParent={n};HostResource=ovf:/disk/d{n}") for n in numbers)
     content = make_ova(envelope(files=files, disks=disks, items=items), {f"{n}.vmdk": b"x" for n in numbers})
-    if count == 21:
+    if count == MAX_MACHINE_DISKS:
         assert [disk.unit for disk in open_ova(content).machine.disks] == list(numbers)
         return
-    with pytest.raises(UnsafeDiskError, match="22 disks, but at most 21"):
+    with pytest.raises(UnsafeDiskError, match="61 disks, but at most 60"):
         open_ova(content)
 
 

@@ -39,6 +39,7 @@ from vmferry.errors import UnsupportedFeatureError
 from vmferry.extent import Extent, ExtentKind
 from vmferry.formats import WriteOptions, open_disk
 from vmferry.formats.vhd import FORMAT as VHD
+from vmferry.limits import MAX_MACHINE_DISKS
 from vmferry.machine import Firmware, Machine, MachineDisk, NetworkInterface
 from vmferry.stores.local import create_file
 from vmferry.units import GIB, MIB
@@ -422,6 +423,13 @@ def test_the_sixteenth_scsi_disk_goes_to_the_next_controller() -> None:
     places = [(disk.controller, disk.unit) for disk in writer.machine.disks]
     assert places[:8] == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (0, 6), (0, 8)]
     assert places[14:] == [(0, 15), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5)]
+
+
+def test_a_machine_with_as_many_disks_as_are_read_comes_back() -> None:
+    ova, writer = pack(BARE, [b"%d" % index for index in range(MAX_MACHINE_DISKS)])
+    machine = open_appliance(MemoryBlob(ova, "made.ova")).machine
+    assert machine.disks == writer.machine.disks
+    assert [(disk.controller, disk.unit) for disk in machine.disks][-1] == (3, 15)
 
 
 def test_hyper_v_starts_a_bios_machine_from_ide_and_an_efi_machine_from_scsi() -> None:

@@ -16,7 +16,7 @@ from vmferry.appliances._xml import Element, attribute, local_name, parse_xml
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, quote
 from vmferry.folder import Folder
-from vmferry.limits import MAX_OVF_DESCRIPTOR, MAX_OVF_ITEMS
+from vmferry.limits import MAX_MACHINE_DISKS, MAX_OVF_DESCRIPTOR, MAX_OVF_ITEMS
 from vmferry.machine import Appliance, Firmware
 from vmferry.registry import About
 from vmferry.units import MIB
@@ -42,7 +42,7 @@ class HyperV:
         reads="processors, memory, generation, cards, the disks on IDE and SCSI as they are now",
         writes="",
         refuses="exports of Hyper-V 2008 R2 with an .exp file, disks outside the folder",
-        limits="21 disks; description of 8 MiB, 65,536 keys",
+        limits=f"{MAX_MACHINE_DISKS} disks; description of 8 MiB, 65,536 keys",
     )
 
     def probe(self, blob: Blob) -> bool:

@@ -10,7 +10,7 @@ from vmferry.appliances._xml import Element, anywhere, attribute, children, loca
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.folder import Folder
-from vmferry.limits import MAX_OVF_DESCRIPTOR, MAX_OVF_ITEMS
+from vmferry.limits import MAX_MACHINE_DISKS, MAX_OVF_DESCRIPTOR, MAX_OVF_ITEMS
 from vmferry.machine import Appliance, Firmware
 from vmferry.registry import About
 from vmferry.units import GIB, KIB, MIB, TIB
@@ -34,7 +34,7 @@ class LibvirtDomain:
         reads="processors, memory, firmware, cards, the disks that are files, in boot order",
         writes="",
         refuses="disks on block devices, networks or in pools, encrypted disks, disks outside the folder",
-        limits="21 disks; description of 8 MiB",
+        limits=f"{MAX_MACHINE_DISKS} disks; description of 8 MiB",
     )
 
     def probe(self, blob: Blob) -> bool:

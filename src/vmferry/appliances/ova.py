@@ -12,7 +12,7 @@ from vmferry.appliances._tar import TarFolder, is_tar
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnknownFormatError, quote
 from vmferry.folder import Folder
-from vmferry.limits import MAX_OVF_DESCRIPTOR
+from vmferry.limits import MAX_MACHINE_DISKS, MAX_OVF_DESCRIPTOR
 from vmferry.machine import Appliance
 from vmferry.registry import About
 
@@ -28,7 +28,7 @@ class Ova:
         "the manifest's digests and its signature",
         writes="one pass; streamOptimized VMDK (`--for xen`: VHD, `--for hyperv`: VHDX), SHA-256, SHA-1 or no manifest",
         refuses="links, sparse members, members outside the archive, several machines, delta disks",
-        limits="21 disks; descriptor of 8 MiB; 10,000 members",
+        limits=f"{MAX_MACHINE_DISKS} disks; descriptor of 8 MiB; 10,000 members",
     )
 
     def probe(self, blob: Blob) -> bool:

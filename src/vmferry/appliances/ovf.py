@@ -8,7 +8,7 @@ from vmferry.appliances._probing import has_root, name_in, need_folder
 from vmferry.blob import Blob
 from vmferry.errors import quote
 from vmferry.folder import Folder
-from vmferry.limits import MAX_OVF_DESCRIPTOR
+from vmferry.limits import MAX_MACHINE_DISKS, MAX_OVF_DESCRIPTOR
 from vmferry.machine import Appliance
 from vmferry.registry import About
 
@@ -23,7 +23,7 @@ class OvfFolder:
         reads="as an OVA, unpacked: a descriptor, its manifest and certificate of the same stem, disks beside it",
         writes="",
         refuses="files outside the folder, symbolic links, several machines, delta disks",
-        limits="21 disks; descriptor of 8 MiB; 10,000 files, three folders deep",
+        limits=f"{MAX_MACHINE_DISKS} disks; descriptor of 8 MiB; 10,000 files, three folders deep",
     )
 
     def probe(self, blob: Blob) -> bool:

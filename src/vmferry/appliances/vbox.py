@@ -13,7 +13,7 @@ from vmferry.appliances._xml import Element, attribute, children, local_name, pa
 from vmferry.blob import Blob
 from vmferry.errors import CorruptDiskError, UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.folder import Folder
-from vmferry.limits import MAX_OVF_DESCRIPTOR, MAX_OVF_DISKS, MAX_OVF_ITEMS
+from vmferry.limits import MAX_MACHINE_DISKS, MAX_OVF_DESCRIPTOR, MAX_OVF_DISKS, MAX_OVF_ITEMS
 from vmferry.machine import Appliance, Firmware
 from vmferry.registry import About
 from vmferry.units import MIB
@@ -40,7 +40,7 @@ class Vbox:
         reads="processors, memory, firmware, cards, the hard disks on any controller as they are now",
         writes="",
         refuses="encrypted machines and disks, disks outside the folder",
-        limits="21 disks; description of 8 MiB",
+        limits=f"{MAX_MACHINE_DISKS} disks; description of 8 MiB",
     )
 
     def probe(self, blob: Blob) -> bool:

@@ -13,7 +13,7 @@ from vmferry.appliances._probing import is_called, need_folder, read_head
 from vmferry.blob import Blob
 from vmferry.errors import UnsafeDiskError, UnsupportedFeatureError, quote
 from vmferry.folder import Folder
-from vmferry.limits import MAX_OVF_DESCRIPTOR, MAX_OVF_ITEMS, MAX_VMX_LINES
+from vmferry.limits import MAX_MACHINE_DISKS, MAX_OVF_DESCRIPTOR, MAX_OVF_ITEMS, MAX_VMX_LINES
 from vmferry.machine import Appliance, Firmware
 from vmferry.registry import About
 from vmferry.units import MIB
@@ -42,7 +42,7 @@ class Vmx:
         reads="processors, memory, firmware, cards, the VMDKs on IDE, SCSI, SATA and NVMe; any of VMware's encodings",
         writes="",
         refuses="encrypted machines, disks outside the folder",
-        limits="21 disks; 8 MiB and 100,000 lines of description",
+        limits=f"{MAX_MACHINE_DISKS} disks; 8 MiB and 100,000 lines of description",
     )
 
     def probe(self, blob: Blob) -> bool:

@@ -33,7 +33,7 @@ class Xva:
         reads="the machine and its disks, holes kept; SHA-1 and XXH64 of every chunk are verified as it is read",
         writes="as XCP-ng exports it, chunks with XXH64",
         refuses="exports that are cut short, several machines, XVAs of before 2008",
-        limits="21 disks of 64 TiB; description of 8 MiB; 2,097,152 runs of chunks",
+        limits=f"{MAX_MACHINE_DISKS} disks of 64 TiB; description of 8 MiB; 2,097,152 runs of chunks",
     )
 
     def probe(self, blob: Blob) -> bool:

@@ -46,7 +46,7 @@ def _bounds_of(task: ImportTask, quotas: Quotas) -> tuple[str, ImageBounds]:
 
 
 def _check_formats(source: Source, name: str, bounds: ImageBounds) -> None:
-    shown = [*source.packages, *((opened.blob.name, opened.format.name) for opened in source.disks)]
+    shown = [*source.packages, *((one.blob.name, one.format.name) for one in source.disks if one.snapshot is None)]
     for file, kind in shown:
         if kind.upper() not in bounds.formats:
             raise UnknownFormatError(

@@ -9,8 +9,11 @@ ROOT_DEVICE = "/dev/sda1"
 """The root's name where the caller gives none: EC2's, for imported images."""
 
 _ROOT_NAMES = frozenset({"/dev/sda1", "/dev/sda", "/dev/xvda"})
-_DATA_DEVICES = tuple(f"/dev/sd{letter}" for letter in string.ascii_lowercase[5:])
-"""EC2's recommended names for data volumes: /dev/sdf to /dev/sdz."""
+_DATA_DEVICES = (
+    *(f"/dev/sd{letter}" for letter in string.ascii_lowercase[5:]),
+    *(f"/dev/xvd{group}{letter}" for group in "bc" for letter in string.ascii_lowercase),
+)
+"""EC2's recommended names for data volumes, /dev/sdf to /dev/sdz; then others that it takes, from /dev/xvdba on."""
 
 
 def asked_root(asked: Sequence[str | None]) -> int | None:
