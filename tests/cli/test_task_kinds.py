@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 import pytest
 
+from vmferry.cli._stages import show_stages
 from vmferry.cli._task_kinds import KINDS, TaskView, find_kind, view_task
 from vmferry.errors import ConfigError
 
@@ -60,6 +63,27 @@ def test_a_task_of_any_kind_is_seen_alike(task: dict[str, Any], expected: TaskVi
     view = view_task(task)
     assert view == expected
     assert (view.has_ended, view.is_done) == (ended, done)
+
+
+def test_disks_have_a_progress_each_where_there_are_several() -> None:
+    disks = [{"Progress": "40"}, {"DeviceName": "/dev/sdf"}]
+    assert view_task({**IMAGE, "SnapshotDetails": disks}).disks == (40, 0)
+    assert view_task({**IMAGE, "SnapshotDetails": disks[:1]}).disks == ()
+    assert view_task({**IMAGE, "SnapshotDetails": [{}, {}]}).disks == ()
+
+
+def test_a_terminal_has_a_bar_for_the_task_and_for_each_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with show_stages("import-ami-1") as show:
+        show("converting [60 %]", 28, (40, 16))
+        show("updating", 60, ())
+    shown = terminal.getvalue()
+    for word in ("import-ami-1", "disk 1", "disk 2", "40%", "16%", "updating", "60%"):
+        assert word in shown
 
 
 def test_an_id_says_its_kind() -> None:

@@ -166,6 +166,19 @@ def test_dry_runs_change_nothing(endpoint: Endpoint, services: Services) -> None
     assert endpoint.client(region_name="us-west-2").describe_images(Owners=["self"])["Images"] == []
 
 
+def test_an_ami_and_its_snapshot_are_shared_with_accounts_and_everybody(endpoint: Endpoint, services: Services) -> None:
+    snapshot_id = make_snapshot(services)
+    image_id = make_image(endpoint.client(), snapshot_id)
+    assert call("images", "share", image_id, "123456789012", "all")[0].endswith("shared with 123456789012, all.\n")
+    assert "shared with: 123456789012, all\n" in call("images", "show", image_id)[0]
+    call("images", "share", image_id, "all", "--remove")
+    assert "shared with: 123456789012\n" in call("images", "show", image_id)[0]
+    call("snapshots", "share", snapshot_id, "all")
+    named = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission"}
+    told = endpoint.client().describe_snapshot_attribute(**named)
+    assert told["CreateVolumePermissions"] == [{"Group": "all"}]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

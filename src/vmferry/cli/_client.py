@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from vmferry.cli._remedies import REMEDIES, REPEATED
+from vmferry.cli._remedies import REPEATED, find_remedy
 from vmferry.config import Config, default_data_dir, load_config
 from vmferry.errors import ConfigError, VmferryError, quote
 
@@ -254,8 +254,8 @@ def api_errors() -> Iterator[None]:
         facts = error.response.get("Error", {})
         code = quote(facts.get("Code", "Unknown"))
         message = f"{code}: {facts.get('Message') or 'no message'}"
-        if code in REMEDIES and " | " not in message:  # vmferry's own say the remedy behind a bar
-            message = f"{message.rstrip('. ')}. {REMEDIES[code]}"
+        if remedy := find_remedy(code, message):
+            message = f"{message.rstrip('. ')}. {remedy}"
         raise ApiError(message, code=code, retryable=code in REPEATED) from error
     except (HTTPClientError, NotReachedError) as error:
         message = " ".join(str(error).split()).rstrip(".")

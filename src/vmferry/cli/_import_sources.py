@@ -112,8 +112,8 @@ def check_files(sources: Sequence[ImportSource], *, machine: bool = False) -> No
             reasons += guest_refusals(found)
         if reasons:
             raise ConfigError(
-                f"AWS would refuse {quote(source.name)}: {'; '.join(reasons)}. "
-                f"`vmferry inspect` says more; `vmferry convert {quote(source.name)} machine.ova` makes what it takes."
+                f"AWS would refuse {quote(source.name)}: {'; '.join(reasons)}."
+                " `vmferry inspect` says more, and what to do; --no-check uploads it all the same."
             )
 
 

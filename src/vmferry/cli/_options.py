@@ -29,6 +29,13 @@ CLIENT_TOKEN: Any = typer.Option(
     None, metavar="TOKEN", help="The same command with the same token does not do it twice (default: a new token)."
 )
 
+ACCOUNTS: Any = typer.Argument(metavar="ACCOUNT...", help="Accounts, by their 12 digits; all is everybody.")
+
+
+def permissions(accounts: list[str]) -> list[dict[str, str]]:
+    """Accounts as the attributes that share things take them."""
+    return [{"Group": "all"} if account == "all" else {"UserId": account} for account in accounts]
+
 
 def read_tags(texts: list[str]) -> list[dict[str, str]]:
     """``KEY=VALUE``s as the API takes them. Raises Typer's usage error."""

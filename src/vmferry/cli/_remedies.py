@@ -13,9 +13,8 @@ def _other_region(what: str) -> str:
     return f"`vmferry {what}` lists yours; --region looks into another region."
 
 
-REMEDIES = {
+_REMEDIES = {
     "AccessDenied": _RIGHT,
-    "AuthFailure": _KEYS,
     "ExpiredToken": _EXPIRED,
     "ExpiredTokenException": _EXPIRED,
     "InvalidAMIID.NotFound": _other_region("images"),
@@ -39,6 +38,21 @@ REMEDIES = {
     "VolumeInUse": "Detach it first: `vmferry volumes detach`.",
 }
 """Code → a sentence."""
+
+_BUCKET = (
+    "Grant both on the bucket to the canonical id of VM Import/Export in your region, which the User Guide lists under"
+    " 'Exporting an instance'; the bucket's ownership must not be enforced. An AMI is exported without that."
+)
+
+
+def find_remedy(code: str, message: str) -> str | None:
+    """What to do; ``None`` where nothing is known, or where it stands there: vmferry says it behind a bar."""
+    if " | " in message:
+        return None
+    if code == "AuthFailure":  # it has several meanings
+        return _KEYS if "credentials" in message else _BUCKET if "READ_AC" in message else None
+    return _REMEDIES.get(code)
+
 
 REPEATED = frozenset(
     {"InternalError", "InternalFailure", "RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "Throttling",

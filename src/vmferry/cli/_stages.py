@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-ShowStage = Callable[[str, int], None]
-"""Called with the stage's word and the percentage, again and again; calls that say nothing new show nothing."""
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+ShowStage = Callable[[str, int, Sequence[int]], None]
+"""Called with the stage's word, the percentage, and that of each disk where there are several that are in work, again
+and again; calls that say nothing new show nothing."""
 
 
 @contextmanager
@@ -29,7 +34,7 @@ class _Lines:
         self._as_json = as_json
         self._said: tuple[str, int] | None = None
 
-    def __call__(self, stage: str, percent: int) -> None:
+    def __call__(self, stage: str, percent: int, disks: Sequence[int] = ()) -> None:
         if self._said is not None and self._said[0] == stage and (not self._as_json or self._said[1] == percent):
             return
         self._said = (stage, percent)
@@ -45,12 +50,26 @@ def _bar(task_id: str) -> Iterator[ShowStage]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn(escape(task_id)),
+        TextColumn("{task.fields[name]}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task("pending", total=100)
-        yield lambda stage, percent: bar.update(shown, completed=percent, description=escape(stage))
+        shown = bar.add_task("pending", total=100, name=escape(task_id))
+        bars: list[TaskID] = []
+
+        def show(stage: str, percent: int, disks: Sequence[int]) -> None:
+            bar.update(shown, completed=percent, description=escape(stage))
+            _show_disks(bar, bars, disks)
+
+        yield show
+
+
+def _show_disks(bar: Progress, bars: list[TaskID], disks: Sequence[int]) -> None:
+    """A bar for each disk, below the task's own; those that are no longer told of stay as they are."""
+    while len(bars) < len(disks):
+        bars.append(bar.add_task("", total=100, name=f"disk {len(bars) + 1}"))
+    for shown, percent in zip(bars, disks, strict=False):
+        bar.update(shown, completed=percent)

@@ -92,6 +92,8 @@ class TaskView:
     result: str | None
     """What it makes: an id, or where it goes in S3."""
     description: str | None
+    disks: tuple[int, ...] = ()
+    """Percent of each disk of an import in work, where there are several."""
 
     @property
     def has_ended(self) -> bool:
@@ -115,6 +117,7 @@ def view_task(task: Mapping[str, Any]) -> TaskView:
         percent=int(facts["Progress"]) if facts.get("Progress") else _converted(disks),
         result=_result(facts),
         description=facts.get("Description") or facts.get("ImportInstance", {}).get("Description"),
+        disks=_disks_in_work(task.get("SnapshotDetails", ())),
     )
 
 
@@ -123,6 +126,12 @@ def conversion_disks(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "ImportInstance" in task:
         return list(task["ImportInstance"].get("Volumes") or ())
     return [task["ImportVolume"]] if "ImportVolume" in task else []
+
+
+def _disks_in_work(details: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    if len(details) < 2 or not any(disk.get("Progress") for disk in details):
+        return ()
+    return tuple(int(disk.get("Progress") or 0) for disk in details)
 
 
 def _converted(disks: Sequence[Mapping[str, Any]]) -> int | None:

@@ -102,7 +102,7 @@ def delete(
 @COMMAND.command()
 def share(
     image_id: str = _AMI,
-    accounts: list[str] = typer.Argument(metavar="ACCOUNT...", help="Accounts, by their 12 digits."),
+    accounts: list[str] = options.ACCOUNTS,
     remove: bool = typer.Option(False, "--remove", help="Share it with them no more."),
     data_dir: Path = options.DATA_DIR,
     aws: bool = options.AWS,
@@ -112,14 +112,13 @@ def share(
 ) -> None:
     """Let other accounts launch an AMI, or no longer."""
     clients = open_clients(data_dir, aws=aws, region=region)
-    users = [{"UserId": account} for account in accounts]
     change(
         clients,
         "modify_image_attribute",
         f"{image_id} is {'no longer shared' if remove else 'shared'} with {', '.join(accounts)}.",
         as_json=as_json,
         ImageId=image_id,
-        LaunchPermission={"Remove" if remove else "Add": users},
+        LaunchPermission={"Remove" if remove else "Add": options.permissions(accounts)},
         DryRun=dry_run,
     )
 

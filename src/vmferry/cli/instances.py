@@ -71,7 +71,9 @@ def show_instance(
 @COMMAND.command()
 def run(
     image_id: str = typer.Argument(metavar="AMI", help="The AMI's id: ami-…"),
-    instance_type: str = typer.Option("t3.small", "--type", metavar="TYPE", help="Its size, in EC2's words."),
+    instance_type: str = typer.Option(
+        None, "--type", metavar="TYPE", help="Its size, in EC2's words (default: the endpoint's, which fits the AMI)."
+    ),
     tags: list[str] = options.TAGS,
     client_token: str = options.CLIENT_TOKEN,
     data_dir: Path = options.DATA_DIR,
@@ -88,11 +90,11 @@ def run(
         "",
         as_json=as_json,
         ImageId=image_id,
-        InstanceType=instance_type,
         MinCount=1,
         MaxCount=1,
         ClientToken=client_token or str(uuid.uuid4()),
         DryRun=dry_run,
+        **options.given(InstanceType=instance_type),
         **options.tag_specification(tags, "instance", "volume"),
     )
     if answer and not as_json:

@@ -82,7 +82,7 @@ def delete(
 @COMMAND.command()
 def share(
     snapshot_id: str = _SNAPSHOT,
-    accounts: list[str] = typer.Argument(metavar="ACCOUNT...", help="Accounts, by their 12 digits."),
+    accounts: list[str] = options.ACCOUNTS,
     remove: bool = typer.Option(False, "--remove", help="Share it with them no more."),
     data_dir: Path = options.DATA_DIR,
     aws: bool = options.AWS,
@@ -92,7 +92,6 @@ def share(
 ) -> None:
     """Let other accounts make volumes of a snapshot, or no longer."""
     clients = open_clients(data_dir, aws=aws, region=region)
-    users = [{"UserId": account} for account in accounts]
     change(
         clients,
         "modify_snapshot_attribute",
@@ -100,7 +99,7 @@ def share(
         as_json=as_json,
         SnapshotId=snapshot_id,
         Attribute="createVolumePermission",
-        CreateVolumePermission={"Remove" if remove else "Add": users},
+        CreateVolumePermission={"Remove" if remove else "Add": options.permissions(accounts)},
         DryRun=dry_run,
     )
 

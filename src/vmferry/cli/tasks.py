@@ -9,11 +9,11 @@ from typing import Any
 import typer
 
 from vmferry.cli import _options as options
-from vmferry.cli._client import api_errors, open_clients, without_metadata
+from vmferry.cli._client import ApiError, Clients, api_errors, open_clients, without_metadata
 from vmferry.cli._following import follow_task
 from vmferry.cli._listing import listing_group, show
-from vmferry.cli._output import print_json, print_table
-from vmferry.cli._task_kinds import KINDS, TaskView, conversion_disks, find_kind, view_task
+from vmferry.cli._output import print_json, print_note, print_table
+from vmferry.cli._task_kinds import KINDS, TaskKind, TaskView, conversion_disks, find_kind, view_task
 from vmferry.units import format_size
 
 COMMAND = listing_group("Your import and export tasks: how far they are, or how they ended.")
@@ -30,7 +30,7 @@ def list_tasks(
 ) -> None:
     """List your tasks of every kind."""
     clients = open_clients(data_dir, aws=aws, region=region)
-    found = {kind.member: kind.list(clients) for kind in KINDS}
+    found = _find_all(clients)
     if active:
         found = {member: [one for one in tasks if not view_task(one).has_ended] for member, tasks in found.items()}
     if as_json:
@@ -80,6 +80,27 @@ def cancel(
         print_json(answer)
     else:
         print(f"{task_id} is being cancelled.")
+
+
+def _find_all(clients: Clients) -> dict[str, list[dict[str, Any]]]:
+    """The list in the API's answer → the tasks in it, of every kind. A kind that is refused is noted and left out.
+
+    Raises ``ApiError`` where the endpoint cannot be asked at all, or refuses all of them.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    refusals: list[tuple[TaskKind, ApiError]] = []
+    for kind in KINDS:
+        try:
+            found[kind.member] = kind.list(clients)
+        except ApiError as error:
+            if error.retryable:
+                raise
+            refusals.append((kind, error))
+    if not found:
+        raise refusals[0][1]
+    for kind, refusal in refusals:
+        print_note(f"Every {kind.name} is left out: {refusal}")
+    return found
 
 
 def _row(view: TaskView) -> tuple[str | None, ...]:
