@@ -245,6 +245,22 @@ def test_a_wait_outlives_a_restart_of_the_server(services: Services, capsys: pyt
     assert "Trying again for 5 min" in capsys.readouterr().err
 
 
+def test_a_kind_of_task_that_is_refused_hides_no_other(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id = json.loads(call("import", OVA, "--no-wait", "--json")[0])["ImportTaskId"]
+    fewer = {name: action for name, action in ACTIONS.items() if name != "describe_conversion_tasks"}
+    with run_gateway(fewer, services) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", endpoint.url)
+        stdout, stderr = call("tasks")
+        assert task_id in stdout
+        assert stderr.startswith("vmferry: note: Every import of an instance or volume is left out: InvalidAction: ")
+        assert stderr.count("\n") == 1
+        assert "ConversionTasks" not in json.loads(call("tasks", "--json")[0])
+    with run_gateway({}, services) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", endpoint.url)
+        _, stderr = call("tasks", code=1)
+        assert (stderr.count("\n"), "InvalidAction" in stderr) == (1, True)
+
+
 def test_a_task_that_is_gone_ends_the_wait(endpoint: Endpoint) -> None:
     clients = Clients(endpoint.client, is_aws=False)
     with pytest.raises(ApiError, match="does not exist"):

@@ -234,6 +234,7 @@ def test_an_import_that_fails_exits_with_one_and_the_tasks_sentence(server: Serv
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("vmferry: import-ami-")
     assert "is not an OVA" in last
+    assert done.stderr.count("is not an OVA") == 1
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def follow_task(clients: Clients, task_id: str, *, as_json: bool) -> dict[str, A
             for last in _looks(clients, find_kind(task_id), task_id):
                 view = view_task(last)
                 percent = 100 if view.is_done else max(percent, view.percent or 0)
-                show(view.message or view.state, percent, view.disks)
+                if view.is_done or not view.has_ended:  # the reason of one that failed is told below
+                    show(view.message or view.state, percent, view.disks)
     except KeyboardInterrupt:
         print(
             f"The task goes on without you. To see it: {clients.command('tasks', 'show', task_id, '--wait')}\n"
