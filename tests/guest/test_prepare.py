@@ -25,7 +25,8 @@ from vmferry.blob import MemoryBlob
 from vmferry.errors import GuestError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.guest.overlay import OverlayDisk
-from vmferry.guest.prepare import Preparation, prepare_linux
+from vmferry.guest.preparation import Preparation
+from vmferry.guest.prepare import prepare_linux
 from vmferry.units import MIB
 
 NOW = 1_800_000_000
@@ -149,7 +150,8 @@ def split_disk(guest: LinuxGuest, folder: Path, mib: int, source: str = f"UUID={
 @pytest.mark.parametrize("source", [f"UUID={BOOT_UUID}", "/dev/sda1", f"/dev/disk/by-uuid/{BOOT_UUID}"])
 def test_boot_may_be_a_partition_of_its_own(source: str, tmp_path: Path) -> None:
     done, after = prepare(split_disk(debian(), tmp_path, 4, source))
-    assert [change.path for change in done.changes] == [INITRAMFS, "/etc/initramfs-tools/modules"]
+    renamed = ["/etc/fstab"] if source.startswith("/dev/sda") else []
+    assert [change.path for change in done.changes] == [INITRAMFS, "/etc/initramfs-tools/modules", *renamed]
     boot, root = partition(after, tmp_path, MIB, 4 * MIB), partition(after, tmp_path, 5 * MIB)
     assert len(dump(boot, INITRAMFS[5:])) == done.changes[0].after
     assert dump(root, "/etc/initramfs-tools/modules").endswith(b"sd_mod\n")
@@ -251,6 +253,39 @@ def test_an_efi_partition_that_cannot_take_a_loader_is_a_note(tmp_path: Path) ->
     assert read_efi(after, tmp_path, "EFI/debian/grubx64.efi") == b"no program"
 
 
+def test_names_that_change_with_the_bus_become_uuids(tmp_path: Path) -> None:
+    guest = debian(*VIRTIO)
+    guest.files["etc/fstab"] = (
+        b"# /dev/sda1 was the root\n/dev/sda1 / ext4 defaults 0 1\n/dev/sdb1 /data ext4 nofail 0 2\n"
+    )
+    guest.files["boot/grub/grub.cfg"] = b"linux /boot/vmlinuz root=/dev/sda1 ro resume=/dev/sdc1\n"
+    guest.files["etc/default/grub"] = b'GRUB_CMDLINE_LINUX="root=/dev/sda1"\n'
+    guest.files["boot/loader/entries/a.conf"] = b"options root=/dev/mapper/vg-root\n"
+    done, after = prepare(root_disk(guest, tmp_path))
+    root = partition(after, tmp_path)
+    uuid = f"UUID={ROOT_UUID}".encode()
+    assert dump(root, "/etc/fstab") == guest.files["etc/fstab"].replace(b"\n/dev/sda1", b"\n" + uuid)
+    assert dump(root, "/boot/grub/grub.cfg") == b"linux /boot/vmlinuz root=" + uuid + b" ro resume=/dev/sdc1\n"
+    assert dump(root, "/etc/default/grub") == b'GRUB_CMDLINE_LINUX="root=' + uuid + b'"\n'
+    assert dump(root, "/etc/fstab.pre-vmferry") == guest.files["etc/fstab"]
+    assert [change.path for change in done.changes] == ["/etc/fstab", "/boot/grub/grub.cfg", "/etc/default/grub"]
+    assert [note.partition(", which")[0] for note in done.notes] == [
+        "/etc/fstab names /dev/sdb1",
+        "/boot/grub/grub.cfg names /dev/sdc1",
+    ]
+    assert prepare(after)[0].changes == []
+
+
+def test_names_stay_where_the_disks_have_another_order(tmp_path: Path) -> None:
+    guest = debian(*VIRTIO)
+    guest.files["etc/fstab"] = b"/dev/sdb1 / ext4 defaults 0 1\n/dev/sda1 /data ext4 defaults 0 2\n"
+    done, _ = prepare(root_disk(guest, tmp_path))
+    assert done.changes == []
+    assert done.notes == [
+        "/etc/fstab names another disk than this one as the root: names of disks were left as they are."
+    ]
+
+
 def refusal(disk: bytes) -> str:
     overlay = OverlayDisk(open_disk(MemoryBlob(disk), FORMATS["raw"]))
     with pytest.raises(GuestError) as caught:
@@ -304,6 +339,7 @@ def test_a_guest_that_was_switched_off_has_its_journal_replayed(tmp_path: Path) 
     subprocess.run(["debugfs", "-w", "-f", "-", image], input=commands, text=True, capture_output=True, check=True)
     done, after = prepare(make_disk(image.read_bytes()))
     assert len(done.changes) == 2
+    assert done.notes == ["The guest was not shut down: the journal of disk 1, partition 1 was replayed."]
     partition(after, tmp_path)
     assert after.endswith(b"\1" * 1024 + bytes(2 * 1024))
 

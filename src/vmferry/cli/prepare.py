@@ -30,7 +30,8 @@ from vmferry.cli._writing import (
 from vmferry.errors import quote
 from vmferry.guest.linux.driver_modules import DRIVERS
 from vmferry.guest.overlay import OverlayDisk
-from vmferry.guest.prepare import Change, Preparation, prepare_linux
+from vmferry.guest.preparation import Change, Preparation
+from vmferry.guest.prepare import prepare_linux
 from vmferry.units import format_duration, format_size
 
 

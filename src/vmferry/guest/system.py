@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vmferry.errors import GuestError, quote
 from vmferry.guest.ext_writer import ExtFileSystem, replay_journal
+from vmferry.guest.facts import VolumeFacts
 from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.overlay import OverlayDisk
@@ -34,6 +35,8 @@ REMEDY = (
 class LinuxSystem:
     """A Linux system on one disk, all of whose files that matter here are on file systems of ours."""
 
+    root: str
+    """The place of the volume that is its root."""
     tree: Tree
     title: str
     """What it calls itself: its own words, not to be trusted."""
@@ -41,6 +44,10 @@ class LinuxSystem:
     """Where → what is mounted."""
     esps: dict[str, OverlayVolume]
     """Place → EFI system partition."""
+    volumes: tuple[VolumeFacts, ...]
+    """All that is on the disk."""
+    replayed: tuple[str, ...]
+    """Places of the volumes that were not unmounted, and whose journals were replayed."""
 
     def mount_of(self, path: str) -> str:
         """Where the file system is mounted that holds ``path``, which leads through no links."""
@@ -56,30 +63,37 @@ def find_linux(disk: OverlayDisk) -> LinuxSystem:
     volumes = find_volumes([disk], lambda _: None)
     systems: dict[str, ExtFileSystem] = {}
     others: list[str] = []
+    replayed: list[str] = []
     for volume in volumes:
         try:
             if volume.facts.kind in _EXT and volume.area is not None:
-                systems[volume.facts.place] = _open(disk, volume)
+                systems[volume.facts.place], was_open = _open(disk, volume)
+                replayed += [quote(volume.facts.place)] if was_open else []
             elif volume.facts.kind not in _BENEATH or volume.facts.problem:
                 others.append(f"{quote(volume.facts.place)} is {volume.facts.kind or 'not read'}")
         except GuestError as error:
             others.append(f"{quote(volume.facts.place)} is {volume.facts.kind}: {str(error).removesuffix('.')}")
-    for system in systems.values():
+    for place, system in systems.items():
         tree = Tree({"/": system})
         if any(tree.is_file(path) for path in _RELEASES):
-            return LinuxSystem(*_mount(system, systems, volumes), _find_esps(disk, volumes))
+            facts = tuple(volume.facts for volume in volumes)
+            return LinuxSystem(
+                place, *_mount(system, systems, facts), _find_esps(disk, volumes), facts, tuple(replayed)
+            )
     what = f"; {', '.join(others)}" if others else ""
     raise GuestError(
         f"No Linux was found on an ext2, ext3 or ext4 file system, which are written to here{what}. {REMEDY}."
     )
 
 
-def _open(disk: OverlayDisk, volume: Volume) -> ExtFileSystem:
-    """The file system in ``volume``, brought to where its journal has it if it was not unmounted."""
+def _open(disk: OverlayDisk, volume: Volume) -> tuple[ExtFileSystem, bool]:
+    """The file system in ``volume``, and whether its journal had to be replayed."""
     assert volume.area is not None
     place = OverlayVolume(disk, find_ranges(disk, volume.area))
     system = ExtFileSystem(place)
-    return ExtFileSystem(place) if replay_journal(system) else system
+    if replay_journal(system):
+        return ExtFileSystem(place), True
+    return system, False
 
 
 def _find_esps(disk: OverlayDisk, volumes: Sequence[Volume]) -> dict[str, OverlayVolume]:
@@ -92,11 +106,11 @@ def _find_esps(disk: OverlayDisk, volumes: Sequence[Volume]) -> dict[str, Overla
 
 
 def _mount(
-    root: ExtFileSystem, systems: dict[str, ExtFileSystem], volumes: Sequence[Volume]
+    root: ExtFileSystem, systems: dict[str, ExtFileSystem], volumes: Sequence[VolumeFacts]
 ) -> tuple[Tree, str, dict[str, ExtFileSystem]]:
     """The files of the system whose root is ``root``, its name, and what its fstab mounts of ``_MOUNTS``."""
     mounts = {"/": root}
-    for mount in read_fstab(Files(Tree(dict(mounts))), [volume.facts for volume in volumes]):
+    for mount in read_fstab(Files(Tree(dict(mounts))), volumes):
         target = posixpath.normpath(mount.target)
         if target not in _MOUNTS:
             continue

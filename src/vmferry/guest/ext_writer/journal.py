@@ -70,10 +70,18 @@ def replay_journal(system: ExtFileSystem) -> bool:
             if revoked.get(tag.block, -1) < transaction.number:
                 system.blocks.write_now(tag.block, journal.content(transaction, tag))
     journal.finish(len(transactions))
-    after = ExtFileSystem(system.blocks.volume).superblock
-    after.incompat &= ~RECOVER
-    after.flush()
+    _settle(ExtFileSystem(system.blocks.volume))
     return True
+
+
+def _settle(system: ExtFileSystem) -> None:
+    """Say in the superblock that there is nothing to replay, and how much is free: a running system counts that in
+    memory, and what it has written is old."""
+    groups = [system.groups.read(number) for number in range(system.groups.count)]
+    system.superblock.free_blocks = sum(group.free_blocks for group in groups)
+    system.superblock.free_inodes = sum(group.free_inodes for group in groups)
+    system.superblock.incompat &= ~RECOVER
+    system.superblock.flush()
 
 
 class _Journal:

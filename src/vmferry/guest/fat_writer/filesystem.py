@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from vmferry.errors import GuestError, quote
-from vmferry.guest.fat_writer.folders import ARCHIVE, FOLDER, SIZE, Entry, find_room, make_entry, read_entries
+from vmferry.guest.fat_writer.folders import ARCHIVE, FOLDER, Entry, find_room, make_entry, put_entry, read_entries
 from vmferry.guest.fat_writer.layout import read_layout
 from vmferry.guest.fat_writer.table import Table
 from vmferry.guest.overlay_volume import OverlayVolume
@@ -58,8 +58,8 @@ class FatFileSystem:
         if self._folder(path) is not None:
             return
         above, _, name = path.rpartition("/")
-        (cluster,) = self._table.take(1)
         stamp, parent = _stamp(now), self._first(above)
+        (cluster,) = self._table.take(1)
         content = make_entry(".", FOLDER, cluster, 0, stamp) + make_entry("..", FOLDER, parent, 0, stamp)
         self._write([cluster], content)
         self._add(above, make_entry(name, FOLDER, cluster, 0, stamp))
@@ -97,9 +97,16 @@ class FatFileSystem:
         return self._clusters(self._table.chain(entry.cluster))
 
     def _first(self, path: str) -> int:
-        """The first cluster of the folder at ``path``, as the one below it names it: 0 for the root."""
-        entry = self._find(path) if path.strip("/") else None
-        return 0 if entry is None else entry.cluster
+        """The first cluster of the folder at ``path``, as the one below it names it: 0 for the root.
+
+        Raises ``GuestError`` where there is none.
+        """
+        if not path.strip("/"):
+            return 0
+        entry = self._find(path)
+        if entry is None or not entry.is_folder:
+            raise GuestError(f"{quote(path)} on the EFI system partition is no folder.")
+        return entry.cluster
 
     def _clusters(self, clusters: Sequence[int]) -> bytes:
         size = self._layout.cluster_size
@@ -125,8 +132,7 @@ class FatFileSystem:
         if path.strip("/") == "" and self._layout.root_size:
             if at is None:
                 raise GuestError("The root folder of the EFI system partition is full: make room on the guest.")
-            new = content[:at] + entry + content[at + SIZE :]
-            self._changed[self._layout.root] = new
+            self._changed[self._layout.root] = put_entry(content, at, entry)
             return
         clusters = self._table.chain(self._first(path) or self._layout.root)
         if at is None:
@@ -134,7 +140,7 @@ class FatFileSystem:
             clusters += self._table.take(1)
             self._table.link(clusters)
         content = content.ljust(len(clusters) * self._layout.cluster_size, b"\0")
-        self._write(clusters, content[:at] + entry + content[at + SIZE :])
+        self._write(clusters, put_entry(content, at, entry))
 
 
 def _stamp(now: int) -> tuple[int, int]:

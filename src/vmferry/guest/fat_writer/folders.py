@@ -66,6 +66,12 @@ def make_entry(name: str, attributes: int, cluster: int, size: int, stamp: tuple
     return _ENTRY.pack(short, attributes, 0, 0, time, date, date, cluster >> 16, time, date, cluster & 0xFFFF, size)
 
 
+def put_entry(content: bytes, at: int, entry: bytes) -> bytes:
+    """``content`` of a folder with ``entry`` in the room at ``at``. What was behind a folder's end stays behind it."""
+    rest = content[at + SIZE :]
+    return content[:at] + entry + (rest if content[at] == _DELETED else bytes(len(rest)))
+
+
 def find_room(content: bytes) -> int | None:
     """Where in a folder that holds ``content`` another entry goes; ``None`` where it is full."""
     return next((at for at in range(0, len(content), SIZE) if content[at] in (_END, _DELETED)), None)

@@ -16,13 +16,21 @@ _FREE, _NEXT = 0x1E8, 0x1EC
 
 
 class Table:
-    """For one thread; what is changed is written by ``flush``."""
+    """For one thread; what is changed is written by ``flush``.
+
+    Raises ``GuestError`` where its copies differ, or it does not begin as a table does.
+    """
 
     def __init__(self, volume: OverlayVolume, layout: Layout) -> None:
         self._volume = volume
         self._layout = layout
         self._old = volume.read_at(layout.tables[0], layout.table_size)
         self._raw = bytearray(self._old)
+        if (
+            any(volume.read_at(copy, layout.table_size) != self._old for copy in layout.tables[1:])
+            or self.get(0) < 0xFF0
+        ):
+            raise GuestError("The tables of the FAT file system differ: run fsck.vfat on the guest.")
         self._taken = 0
         self._last = 2
 
