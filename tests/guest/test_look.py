@@ -17,8 +17,12 @@ from vmferry.blob import MemoryBlob
 from vmferry.disk import Disk
 from vmferry.errors import CorruptDiskError, StoreUnavailableError, UnsafeDiskError
 from vmferry.formats import FORMATS, open_disk
+from vmferry.guest._child import pack_facts
+from vmferry.guest.facts import GuestFacts, SystemFacts, VolumeFacts
+from vmferry.guest.facts_json import from_json
 from vmferry.guest.inside import look_inside
 from vmferry.guest.look import DEFAULT_ALLOWANCE, look, look_by
+from vmferry.limits import MAX_LOOK_ANSWER
 from vmferry.units import MIB
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,3 +231,37 @@ def test_the_child_stays_below_a_quarter_of_a_gibibyte(ext4: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, ext4], capture_output=True, text=True, cwd=ROOT, check=True)
     assert int(done.stdout) * 1024 < 256 * MIB
+
+
+@pytest.mark.parametrize(
+    ("facts", "volumes", "systems"),
+    [
+        (GuestFacts((VolumeFacts("a", 1),), (SystemFacts("a"), SystemFacts("b")), ("p",)), 1, 2),
+        (GuestFacts((VolumeFacts("a", 1),), (SystemFacts("a"), SystemFacts("b" * (1 << 20)))), 1, 1),
+        (GuestFacts((VolumeFacts("a" * 2000, 1),) * 1000, (SystemFacts("a"), SystemFacts("b"))), 64, 1),
+        (GuestFacts((VolumeFacts("a", 1),) * 100, (SystemFacts("b" * (1 << 20)),)), 64, 0),
+        (GuestFacts((VolumeFacts("a" * (1 << 20), 1),), (), ("p" * (1 << 20),)), 0, 0),
+    ],
+)
+def test_facts_that_are_too_many_are_told_without_what_matters_least(
+    facts: GuestFacts, volumes: int, systems: int
+) -> None:
+    data = pack_facts(facts)
+    assert len(data) <= MAX_LOOK_ANSWER
+    told = from_json(GuestFacts, json.loads(data))
+    assert (len(told.volumes), len(told.systems)) == (volumes, systems)
+    assert (told == facts) != ("More was found than can be told." in told.problems)
+
+
+def test_the_child_knows_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    (problem,) = look_by_script("asker.say(NOTE, repr(sorted(os.environ)).encode())\nos._exit(3)")
+    assert "SECRET" not in problem
+    assert "LC_CTYPE" in problem or "[]" in problem or "LD_LIBRARY_PATH" in problem
+
+
+def test_the_child_holds_no_file_of_the_parents(tmp_path: Path) -> None:
+    with (tmp_path / "held").open("wb") as held:
+        os.set_inheritable(held.fileno(), True)
+        (problem,) = look_by_script("asker.say(NOTE, repr(os.listdir('/proc/self/fd')).encode())\nos._exit(3)")
+    assert problem.count("'") == 2 * 5, problem  # three standard ones, the socket, the folder being listed

@@ -20,9 +20,12 @@ from vmferry.guest.facts import GuestFacts
 from vmferry.guest.facts_json import to_json
 from vmferry.guest.filesystems import FILE_SYSTEMS
 from vmferry.guest.inside import look_inside
+from vmferry.limits import MAX_LOOK_ANSWER
 
 _ROOMS = ("filesystems", "linux", "superblocks", "windows")
 """Of ``vmferry.guest``: those whose modules the child runs."""
+_MAX_PROBLEMS, _MAX_VOLUMES = 64, 64
+"""Of which is told where all is too much."""
 _ENCODINGS = ("ascii", "cp437", "cp1252", "idna", "latin-1", "utf-8", "utf-16", "utf-16-be", "utf-16-le", "utf-32-le")
 
 
@@ -45,10 +48,25 @@ def main() -> None:
     def answer(facts: GuestFacts) -> None:
         said = (*problems, *([asker.ended_by] if asker.ended_by else []))
         facts = replace(facts, problems=tuple(dict.fromkeys((*facts.problems, *said))))
-        asker.say(FACTS, json.dumps(to_json(facts), ensure_ascii=False).encode("utf-8", "replace"))
+        asker.say(FACTS, pack_facts(facts))
 
     answer(look_inside(disks, note=note, so_far=answer))
     os._exit(0)  # the usual way out looks for files to flush and close, which is forbidden
+
+
+def pack_facts(facts: GuestFacts) -> bytes:
+    """``facts`` as the parent takes them: where they are too many, without what matters least."""
+    told = (*facts.problems[:_MAX_PROBLEMS], "More was found than can be told.")
+    shorter = (
+        replace(facts, systems=facts.systems[:1], problems=told),
+        replace(facts, systems=facts.systems[:1], volumes=facts.volumes[:_MAX_VOLUMES], problems=told),
+        GuestFacts(facts.volumes[:_MAX_VOLUMES], problems=told),
+    )
+    for version in (facts, *shorter):
+        data = json.dumps(to_json(version), ensure_ascii=False).encode("utf-8", "replace")
+        if len(data) <= MAX_LOOK_ANSWER:
+            return data
+    return json.dumps(to_json(GuestFacts(problems=told[-1:]))).encode()
 
 
 def _import_all() -> None:

@@ -7,6 +7,7 @@ nothing to take: no file, no network, no other process, and little time and memo
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ from vmferry.limits import (
 from vmferry.units import format_size
 
 _START = "import sys; sys.path[:] = sys.argv[2:]; from vmferry.guest._child import main; main()"
+_ENVIRONMENT = ("LD_LIBRARY_PATH",)
+"""All that the child gets to know of the environment: an interpreter of one's own may not start without."""
 _MAX_ANSWERS = 256
 _MAX_NOTES = 100_000
 _FAREWELL = 2.0
@@ -65,7 +68,7 @@ def look_by(command: Sequence[str], disks: Sequence[Area], allowance: Allowance)
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 cwd="/",
-                env={},
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
         with child:
             try:
