@@ -203,6 +203,7 @@ def test_an_ami_and_its_snapshot_are_shared_with_accounts_and_everybody(endpoint
         (("export", "ami-1", "there.raw", "--no-wait"), 2, "a file is there at the end only"),
         (("export", "i-1", "s3://imports/", "--format", "vhdx"), 1, "OVA, VMDK or VHD, not as VHDX"),
         (("export", "i-1", "s3://imports/", "--role", "r"), 2, "has no role"),
+        (("export", "i-1", "s3://imports/", "--dry-run"), 2, "EC2 has no dry run of an instance's export"),
         (("export", "ami-1", "s3://imports/", "--bucket", "b"), 2, "DST names the bucket already"),
         (("images", "remove"), 2, "No such command 'remove'"),
     ],

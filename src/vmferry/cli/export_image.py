@@ -69,6 +69,8 @@ def export_machine(
     wanted = choose_format(image_format, target, subject)
     export = Export(subject, wanted, place, prefix, description, tags, role, client_token, environment)
     check_export(export, is_aws=clients.is_aws)
+    if dry_run and not export.is_of_image:
+        raise typer.BadParameter("EC2 has no dry run of an instance's export. Leave --dry-run out.")
     _prepare_bucket(clients, place, named=place != DEFAULT_BUCKET or clients.is_aws, dry_run=dry_run)
     if check and export.is_of_image:
         check_role(clients, role, Purpose.EXPORT, [(place, export.key("export-ami-0"))], as_json=as_json)
