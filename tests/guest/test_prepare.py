@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.guest.ext_images import check, dump
 from tests.guest.linear_volume import make_physical_volume
@@ -325,6 +327,26 @@ def test_a_guest_without_an_initramfs_is_refused(tmp_path: Path) -> None:
 def test_an_initramfs_of_old_is_refused(tmp_path: Path) -> None:
     said = refusal(root_disk(debian("bin/nash"), tmp_path))
     assert "run mkinitrd on the guest with --with=virtio_pci" in said
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return root_disk(debian(), tmp_path_factory.mktemp("sound"), "-O", "^metadata_csum,^has_journal")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_anywhere_ends_in_a_sentence_or_a_prepared_guest(data: st.DataObject, sound: bytes) -> None:
+    disk = bytearray(sound)
+    for _ in range(data.draw(st.integers(1, 6))):
+        start = data.draw(st.sampled_from([446, MIB, MIB + 1024, MIB + 2048, MIB + 300 * 1024]))
+        disk[start + data.draw(st.integers(0, 60 if start == 446 else 900))] ^= 1 << data.draw(st.integers(0, 7))
+    overlay = OverlayDisk(open_disk(MemoryBlob(bytes(disk)), FORMATS["raw"]))
+    try:
+        done = prepare_linux(overlay, ("virtio",), NOW)
+    except GuestError:
+        return
+    assert done.changes[0].path == INITRAMFS
 
 
 def test_an_initramfs_in_an_image_inside_is_refused(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ _SQUASHED = ("squashfs-root.img", "squash-root.img", "squash/root.img", "erofs-r
 _NEEDED = {"virtio": ("virtio_pci", "virtio_blk", "virtio_scsi"), "nvme": ("nvme",), "ahci": ("ahci",)}
 """What has to be in the initramfs: the root disk's drivers; those of networks are loaded from the root later."""
 _MAX_INITRAMFS = 512 * MIB
-_MAX_SECONDS = 30.0
-"""Of a processor, for one initramfs: what is only looked at gets less, here it says what is to be done."""
+_MAX_SECONDS = 60
+"""Seconds of a processor for the list of an initramfs' names: a look has less, for an answer at once."""
 
 
 def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Preparation:
@@ -110,7 +110,7 @@ class _Kernels:
         inside = read_initramfs(
             lambda offset, length: self._tree.read_at(path, offset, length),
             size,
-            limit=2 * _MAX_INITRAMFS,
+            limit=_MAX_INITRAMFS + MIB,
             seconds=_MAX_SECONDS,
         )
         if inside.problem is not None:
