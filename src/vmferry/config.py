@@ -18,6 +18,7 @@ MAX_DEFAULT_WORKERS = 8
 DEFAULT_REGIONS = ("us-east-1", "us-west-2")
 CONFIG_FILE = "config.toml"
 PREFLIGHTS = ("vmferry", "aws", "off")
+PREPARATIONS = ("none", "auto")
 
 
 def default_data_dir() -> Path:
@@ -47,6 +48,8 @@ class Config:
     """How much may be asked: the table ``limits`` names a profile, and each value that differs from it."""
     preflight: str = "vmferry"
     """By whose rules a machine is judged before it is imported: ``vmferry``, ``aws``, or ``off``."""
+    prepare: str = "none"
+    """Whether guests are prepared for the hardware here when the request does not say: ``none`` or ``auto``."""
     s3_endpoint: str | None = None
     """``http(s)://host[:port]`` of an S3 service of one's own; else the embedded SeaweedFS is started."""
     s3_access_key_id: str | None = None
@@ -130,6 +133,9 @@ def _check(config: Config, path: Path) -> None:
     if config.preflight not in PREFLIGHTS:
         known = ", ".join(PREFLIGHTS)
         raise ConfigError(f"{quote(path)}: preflight must be one of {known}, not {quote(config.preflight)}.")
+    if config.prepare not in PREPARATIONS:
+        known = ", ".join(PREPARATIONS)
+        raise ConfigError(f"{quote(path)}: prepare must be one of {known}, not {quote(config.prepare)}.")
     given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region]
     if config.s3_endpoint is None and any(value is not None for value in given):
         raise ConfigError(f"{quote(path)}: s3_access_key_id, s3_secret_access_key and s3_region need s3_endpoint.")

@@ -31,6 +31,7 @@ __all__ = [
     "PREFLIGHT_TAG",
     "DiskContainer",
     "DiskConversion",
+    "ImportChange",
     "ImportFacts",
     "ImportFinding",
     "ImportRequest",
@@ -137,6 +138,21 @@ class ImportFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportChange:
+    """A file of the guest that was changed or added, so that it starts on its new hardware."""
+
+    path: str
+    what: str
+    """``replaced`` or ``added``."""
+    before: int | None
+    """Bytes of the old file."""
+    after: int
+    why: str
+    kept_as: str | None = None
+    """The old file's name now."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImportFacts:
     """What the task has found out."""
 
@@ -154,6 +170,8 @@ class ImportFacts:
     """The system on the disks, in words; ``None`` where none was recognised."""
     findings: tuple[ImportFinding, ...] = ()
     """Of preflight, the gravest first."""
+    changes: tuple[ImportChange, ...] = ()
+    """To the root disk's guest: the disk that is converted has them, the source does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +533,7 @@ def _facts_from_json(value: Mapping[str, Any]) -> ImportFacts:
             "disks": tuple(ImportedDisk(**disk) for disk in value["disks"]),
             "notes": tuple(value["notes"]),
             "hardware": hardware_from_json(value.get("hardware")),
+            "changes": tuple(ImportChange(**change) for change in value.get("changes", ())),
             "findings": tuple(ImportFinding(**finding) for finding in value.get("findings", ())),
         }
     )

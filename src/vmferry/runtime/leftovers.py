@@ -14,6 +14,7 @@ import structlog
 from vmferry.errors import BlobNotFoundError
 from vmferry.snapshot_blocks import file_keys, is_parent_key
 from vmferry.tasks import Services
+from vmferry.tasks.import_image.preparing import changes_of
 
 KEPT_FOR = timedelta(days=1)
 """How long what nobody knows is kept: no request takes so long between an image and its record."""
@@ -82,6 +83,8 @@ def _known(services: Services, region: str) -> set[str]:
     for upload in catalog.snapshot_uploads.unended():
         if upload.bucket == region:
             known.update(file_keys(upload))
+    for task in map(catalog.import_tasks.get, catalog.import_tasks.unfinished()):
+        known.update(changes_of(services, task, disk).key for disk in task.facts.disks)
     return known
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from temporalio import activity
 
-from vmferry.catalog.import_tasks import COMPLETED, CONVERSION, IMPORT_IMAGE, ImportTask, Slice
+from vmferry.catalog.import_tasks import COMPLETED, CONVERSION, IMPORT_IMAGE, ImportFacts, ImportTask, Slice
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.catalog.volumes import Volume
 from vmferry.convert import digest_disk
@@ -33,8 +33,9 @@ from vmferry.tasks.import_image.facts import (
     receipt_facts,
     source_disk,
 )
+from vmferry.tasks.import_image.preparing import changes_of, is_wanted, prepare_root
 from vmferry.tasks.import_image.snapshot_source import take_over
-from vmferry.tasks.import_image.source import OpenSources, SourceDisk
+from vmferry.tasks.import_image.source import OpenSources, Source, SourceDisk
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.workflow import DiskStep, Plan, SliceStep
 from vmferry.units import format_size
@@ -74,6 +75,9 @@ class ImportImageActivities:
                 facts = find_facts(task, source, self._services.config.limits, self._services.config.preflight)
                 # First what the source is: a second run then reads the same bytes and keeps the same ids.
                 self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
+                facts = self._prepare(task, facts, source)
+            task = self._tasks.get(task_id)
+            with self._sources.borrow(task) as source:
                 slices = find_slices(source, facts)
                 self._check_room(sum(piece.data for piece in slices))
                 self._tasks.plan(task_id, slices)
@@ -152,6 +156,7 @@ class ImportImageActivities:
             image = new_image(task) if task.kind == IMPORT_IMAGE else None
             receipt = sign(receipt_facts(task, image), load_key(self._services.config.receipt_key_path))
             image_id = self._tasks.complete(task_id, image, receipt)
+            self._drop_changes(task)
             self._sources.forget(task_id)
             return image_id
 
@@ -161,6 +166,7 @@ class ImportImageActivities:
         with border(self._services, step.task_id):
             self._tasks.fail(step.task_id, step.reason)
             self._sources.forget(step.task_id)
+            self._drop_changes(self._tasks.get(step.task_id))
             if self._tasks.get(step.task_id).status == COMPLETED:
                 return  # what it has made is the user's
             for snapshot in self._services.catalog.snapshots.of_task(step.task_id):
@@ -170,6 +176,23 @@ class ImportImageActivities:
             for volume in self._conversions.discard_results(step.task_id):
                 self._services.images.delete(volume.bucket, volume.key)
             self._tasks.mark_deleted(step.task_id)
+
+    def _prepare(self, task: ImportTask, facts: ImportFacts, source: Source) -> ImportFacts:
+        """Prepare the guest where that is wanted; what was done is recorded."""
+        root = source_disk(source, facts.disks[0])
+        if facts.changes:
+            return facts
+        if task.kind != IMPORT_IMAGE or root.snapshot is not None or not is_wanted(self._services, task):
+            return facts
+        facts = prepare_root(self._services, task, facts, root.disk)
+        self._tasks.advance(task.id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
+        return facts
+
+    def _drop_changes(self, task: ImportTask) -> None:
+        """Remove the changes to the guest: they are in the image, or nobody wants them any more."""
+        for disk in task.facts.disks[:1]:
+            kept = changes_of(self._services, task, disk)
+            self._services.images.delete(kept.bucket, kept.key)
 
     def _make_volumes(self, task: ImportTask) -> None:
         """The end of a conversion: each disk's image goes from its snapshot to its volume, which then appears."""

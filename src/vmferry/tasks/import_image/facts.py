@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,7 +47,7 @@ def find_facts(task: ImportTask, source: Source, quotas: Quotas, rules: str = Ru
         for position, index in enumerate(order)
     ]
     firmware = _choose_firmware(source, boots[root].firmwares)
-    return ImportFacts(
+    facts = ImportFacts(
         pins=tuple(source.pins),
         disks=tuple(disks),
         architecture=task.request.architecture or _architecture(evidence),
@@ -58,6 +58,11 @@ def find_facts(task: ImportTask, source: Source, quotas: Quotas, rules: str = Ru
         system=name_system(evidence),
         findings=find_faults(task, evidence, rules),
     )
+    before = task.facts
+    if not before.changes:
+        return facts
+    # An earlier run of this step has prepared the guest, and now the source shows it so.
+    return replace(facts, notes=before.notes, findings=before.findings, changes=before.changes)
 
 
 def _architecture(evidence: Evidence) -> str:
@@ -153,7 +158,7 @@ def receipt_facts(task: ImportTask, image: Image | None) -> dict[str, Any]:
         ],
         "system": facts.system,
         "preflight": [asdict(finding) for finding in facts.findings],
-        "changes": [],
+        "changes": [asdict(change) for change in facts.changes],
         "versions": {"vmferry": __version__, "python": platform.python_version()},
     }
 

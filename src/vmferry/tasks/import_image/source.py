@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vmferry import appliances, formats
 from vmferry.appliances import HashedBlob
 from vmferry.blob import Blob
-from vmferry.catalog.import_tasks import CONVERSION, IMPORT_SNAPSHOT, DiskContainer, ImportTask, ObjectPin
+from vmferry.catalog.import_tasks import CONVERSION, IMPORT_SNAPSHOT, DiskContainer, ImportedDisk, ImportTask, ObjectPin
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.disk import Disk, SupportsFacts
 from vmferry.errors import UnknownFormatError, UnsupportedFeatureError, quote
@@ -21,6 +21,7 @@ from vmferry.machine import Appliance, Digest, Machine
 from vmferry.stores import Pin, PinnedBlob, ReadAheadBlob
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.parts import open_parts
+from vmferry.tasks.import_image.preparing import Changes, changes_of
 from vmferry.tasks.import_image.snapshot_source import open_snapshot
 from vmferry.tasks.import_image.traffic import Meter, MeteredBlob
 from vmferry.units import MIB, SECTOR
@@ -28,6 +29,9 @@ from vmferry.units import MIB, SECTOR
 _OPEN_SOURCES = 4
 """Sources a worker keeps open between steps: opening one again costs a few reads, keeping it a few MiB of tables."""
 
+
+_PREPARED = " prepared"
+"""Behind a task's id: its source with the changes to its guest is another one."""
 
 _WINDOW = 16 * MIB
 """Bytes that wait for the manifest's digest, at most: half of what a conversion alone in its process may keep."""
@@ -49,6 +53,8 @@ class SourceDisk:
     """What may be opened beside its file."""
     snapshot: Snapshot | None = None
     """What holds the disk, where it is not converted but taken over."""
+    changes: Changes | None = None
+    """What is changed in it while it is converted."""
 
     def reopen_hashed(self, saved: bytes | None) -> tuple[Disk, HashedBlob]:
         """The disk once more, and its file, which takes the manifest's digest from what is read of the disk.
@@ -58,7 +64,8 @@ class SourceDisk:
         """
         assert self.digest is not None
         file = HashedBlob(self.blob, self.digest, _WINDOW, saved)
-        return formats.open_disk(file, self.format, self.beside), file
+        disk = formats.open_disk(file, self.format, self.beside)
+        return disk if self.changes is None else self.changes.apply_to(disk), file
 
 
 @dataclass(slots=True)
@@ -94,6 +101,14 @@ class Source:
         """Close everything, the innermost first."""
         while self._open:
             self._open.pop().close()
+
+    def change(self, found: ImportedDisk, changes: Changes) -> None:
+        """Show the disk ``found`` with ``changes`` from now on."""
+        index = next(
+            i for i, one in enumerate(self.disks) if (one.container, one.name) == (found.container, found.name)
+        )
+        disk = self.disks[index]
+        self.disks[index] = replace(disk, disk=changes.apply_to(disk.disk), changes=changes)
 
     def add(self, services: Services, task: ImportTask, index: int) -> None:
         """Open a container of ``task`` and what is in it. What was opened stays to be closed, whatever is raised."""
@@ -175,6 +190,8 @@ def open_source(services: Services, task: ImportTask) -> Source:
     try:
         for index in range(len(task.request.containers)):
             source.add(services, task, index)
+        if task.facts.changes:
+            source.change(task.facts.disks[0], changes_of(services, task, task.facts.disks[0]))
     except BaseException:
         source.close()
         raise
@@ -214,9 +231,11 @@ class OpenSources:
         self._sources = Keep[Source](_OPEN_SOURCES, rest=Source.rest)
 
     def borrow(self, task: ImportTask) -> AbstractContextManager[Source]:
-        """The source of ``task``; it stays open at least until the block ends."""
-        return self._sources.borrow(task.id, lambda: open_source(self._services, task))
+        """The source of ``task``, with what is changed in it; it stays open at least until the block ends."""
+        key = task.id + (_PREPARED if task.facts.changes else "")
+        return self._sources.borrow(key, lambda: open_source(self._services, task))
 
     def forget(self, task_id: str) -> None:
         """Close the source of a task that has ended, once nobody uses it."""
         self._sources.forget(task_id)
+        self._sources.forget(task_id + _PREPARED)

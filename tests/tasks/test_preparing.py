@@ -1,0 +1,133 @@
+"""Guests are prepared on their way through an import, where that is wanted: the steps over a real catalog and store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from tests.server.material import make_disk
+from vmferry.blob import FileBlob
+from vmferry.catalog import open_catalog
+from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
+from vmferry.catalog.places import Place
+from vmferry.config import Config
+from vmferry.convert import digest_disk
+from vmferry.formats import open_disk
+from vmferry.guest.look import look
+from vmferry.stores import STORES
+from vmferry.stores.local import LocalStore
+from vmferry.tasks import Services
+from vmferry.tasks._steps import CleanUp
+from vmferry.tasks.import_image.activities import ImportImageActivities
+from vmferry.tasks.import_image.preparing import PREPARE_TAG
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+from build_guest import cached_guest
+
+PLACE = Place("us-east-1", "111122223333")
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    catalog = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    catalog.migrate()
+    store = STORES["memory"].connect({})
+    (tmp_path / "images").mkdir()
+    yield Services(Config(data_dir=tmp_path), catalog, lambda _: store, LocalStore(tmp_path / "images"))
+    catalog.close()
+
+
+def put_object(services: Services, path: Path) -> None:
+    blob = FileBlob(path)
+    writer = services.objects(PLACE).create("imports", "disk.raw")
+    writer.write_at(0, blob.read_at(0, blob.size))
+    writer.finish()
+    blob.close()
+
+
+def begin(services: Services, **tags: str) -> str:
+    container = DiskContainer(bucket="imports", key="disk.raw", format="RAW")
+    task = ImportTask("import-ami-1", PLACE, datetime.now(UTC), ImportRequest((container,)))
+    return services.catalog.import_tasks.add(task, tags, None, "", most=20)
+
+
+def run(services: Services, task_id: str) -> Path:
+    """All steps, each in a worker of its own, the first of them twice; the image's file."""
+
+    def worker() -> ImportImageActivities:
+        return ImportImageActivities(services)
+
+    first = worker()
+    ActivityEnvironment().run(first.validate, task_id)
+    plan = ActivityEnvironment().run(worker().validate, task_id)
+    for number, piece in enumerate(plan.slices):
+        ActivityEnvironment().run((first if number % 2 else worker()).convert_slice, piece)
+    ActivityEnvironment().run(worker().update, task_id)
+    ActivityEnvironment().run(worker().register, task_id)
+    (file,) = (path for path in (services.config.data_dir / "images").rglob("*") if path.is_file())
+    return file  # and nothing else lies there
+
+
+@pytest.mark.slow
+def test_a_guest_without_virtio_has_it_in_its_image_and_the_receipt_says_how(services: Services) -> None:
+    guest = cached_guest("hostonly")
+    put_object(services, guest)
+    task_id = begin(services, **{PREPARE_TAG: "auto"})
+    image = open_disk(FileBlob(run(services, task_id)))
+    facts = services.catalog.import_tasks.get(task_id).facts
+    assert "initr" in facts.changes[0].path
+    kernel = look([image]).systems[0].linux.kernels[0]  # type: ignore[union-attr]
+    assert {"virtio_blk", "virtio_pci"} <= set(kernel.in_initramfs)
+    source = open_disk(FileBlob(guest))
+    assert "virtio_blk" not in look([source]).systems[0].linux.kernels[0].in_initramfs  # type: ignore[union-attr]
+    receipt = json.loads(services.catalog.import_tasks.receipt(task_id) or "")
+    assert receipt["changes"][0]["what"] == "replaced"
+    assert receipt["disks"][0]["guest_digest"] == digest_disk(image) != digest_disk(source)
+
+
+@pytest.mark.slow
+def test_nothing_is_changed_unasked(services: Services) -> None:
+    guest = cached_guest("hostonly")
+    put_object(services, guest)
+    file = run(services, begin(services))
+    assert services.catalog.import_tasks.get("import-ami-1").facts.changes == ()
+    compared = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", guest, file], capture_output=True)
+    assert compared.returncode == 0, compared.stdout
+
+
+def test_a_guest_that_cannot_be_prepared_is_imported_as_it_is_with_the_reason(
+    services: Services, tmp_path: Path
+) -> None:
+    services = replace(services, config=replace(services.config, prepare="auto"))
+    put_object(services, make_disk(tmp_path / "data.raw", 8, 2))
+    run(services, begin(services))
+    facts = services.catalog.import_tasks.get("import-ami-1").facts
+    assert facts.changes == ()
+    assert any(note.startswith("The guest is not prepared: ") for note in facts.notes)
+
+
+def test_a_request_may_choose_otherwise_than_the_configuration(services: Services, tmp_path: Path) -> None:
+    services = replace(services, config=replace(services.config, prepare="auto"))
+    put_object(services, make_disk(tmp_path / "data.raw", 8, 2))
+    run(services, begin(services, **{PREPARE_TAG: "none"}))
+    assert services.catalog.import_tasks.get("import-ami-1").facts.notes == ()
+
+
+@pytest.mark.slow
+def test_a_task_that_ends_early_leaves_no_changes_behind(services: Services) -> None:
+    put_object(services, cached_guest("hostonly"))
+    task_id = begin(services, **{PREPARE_TAG: "auto"})
+    activities = ImportImageActivities(services)
+    ActivityEnvironment().run(activities.validate, task_id)
+    images = services.config.data_dir / "images"
+    assert [path for path in images.rglob("*.changes") if path.is_file()]
+    ActivityEnvironment().run(activities.clean_up, CleanUp(task_id, "enough"))
+    assert [path for path in images.rglob("*") if path.is_file()] == []
