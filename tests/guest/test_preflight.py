@@ -66,6 +66,10 @@ BROKEN: list[tuple[str, Evidence, str]] = [
     ("wrong-architecture", linux(architecture="aarch64"), "aarch64"),
     ("linux-32-bit", linux(architecture="i386"), "32-bit"),
     ("no-kernel", linux(kernels=()), "apt-get install linux-image-amd64"),
+    ("kernel-missing", linux(missing_kernel="/vmlinuz-5.10.0-8-amd64"), "loads /vmlinuz-5.10.0-8-amd64"),
+    ("keys-stay-behind", linux(crypttab_keys=("tpm2",)), "opened by tpm2"),
+    ("lvm-filter", linux(lvm_filters=("a|^/dev/sda|",)), "filter is a"),
+    ("multipath", linux(multipath=True), "multipathd"),
     ("xen-kernel-only", kernel(xen_only=True), "Xen"),
     ("initramfs-unreadable", kernel(in_initramfs=(), initramfs_problem="it ends early"), "update-initramfs -u -k 6.1"),
     (

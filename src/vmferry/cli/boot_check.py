@@ -15,7 +15,7 @@ from vmferry.cli._options import EXTENT, PARENT, READ_AS, SNAPSHOT
 from vmferry.cli._output import print_facts, print_json
 from vmferry.disk import Disk
 from vmferry.errors import GuestError
-from vmferry.guest import find_boot_facts, pick_root
+from vmferry.guest import find_boot_facts, look, pick_root
 from vmferry.guest.boot_check import BUSES, BootOutcome, HardwareProfile, check_boot, choose_hardware
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.machine import Firmware
@@ -81,7 +81,7 @@ def _machine(container: Container) -> tuple[Sequence[Disk], HardwareProfile]:
     disks = [container.open_disk(index) for index in range(len(container.names))]
     known = [DiskEvidence(disk.size, find_boot_facts(disk)) for disk in disks]
     root = pick_root([disk.boot for disk in known])
-    hardware = choose_hardware(Evidence(known, machine=container.machine))
+    hardware = choose_hardware(Evidence(known, look(disks), container.machine))
     return [disks[root], *(disk for index, disk in enumerate(disks) if index != root)], hardware
 
 

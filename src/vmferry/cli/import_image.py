@@ -30,8 +30,11 @@ _ONLY_IMAGES = {
     "LicenseType": "--license-type",
     "Platform": "--platform",
     "UsageOperation": "--usage-operation",
+    "Prepare": "--prepare",
 }
 """Parameters that ImportSnapshot does not have, and their options."""
+_PREPARE = "vmferry:prepare=auto"
+"""The tag by which a request asks for a prepared guest."""
 
 
 def import_machine(
@@ -58,6 +61,9 @@ def import_machine(
     ),
     client_token: str = options.CLIENT_TOKEN,
     snapshot: bool = typer.Option(False, "--snapshot", help="Make a snapshot of one disk, and no AMI."),
+    prepare: bool = typer.Option(
+        False, "--prepare", help="Let the guest start on the hardware of vmferry: drivers into its initramfs …"
+    ),
     wait: bool = typer.Option(True, help="Follow the import to its end."),
     check: bool = typer.Option(True, help="Look at the role first, and at AWS at the files."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything that can be checked; upload nothing."),
@@ -81,10 +87,14 @@ def import_machine(
         KmsKeyId=kms_key,
         Encrypted=True if kms_key is not None else None,
     )
-    specified = options.tag_specification(tags, "import-snapshot-task" if snapshot else "import-image-task")
+    asked_by_tag = [_PREPARE] if prepare else []
+    kind = "import-snapshot-task" if snapshot else "import-image-task"
+    specified = options.tag_specification([*tags, *asked_by_tag], kind)
     if snapshot:
-        _check_snapshot(sources, parameters)
+        _check_snapshot(sources, {**parameters, **options.given(Prepare=prepare or None)})
     clients = open_clients(data_dir, aws=aws, region=region)
+    if prepare and clients.is_aws:
+        raise typer.BadParameter("--prepare is vmferry's; for AWS prepare the disk first: vmferry prepare SRC DST.")
     found = read_sources(clients, sources, bucket, key, image_format)
     if check and clients.is_aws:
         check_files(found, machine=not snapshot)

@@ -62,6 +62,23 @@ def no_kernel(evidence: Evidence) -> Iterator[Seen]:
 
 
 @RULES.rule(
+    "kernel-missing",
+    "the boot loader starts a kernel, or an initramfs, that is not there",
+    aws=Severity.STOPS,
+    vmferry=Severity.WILL_NOT_BOOT,
+    remedy="Write the boot loader's configuration anew on the guest: update-grub (Red Hat and SUSE: grub2-mkconfig -o "
+    "/boot/grub2/grub.cfg); where the file itself is gone, install the kernel again.",
+    message="Unable to determine kernel version.",
+    unless=("no-kernel",),
+)
+def kernel_missing(evidence: Evidence) -> Iterator[Seen]:
+    linux = evidence.linux
+    if linux is not None:
+        for path in filter(None, (linux.missing_kernel, linux.missing_initramfs)):
+            yield Seen(linux.boot_config or "/boot", f"The default entry loads {quote(path)}, which is not there.")
+
+
+@RULES.rule(
     "xen-kernel-only",
     "every kernel is a paravirtual one of Xen's",
     aws=Severity.STOPS,

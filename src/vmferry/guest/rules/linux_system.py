@@ -212,6 +212,45 @@ def encrypted_volumes_listed(evidence: Evidence) -> Iterator[Seen]:
 
 
 @RULES.rule(
+    "keys-stay-behind",
+    "an encrypted volume is opened by something that does not come along",
+    aws=Severity.WILL_NOT_BOOT,
+    vmferry=Severity.WILL_NOT_BOOT,
+    remedy="Add a passphrase before the export: cryptsetup luksAddKey DEVICE, and let crypttab ask for it.",
+)
+def keys_stay_behind(evidence: Evidence) -> Iterator[Seen]:
+    for key in evidence.linux.crypttab_keys if evidence.linux else ():
+        if key in ("tpm2", "fido2", "pkcs11"):
+            yield Seen("/etc/crypttab", f"A volume is opened by {quote(key)}.")
+
+
+@RULES.rule(
+    "lvm-filter",
+    "lvm.conf lets LVM see disks by names of the old hypervisor only",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Take the filter out of /etc/lvm/lvm.conf, then rebuild the initramfs.",
+)
+def lvm_filter(evidence: Evidence) -> Iterator[Seen]:
+    filters = evidence.linux.lvm_filters if evidence.linux else ()
+    named = [pattern for pattern in filters if "/dev/sd" in pattern or "/dev/xvd" in pattern]
+    if named:
+        yield Seen("/etc/lvm/lvm.conf", f"Its filter is {', '.join(map(quote, named[:4]))}.")
+
+
+@RULES.rule(
+    "multipath",
+    "multipath is on, and may take the root disk for its own",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Turn it off before the export: systemctl disable --now multipathd; a virtual disk has one path.",
+)
+def multipath(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.linux is not None and evidence.linux.multipath:
+        yield Seen("the system", "multipathd starts by itself.")
+
+
+@RULES.rule(
     "not-all-was-read",
     "a file of the system could not be read",
     aws=Severity.NOTE,

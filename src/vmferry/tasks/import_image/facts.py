@@ -157,6 +157,7 @@ def receipt_facts(task: ImportTask, image: Image | None) -> dict[str, Any]:
             for found in facts.disks
         ],
         "system": facts.system,
+        "notes": list(facts.notes),
         "preflight": [asdict(finding) for finding in facts.findings],
         "changes": [asdict(change) for change in facts.changes],
         "versions": {"vmferry": __version__, "python": platform.python_version()},
