@@ -18,7 +18,8 @@ MAX_DEFAULT_WORKERS = 8
 DEFAULT_REGIONS = ("us-east-1", "us-west-2")
 CONFIG_FILE = "config.toml"
 PREFLIGHTS = ("vmferry", "aws", "off")
-PREPARATIONS = ("none", "auto")
+CHOICES = ("none", "auto")
+"""Of ``prepare`` and ``boot_check``."""
 
 
 def default_data_dir() -> Path:
@@ -50,6 +51,10 @@ class Config:
     """By whose rules a machine is judged before it is imported: ``vmferry``, ``aws``, or ``off``."""
     prepare: str = "none"
     """Whether guests are prepared for the hardware here when the request does not say: ``none`` or ``auto``."""
+    boot_check: str = "none"
+    """Whether machines are started once before there is an AMI when the request does not say: ``none`` or ``auto``."""
+    boot_seconds: float = 1200.0
+    """How long a machine may take to show that it starts."""
     s3_endpoint: str | None = None
     """``http(s)://host[:port]`` of an S3 service of one's own; else the embedded SeaweedFS is started."""
     s3_access_key_id: str | None = None
@@ -90,6 +95,11 @@ class Config:
     def images_dir(self) -> Path:
         """The disk images behind snapshots."""
         return self.data_dir / "images"
+
+    @property
+    def evidence_dir(self) -> Path:
+        """What boot checks saw: a folder for each task."""
+        return self.data_dir / "evidence"
 
     @property
     def log_dir(self) -> Path:
@@ -133,9 +143,9 @@ def _check(config: Config, path: Path) -> None:
     if config.preflight not in PREFLIGHTS:
         known = ", ".join(PREFLIGHTS)
         raise ConfigError(f"{quote(path)}: preflight must be one of {known}, not {quote(config.preflight)}.")
-    if config.prepare not in PREPARATIONS:
-        known = ", ".join(PREPARATIONS)
-        raise ConfigError(f"{quote(path)}: prepare must be one of {known}, not {quote(config.prepare)}.")
+    for name in ("prepare", "boot_check"):
+        if (value := getattr(config, name)) not in CHOICES:
+            raise ConfigError(f"{quote(path)}: {name} must be one of {', '.join(CHOICES)}, not {quote(value)}.")
     given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region]
     if config.s3_endpoint is None and any(value is not None for value in given):
         raise ConfigError(f"{quote(path)}: s3_access_key_id, s3_secret_access_key and s3_region need s3_endpoint.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.harness import Server
-from tests.server.material import holds
+from tests.server.material import holds, make_disk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from build_guest import cached_guest
@@ -59,3 +59,25 @@ def test_a_guest_that_is_to_be_prepared_has_virtio_and_the_receipt_says_what_was
     done = server.vmferry("import", str(guest), "--prepare", "--snapshot", "--format", "raw")
     assert done.returncode == 2
     assert "--prepare is an AMI's" in done.stderr
+
+
+def test_a_machine_that_starts_is_seen_to_before_there_is_an_ami(server: Server, tmp_path: Path) -> None:
+    done = server.vmferry("import", str(cached_guest("tiny")), "--format", "raw", "--boot-check", "--json")
+    assert done.returncode == 0, done.stderr
+    task_id = json.loads(done.stdout)["ImportTaskId"]
+    assert "booting" in done.stderr
+    shown = server.vmferry("tasks", "show", task_id, "--evidence", str(tmp_path), "--data-dir", str(server.data_dir))
+    assert shown.returncode == 0, shown.stderr
+    assert b"VMFERRY-GUEST-READY" in (tmp_path / "serial.log").read_bytes()
+    assert (tmp_path / "screen.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_machine_that_does_not_start_ends_in_ec2s_first_boot_failure(server: Server, tmp_path: Path) -> None:
+    disk = make_disk(tmp_path / "data.raw", 8, 2, boots=False)
+    done = server.vmferry("import", str(disk), "--format", "raw", "--boot-check")
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "FirstBootFailure: This import request failed because the instance failed to boot | " in said
+    assert "The firmware found nothing to start." in said
+    images = server.client("ec2").describe_images(Owners=["self"])["Images"]
+    assert not [image for image in images if image["Name"] in said]

@@ -9,14 +9,13 @@ from typing import Any
 
 import typer
 
-from vmferry.blob import foreign_error
 from vmferry.cli._container import Container, Said, open_container, source_format
 from vmferry.cli._options import EXTENT, PARENT, READ_AS, SNAPSHOT
 from vmferry.cli._output import print_facts, print_json
 from vmferry.disk import Disk
 from vmferry.errors import GuestError
 from vmferry.guest import find_boot_facts, look, pick_root
-from vmferry.guest.boot_check import BUSES, BootOutcome, HardwareProfile, check_boot, choose_hardware
+from vmferry.guest.boot_check import BUSES, BootOutcome, HardwareProfile, check_boot, choose_hardware, keep_evidence
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.machine import Firmware
 from vmferry.units import MIB, format_size
@@ -64,7 +63,7 @@ def check_boot_of(
             hardware = replace(hardware, firmware=_FIRMWARES[firmware])
         outcome = check_boot(disks, hardware, seconds=seconds, expect=expect)
     if evidence is not None:
-        _keep(outcome, evidence)
+        keep_evidence(outcome, evidence)
     if as_json:
         print_json(_document(outcome))
     else:
@@ -83,17 +82,6 @@ def _machine(container: Container) -> tuple[Sequence[Disk], HardwareProfile]:
     root = pick_root([disk.boot for disk in known])
     hardware = choose_hardware(Evidence(known, look(disks), container.machine))
     return [disks[root], *(disk for index, disk in enumerate(disks) if index != root)], hardware
-
-
-def _keep(outcome: BootOutcome, folder: Path) -> None:
-    files = {"serial.log": outcome.serial, "screen.txt": outcome.screen_text.encode(), "screen.png": outcome.screenshot}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            if content:
-                (folder / name).write_bytes(content)
-    except OSError as error:
-        raise foreign_error(error, str(folder)) from error
 
 
 def _facts(outcome: BootOutcome) -> Iterator[tuple[str, str]]:

@@ -31,10 +31,13 @@ _ONLY_IMAGES = {
     "Platform": "--platform",
     "UsageOperation": "--usage-operation",
     "Prepare": "--prepare",
+    "BootCheck": "--boot-check",
 }
 """Parameters that ImportSnapshot does not have, and their options."""
 _PREPARE = "vmferry:prepare=auto"
 """The tag by which a request asks for a prepared guest."""
+_BOOT_CHECK = "vmferry:boot-check=auto"
+"""That by which it asks for the boot check."""
 
 
 def import_machine(
@@ -64,6 +67,9 @@ def import_machine(
     prepare: bool = typer.Option(
         False, "--prepare", help="Let the guest start on the hardware of vmferry: drivers into its initramfs …"
     ),
+    boot_check: bool = typer.Option(
+        False, "--boot-check", help="Start the machine once, under QEMU, before there is an AMI of it."
+    ),
     wait: bool = typer.Option(True, help="Follow the import to its end."),
     check: bool = typer.Option(True, help="Look at the role first, and at AWS at the files."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything that can be checked; upload nothing."),
@@ -87,14 +93,14 @@ def import_machine(
         KmsKeyId=kms_key,
         Encrypted=True if kms_key is not None else None,
     )
-    asked_by_tag = [_PREPARE] if prepare else []
+    asked_by_tag = [tag for tag, wanted in ((_PREPARE, prepare), (_BOOT_CHECK, boot_check)) if wanted]
     kind = "import-snapshot-task" if snapshot else "import-image-task"
     specified = options.tag_specification([*tags, *asked_by_tag], kind)
     if snapshot:
-        _check_snapshot(sources, {**parameters, **options.given(Prepare=prepare or None)})
+        _check_snapshot(sources, {**parameters, **options.given(Prepare=prepare or None, BootCheck=boot_check or None)})
     clients = open_clients(data_dir, aws=aws, region=region)
-    if prepare and clients.is_aws:
-        raise typer.BadParameter("--prepare is vmferry's; for AWS prepare the disk first: vmferry prepare SRC DST.")
+    if asked_by_tag and clients.is_aws:
+        raise typer.BadParameter("--prepare and --boot-check are vmferry's; for AWS call the commands of those names.")
     found = read_sources(clients, sources, bucket, key, image_format)
     if check and clients.is_aws:
         check_files(found, machine=not snapshot)

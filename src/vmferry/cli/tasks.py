@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from vmferry.cli._following import follow_task
 from vmferry.cli._listing import listing_group, show
 from vmferry.cli._output import print_json, print_note, print_table
 from vmferry.cli._task_kinds import KINDS, TaskKind, TaskView, conversion_disks, find_kind, view_task
+from vmferry.config import default_data_dir, load_config
+from vmferry.errors import NotFoundError, StoreError, quote
 from vmferry.units import format_size
 
 COMMAND = listing_group("Your import and export tasks: how far they are, or how they ended.")
@@ -47,6 +50,9 @@ def list_tasks(
 def show_task(
     task_id: str = _TASK,
     wait: bool = typer.Option(False, "--wait", help="Follow it to its end."),
+    evidence: Path = typer.Option(
+        None, "--evidence", metavar="DIR", help="Copy what its boot check saw there (from the server's data directory)."
+    ),
     data_dir: Path = options.DATA_DIR,
     aws: bool = options.AWS,
     region: str = options.REGION,
@@ -56,7 +62,23 @@ def show_task(
     kind = find_kind(task_id)
     clients = open_clients(data_dir, aws=aws, region=region)
     task = follow_task(clients, task_id, as_json=as_json) if wait else kind.look(clients, task_id)
+    if evidence is not None:
+        _copy_evidence(task_id, data_dir, evidence)
     show(task, list(_facts(kind.name, task)), as_json=as_json)
+
+
+def _copy_evidence(task_id: str, data_dir: Path | None, target: Path) -> None:
+    """Copy what the boot check of a task saw. Raises ``NotFoundError`` where there is none on this machine."""
+    found = load_config(data_dir or default_data_dir()).evidence_dir / task_id
+    if not found.is_dir():
+        raise NotFoundError(
+            f"There is no evidence of a boot check of {task_id} in {quote(found)}: none was asked for "
+            "(vmferry import --boot-check), or the server has another data directory (--data-dir)."
+        )
+    try:
+        shutil.copytree(found, target, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise StoreError(f"The evidence cannot be copied to {quote(target)}: {quote(error)}.") from error
 
 
 @COMMAND.command()

@@ -59,7 +59,7 @@ def status_message(error: VmferryError, disk_format: str = "disk image") -> str:
         return f"ClientError: Disk validation failed [Unsupported {declared} File Format] | {error}"
     if isinstance(error, GuestError) and "ec2_words" in error.facts:  # of preflight; EC2 has no words for all of it
         words = f"{error.facts['ec2_words']} | " if error.facts["ec2_words"] else ""
-        return f"ClientError: {words}{error}"
+        return f"{words}{error}" if words.startswith("FirstBootFailure") else f"ClientError: {words}{error}"
     for kind, sentence in _SENTENCES:
         if isinstance(error, kind):
             return f"ClientError: {sentence.format(format=disk_format)} | {error}"

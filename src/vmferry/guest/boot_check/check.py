@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,12 +66,14 @@ def check_boot(
     seconds: float = 600,
     expect: str | None = None,
     accel: str = "",
+    watching: Callable[[], None] = lambda: None,
 ) -> BootOutcome:
     """Start from ``disks[0]`` and watch: the disks are only read, there is no network, and nothing runs afterwards.
 
     Success is a login prompt, or ``expect`` on the serial port where that is given; or, of a guest that says nothing
     there, a picture that stands still and is no bug check. ``accel`` is ``kvm`` or ``tcg``; KVM where a probe machine
-    runs under it, by default. Raises ``ConfigError`` when QEMU or its firmware is missing, ``ComputeError`` when QEMU
+    runs under it, by default. ``watching`` is called about three times a second; what it raises
+    ends the guest. Raises ``ConfigError`` when QEMU or its firmware is missing, ``ComputeError`` when QEMU
     fails, ``FormatError`` and ``StoreError`` as reading the disks does.
     """
     accel = accel or ("kvm" if kvm_usable() else "tcg")
@@ -79,7 +81,7 @@ def check_boot(
     with tempfile.TemporaryDirectory(prefix="vmferry-boot-", dir=short) as folder:
         work = Path(folder)
         with run_guest(disks, hardware, accel, work) as guest:
-            return _Watch(guest, hardware, accel, expect, work / "screen.ppm").run(seconds)
+            return _Watch(guest, hardware, accel, expect, work / "screen.ppm").run(seconds, watching)
 
 
 class _Watch:
@@ -100,8 +102,9 @@ class _Watch:
         self._looked = 0.0
         self._failed_at: float | None = None
 
-    def run(self, seconds: float) -> BootOutcome:
+    def run(self, seconds: float, watching: Callable[[], None]) -> BootOutcome:
         while True:
+            watching()
             now = time.monotonic()
             if now - self._looked >= _SCREEN_EVERY:
                 self._look_at_screen(now)

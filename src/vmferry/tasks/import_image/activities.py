@@ -24,6 +24,7 @@ from vmferry.tasks import STEPS_AT_ONCE, Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks._steps import CleanUp
+from vmferry.tasks.import_image import booting
 from vmferry.tasks.import_image.conversion import Conversion, Way
 from vmferry.tasks.import_image.facts import (
     find_facts,
@@ -62,7 +63,15 @@ class ImportImageActivities:
 
     def all(self) -> Sequence[Callable[..., Any]]:
         """Every step, for a worker to register."""
-        return [self.validate, self.convert_slice, self.convert_disk, self.update, self.register, self.clean_up]
+        return [
+            self.validate,
+            self.convert_slice,
+            self.convert_disk,
+            self.update,
+            self.boot,
+            self.register,
+            self.clean_up,
+        ]
 
     @activity.defn(no_thread_cancel_exception=True)
     def validate(self, task_id: str) -> Plan:
@@ -90,7 +99,8 @@ class ImportImageActivities:
             pieces = [piece for piece in self._tasks.slices(task_id) if piece.disk not in verified]
             steps = [SliceStep(task_id, p.disk, p.number, p.start, p.end) for p in pieces]
             at_once = self._services.config.workers * STEPS_AT_ONCE
-            return Plan(task_id, task.place.account_id, at_once, steps, verified)
+            boots = task.kind == IMPORT_IMAGE and booting.is_wanted(self._services, task)
+            return Plan(task_id, task.place.account_id, at_once, steps, verified, boots)
 
     @activity.defn(no_thread_cancel_exception=True)
     def convert_slice(self, step: SliceStep) -> None:
@@ -142,6 +152,16 @@ class ImportImageActivities:
                     self._tasks.complete_disk(task_id, index, digest)
                     pulse.moved()
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def boot(self, task_id: str) -> None:
+        """Start the machine on a throw-away overlay of its disks, and see that it shows a login."""
+        with border(self._services, task_id), self._pulse(task_id, "the machine") as pulse:
+            self._tasks.advance(task_id, Stage.PREPARING_TO_BOOT.message, Stage.PREPARING_TO_BOOT.first)
+            task = self._tasks.get(task_id)
+            self._tasks.advance(task_id, Stage.BOOTING.message, Stage.BOOTING.first)
+            booting.start_machine(self._services, task, partial(_go_on, pulse, 0))
+            self._tasks.advance(task_id, Stage.BOOTED.message, Stage.BOOTED.first)
 
     @activity.defn(no_thread_cancel_exception=True)
     def register(self, task_id: str) -> str | None:

@@ -17,6 +17,9 @@ class Stage(Enum):
     CONVERTING = ("converting", 19, 48)
     UPDATING = ("updating", 50, 58)
     UPDATED = ("updated", 60, 60)
+    PREPARING_TO_BOOT = ("preparing to boot", 62, 64)
+    BOOTING = ("booting", 65, 79)
+    BOOTED = ("booted", 80, 83)
     PREPARING_AMI = ("preparing ami", 84, 98)
 
     def __init__(self, message: str, first: int, last: int) -> None:

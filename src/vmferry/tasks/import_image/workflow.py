@@ -45,11 +45,14 @@ class Plan:
     slices: list[SliceStep]
     verified: list[int]
     """Disks that the manifest has a digest for: they are converted in order, and ``slices`` has none of theirs."""
+    boots: bool = False
+    """Whether the machine is started before it is registered."""
 
 
 @workflow.defn
 class ImportImage:
-    """validating → converting → updating → preparing ami → completed; or, whatever happens, deleting → deleted."""
+    """validating → converting → updating → preparing ami → completed, with booting before preparing ami where that is
+    asked for; or, whatever happens, deleting → deleted."""
 
     @workflow.run
     async def run(self, task_id: str) -> None:
@@ -57,6 +60,8 @@ class ImportImage:
             plan = await run_step("validate", task_id, Plan)
             await self._convert(plan)
             await run_step("update", task_id)
+            if plan.boots:
+                await run_step("boot", task_id)
             await run_step("register", task_id)
         except BaseException as error:
             if not isinstance(error, Exception) and not is_cancelled_exception(error):

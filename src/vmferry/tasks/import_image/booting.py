@@ -1,0 +1,53 @@
+"""The boot check of an import: the disks that were made are started before there is an AMI, where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from vmferry import formats
+from vmferry.catalog.import_tasks import ImportTask
+from vmferry.errors import GuestError
+from vmferry.guest import find_boot_facts, look
+from vmferry.guest.boot_check import BootOutcome, check_boot, choose_hardware, keep_evidence
+from vmferry.guest.evidence import DiskEvidence, Evidence
+from vmferry.tasks import Services
+
+BOOT_TAG = "vmferry:boot-check"
+"""The tag of a request by which it chooses for itself: ``auto`` or ``none``."""
+AUTO = "auto"
+
+_FAILURE = "FirstBootFailure: This import request failed because the instance failed to boot"
+
+
+def is_wanted(services: Services, task: ImportTask) -> bool:
+    """Whether the machine of ``task`` is to be started: the request says so, or the configuration where it does not."""
+    asked = services.catalog.tags.of([task.id]).get(task.id, {}).get(BOOT_TAG)
+    return (asked or services.config.boot_check).lower() == AUTO
+
+
+def start_machine(services: Services, task: ImportTask, watching: Callable[[], None]) -> BootOutcome:
+    """Start the disks of ``task`` on the hardware that suits them, and keep what was seen.
+
+    ``watching`` is called again and again meanwhile; what it raises ends the machine. Raises ``GuestError`` when it
+    does not start, ``ConfigError`` and ``ComputeError`` as ``check_boot``.
+    """
+    with ExitStack() as opened:
+        disks = []
+        for found in task.facts.disks:
+            blob = services.images.open(task.place.region, f"{task.place.account_id}/{found.snapshot_id}.qcow2")
+            opened.callback(blob.close)
+            disks.append(formats.open_disk(blob, formats.FORMATS["qcow2"]))
+        known = [DiskEvidence(disk.size, find_boot_facts(disk)) for disk in disks]
+        hardware = choose_hardware(Evidence(known, look(disks)))
+        outcome = check_boot(disks, hardware, seconds=services.config.boot_seconds, watching=watching)
+    keep_evidence(outcome, services.config.evidence_dir / task.id)
+    if not outcome.booted:
+        said = f" It said last: {' / '.join(outcome.last_lines[-3:])}" if outcome.last_lines else ""
+        where = f"on {hardware.firmware.value}, a disk by {hardware.bus}"
+        raise GuestError(
+            f"{outcome.why} It was started {where}, and reached: {outcome.reached.words}.{said} "
+            f"All of it, with its screen: vmferry tasks show {task.id} --evidence DIR.",
+            ec2_words=_FAILURE,
+        )
+    return outcome
