@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmferry.guest.boot_check import screen as module
@@ -39,6 +39,7 @@ def test_text_is_read_in_every_mode(cell: int, width: int, height: int) -> None:
     assert draw(text, cell=cell, width=width, height=height).text() == text
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=70))
 def test_any_ascii_line_is_read(line: str) -> None:
     assert draw(line, cell=9).text() == line

@@ -176,7 +176,7 @@ class OverlayDisk:
         if not isinstance(self._disk, SupportsRanges):
             return None
         first, last = self._overlapping(offset, offset + length)
-        return self._disk.ranges(offset, length) if first == last else None
+        return self._disk.ranges(offset, length) if first == last or not length else None
 
     def close(self) -> None:
         """Close the source, and forget the changes."""
