@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from vmferry.blob import Blob, ByteRange, SupportsDataRanges, WrappedBlob
 from vmferry.cli._container import Container, Said, open_container
 from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsStoredSize
 from vmferry.errors import FormatError, UnsafeDiskError, VmferryError, quote
-from vmferry.guest import BootFacts, find_boot_facts, look, pick_root
+from vmferry.guest import BootFacts, Looker, find_boot_facts, look, pick_root
 from vmferry.guest.evidence import DiskEvidence, Evidence
+from vmferry.guest.facts import GuestFacts
 from vmferry.machine import Machine, MachineDisk
 from vmferry.units import format_size
 
@@ -106,14 +108,17 @@ def look_at(source: str, said: Said, counted: Callable[[Blob], Blob]) -> Found:
     """Open everything that ``source`` holds. What is wrong with its bytes is found; a store that fails is raised."""
     found = Found()
     try:
-        with open_container(source, said, counted) as container:
+        with ExitStack() as life:
+            # What comes from S3 is waited for: the child starts meanwhile.
+            looker = life.enter_context(Looker()) if source.startswith("s3://") else None
+            container = life.enter_context(open_container(source, said, counted))
             found.container, found.wrapper = container.package, container.wrapper
             found.size, found.machine = container.blob.size, container.machine
             found.notes += () if container.machine is None else container.machine.notes
             opened = [_look_at_disk(container, index) for index in range(len(container.names))]
             found.disks = [disk for disk, _ in opened]
             found.notes += [note for disk in found.disks for note in _capacity_note(disk)]
-            found.evidence = _evidence(container, opened)
+            found.evidence = _evidence(container, opened, look if looker is None else looker.look)
     except (FormatError, UnsafeDiskError) as error:
         found.problem = error
     problems = [disk.problem for disk in found.disks if disk.problem is not None]
@@ -132,7 +137,11 @@ def _capacity_note(disk: FoundDisk) -> list[str]:
     return [f"The descriptor says {said} for {quote(described.name)}, which has {real}: the disk's own size counts."]
 
 
-def _evidence(container: Container, opened: list[tuple[FoundDisk, Disk | None]]) -> Evidence | None:
+def _evidence(
+    container: Container,
+    opened: list[tuple[FoundDisk, Disk | None]],
+    look_into: Callable[[Sequence[Disk]], GuestFacts],
+) -> Evidence | None:
     """What is in the disks, if all of them could be opened."""
     disks = [disk for _, disk in opened if disk is not None]
     known = [
@@ -140,7 +149,7 @@ def _evidence(container: Container, opened: list[tuple[FoundDisk, Disk | None]])
     ]
     if not known or len(known) != len(opened):
         return None
-    return Evidence(known, look(disks), container.machine)
+    return Evidence(known, look_into(disks), container.machine)
 
 
 def _look_at_disk(container: Container, index: int) -> tuple[FoundDisk, Disk | None]:

@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 from vmferry.guest.boot import Bootability, BootFacts, find_boot_facts, pick_root
-from vmferry.guest.look import look
+from vmferry.guest.look import Looker, look
 from vmferry.guest.partitions import Partition, PartitionTable, read_partition_table
 
 __all__ = [
     "BootFacts",
     "Bootability",
+    "Looker",
     "Partition",
     "PartitionTable",
     "find_boot_facts",

@@ -32,8 +32,8 @@ _ENCODINGS = ("ascii", "cp437", "cp1252", "idna", "latin-1", "utf-8", "utf-16", 
 def main() -> None:
     """``argv[1]`` is the number of the open socket to the parent."""
     channel = socket.socket(fileno=int(sys.argv[1]))
+    _import_all()  # before there is anything to look into: whoever starts this early need not wait for it
     sizes, allowance = receive_setup(channel)
-    _import_all()
     # What is open besides the socket and where the last words go is closed.
     os.closerange(3, channel.fileno())
     os.closerange(channel.fileno() + 1, 4096)

@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from vmferry.errors import FormatError, quote
 from vmferry.guest._channel import FACTS, MAX_NOTE, NOTE, READ, REPLY, REQUEST, Allowance, receive, send_setup
@@ -47,22 +49,18 @@ DEFAULT_ALLOWANCE = Allowance(
 """What one look may take."""
 
 
-def look(disks: Sequence[Area], *, allowance: Allowance = DEFAULT_ALLOWANCE) -> GuestFacts:
-    """What is in ``disks``, which stand in the machine's order; a ``Disk`` is an ``Area``. Any thread; some 0.5 s.
+class Looker:
+    """A child that waits for disks to look into, as a context. Started before they are open, it is ready when they are.
 
-    A child that dies, hangs or lies gives what it told before, and a problem. Raises ``StoreError`` and
-    ``UnsafeDiskError`` of reading ``disks``, nothing else.
+    One look, from one thread.
     """
-    return look_by([*_command()], disks, allowance)
 
-
-def look_by(command: Sequence[str], disks: Sequence[Area], allowance: Allowance) -> GuestFacts:
-    """``look`` with the child that ``command`` starts; the word ``{}`` in it becomes the number of its socket."""
-    ours, theirs = socket.socketpair()
-    with ours:
+    def __init__(self, command: Sequence[str] = ()) -> None:
+        """``command`` starts another child than ours; the word ``{}`` in it becomes the number of its socket."""
+        self._channel, theirs = socket.socketpair()
         with theirs:
-            child = subprocess.Popen(
-                [str(theirs.fileno()) if word == "{}" else word for word in command],
+            self._child = subprocess.Popen(
+                [str(theirs.fileno()) if word == "{}" else word for word in command or _command()],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -70,11 +68,36 @@ def look_by(command: Sequence[str], disks: Sequence[Area], allowance: Allowance)
                 cwd="/",
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
-        with child:
-            try:
-                return _Listener(ours, disks, allowance, child).listen()
-            finally:
-                child.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._channel.close()
+        with self._child:
+            self._child.kill()
+
+    def look(self, disks: Sequence[Area], allowance: Allowance = DEFAULT_ALLOWANCE) -> GuestFacts:
+        """What is in ``disks``, which stand in the machine's order; a ``Disk`` is an ``Area``. Some 0.2 s.
+
+        A child that dies, hangs or lies gives what it told before, and a problem. Raises ``StoreError`` and
+        ``UnsafeDiskError`` of reading ``disks``, nothing else.
+        """
+        return _Listener(self._channel, disks, allowance, self._child).listen()
+
+
+def look(disks: Sequence[Area], *, allowance: Allowance = DEFAULT_ALLOWANCE) -> GuestFacts:
+    """As ``Looker.look``, by a child that is started for it. Any thread; some 0.4 s."""
+    with Looker() as looker:
+        return looker.look(disks, allowance)
+
+
+def look_by(command: Sequence[str], disks: Sequence[Area], allowance: Allowance) -> GuestFacts:
+    """``look`` with the child that ``command`` starts."""
+    with Looker(command) as looker:
+        return looker.look(disks, allowance)
 
 
 def _command() -> list[str]:

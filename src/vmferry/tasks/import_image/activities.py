@@ -34,6 +34,7 @@ from vmferry.tasks.import_image.facts import (
     receipt_facts,
     source_disk,
 )
+from vmferry.tasks.import_image.preflight import ready_to_look
 from vmferry.tasks.import_image.preparing import changes_of, is_wanted, prepare_root
 from vmferry.tasks.import_image.snapshot_source import take_over
 from vmferry.tasks.import_image.source import OpenSources, Source, SourceDisk
@@ -80,8 +81,9 @@ class ImportImageActivities:
         declared = task.request.containers[0].format or "disk image"
         with border(self._services, task_id, declared), self._pulse(task_id):
             self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
-            with self._sources.borrow(task) as source:
-                facts = find_facts(task, source, self._services.config.limits, self._services.config.preflight)
+            with ready_to_look(task) as looker, self._sources.borrow(task) as source:
+                config = self._services.config
+                facts = find_facts(task, source, config.limits, config.preflight, looker)
                 # First what the source is: a second run then reads the same bytes and keeps the same ids.
                 self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
                 facts = self._prepare(task, facts, source)

@@ -16,7 +16,7 @@ from vmferry.catalog.import_tasks import ImportedDisk, ImportFacts, ImportTask, 
 from vmferry.catalog.snapshots import PENDING, Snapshot
 from vmferry.convert import plan_slices
 from vmferry.formats.qcow2.writer import Qcow2Writer
-from vmferry.guest import BootFacts
+from vmferry.guest import BootFacts, Looker
 from vmferry.guest.evidence import Evidence, name_system
 from vmferry.guest.findings import RuleSet
 from vmferry.machine import Firmware
@@ -28,13 +28,19 @@ from vmferry.tasks.import_image.source import Source, SourceDisk
 from vmferry.units import to_gib
 
 
-def find_facts(task: ImportTask, source: Source, quotas: Quotas, rules: str = RuleSet.VMFERRY.value) -> ImportFacts:
+def find_facts(
+    task: ImportTask,
+    source: Source,
+    quotas: Quotas,
+    rules: str = RuleSet.VMFERRY.value,
+    looker: Looker | None = None,
+) -> ImportFacts:
     """What the open source shows, the root disk first. Ids that an earlier run of this step gave are kept.
 
     Raises as ``check_bounds`` does for what is over ``quotas``, ``GuestError`` for what preflight by ``rules`` stops.
     """
     check_bounds(task, source, quotas)
-    evidence = gather_evidence(task, source)
+    evidence = gather_evidence(task, source, looker)
     boots = [disk.boot for disk in evidence.disks]
     asked = _asked_devices(task, source, boots)
     named = asked_root(asked)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from vmferry.catalog.import_tasks import IMPORT_IMAGE, ImportFinding, ImportTask
 from vmferry.errors import GuestError
-from vmferry.guest import find_boot_facts, look
+from vmferry.guest import Looker, find_boot_facts, look
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.guest.findings import Finding, RuleSet
 from vmferry.guest.preflight import judge
@@ -14,16 +17,27 @@ OFF = "off"
 """The configuration's word for imports that are not judged; what is in the disks is looked at all the same."""
 
 
-def gather_evidence(task: ImportTask, source: Source) -> Evidence:
+@contextmanager
+def ready_to_look(task: ImportTask) -> Iterator[Looker | None]:
+    """What will look into the disks of ``task``, once they are open, where a machine is made of them."""
+    if not _makes_machine(task):
+        yield None
+        return
+    with Looker() as looker:
+        yield looker
+
+
+def gather_evidence(task: ImportTask, source: Source, looker: Looker | None = None) -> Evidence:
     """What ``source`` shows: the tables of its disks, and, where a machine is made of them, the system on them.
 
+    ``looker`` waits for that; else one is started.
     Raises ``StoreError`` and ``UnsafeDiskError`` of reading.
     """
     disks = [opened.disk for opened in source.disks]
     known = [DiskEvidence(disk.size, find_boot_facts(disk)) for disk in disks]
     if not _makes_machine(task):
         return Evidence(known, machine=source.machine)
-    return Evidence(known, look(disks), source.machine)
+    return Evidence(known, looker.look(disks) if looker is not None else look(disks), source.machine)
 
 
 def find_faults(task: ImportTask, evidence: Evidence, rules: str) -> tuple[ImportFinding, ...]:
