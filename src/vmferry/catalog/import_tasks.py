@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -13,8 +12,18 @@ from sqlalchemy.orm import Session
 from vmferry.catalog._client_tokens import claim_token
 from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox, check_active, check_quota
 from vmferry.catalog._schema import ImportTaskRow, SliceRow
-from vmferry.catalog.hardware import Hardware, hardware_from_json
 from vmferry.catalog.images import Image, add_image
+from vmferry.catalog.import_facts import (
+    PREFLIGHT_TAG,
+    ImportChange,
+    ImportedDisk,
+    ImportFacts,
+    ImportFinding,
+    ObjectPin,
+    facts_from_json,
+    facts_to_json,
+    found_tags,
+)
 from vmferry.catalog.pages import Wanted, newest_query, page_query, position_of
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import complete_snapshot
@@ -46,11 +55,6 @@ IMPORT_IMAGE, IMPORT_SNAPSHOT = "import-image-task", "import-snapshot-task"
 CONVERSION = "conversion-task"
 """Kinds of tasks, as tags call them. A conversion makes volumes, and perhaps an instance that they hang on."""
 _TOKEN_ACTIONS = {IMPORT_IMAGE: "ImportImage", IMPORT_SNAPSHOT: "ImportSnapshot"}
-
-
-PREFLIGHT_TAG = "vmferry:preflight"
-"""The tag of an AMI that lists what preflight found against its guest."""
-_MAX_TAG_VALUE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,87 +95,6 @@ class ImportRequest:
     """The instance that a conversion makes, if any."""
     zone: str | None = None
     """Where a conversion's volumes are."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectPin:
-    """Which bytes a container's key stood for when the task opened it."""
-
-    size: int
-    etag: str | None = None
-    version: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedDisk:
-    """A disk that was found in a container."""
-
-    container: int
-    """Index of its container in the request."""
-    name: str | None
-    """Its file's name inside an appliance; ``None`` for a container that is a disk image itself."""
-    format: str
-    """EC2's name of its format, upper case."""
-    stored_size: int
-    """Bytes of the disk image's file."""
-    size: int
-    """Guest bytes."""
-    device_name: str
-    snapshot_id: str
-    status: str | None = None
-    """``active`` while it is converted, then ``completed``."""
-    digest: str | None = None
-    """The guest digest of its bytes, once all are converted."""
-    manifest_digest: str | None = None
-    """What the appliance's manifest says of its file, and what was checked: algorithm, colon, value."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportFinding:
-    """What preflight found about the guest."""
-
-    id: str
-    severity: str
-    """``will not boot``, ``should mend``, ``note``."""
-    sentence: str
-    """Where it was seen, what it is, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportChange:
-    """A file of the guest that was changed or added, so that it starts on its new hardware."""
-
-    path: str
-    what: str
-    """``replaced`` or ``added``."""
-    before: int | None
-    """Bytes of the old file."""
-    after: int
-    why: str
-    kept_as: str | None = None
-    """The old file's name now."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportFacts:
-    """What the task has found out."""
-
-    pins: tuple[ObjectPin, ...] = ()
-    """One for each container."""
-    disks: tuple[ImportedDisk, ...] = ()
-    """In device order, the root's first."""
-    architecture: str | None = None
-    boot_mode: str | None = None
-    platform: str | None = None
-    notes: tuple[str, ...] = ()
-    hardware: Hardware | None = None
-    """Of the appliance; ``None`` where disks came alone."""
-    system: str | None = None
-    """The system on the disks, in words; ``None`` where none was recognised."""
-    findings: tuple[ImportFinding, ...] = ()
-    """Of preflight, the gravest first."""
-    changes: tuple[ImportChange, ...] = ()
-    """To the root disk's guest: the disk that is converted has them, the source does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +255,7 @@ class ImportTasks(Outbox[ImportTaskRow]):
                 row.stage, row.waiting_for, row.waiting_since = stage, None, None
             row.progress = max(row.progress, progress)
             if facts is not None:
-                row.facts = _facts_to_json(facts)
+                row.facts = facts_to_json(facts)
 
     def plan(self, task_id: str, slices: Iterable[Slice]) -> None:
         """Record the slices of the task; a second time changes nothing."""
@@ -410,10 +333,10 @@ class ImportTasks(Outbox[ImportTaskRow]):
         """
         with self._database.write() as session:
             row = self._get_active(session, task_id)
-            facts = _facts_from_json(row.facts)
+            facts = facts_from_json(row.facts)
             known = facts.disks[disk].digest or digest
             whole = replace(facts.disks[disk], status="completed", digest=known)
-            row.facts = _facts_to_json(replace(facts, disks=(*facts.disks[:disk], whole, *facts.disks[disk + 1 :])))
+            row.facts = facts_to_json(replace(facts, disks=(*facts.disks[:disk], whole, *facts.disks[disk + 1 :])))
             session.execute(
                 update(SliceRow)
                 .where(SliceRow.task_id == task_id, SliceRow.disk == disk)
@@ -436,14 +359,14 @@ class ImportTasks(Outbox[ImportTaskRow]):
             if row.status == COMPLETED:
                 return row.image_id
             check_active(row)
-            digests = {found.snapshot_id: found.digest for found in _facts_from_json(row.facts).disks}
+            digests = {found.snapshot_id: found.digest for found in facts_from_json(row.facts).disks}
             made = list(digests) if image is None else [device.snapshot_id for device in image.block_devices]
             for snapshot_id in made:
                 complete_snapshot(session, snapshot_id, digests.get(snapshot_id))
             session.flush()
             if image is not None:
                 add_image(session, image)
-                put_tags(session, image.place, image.id, "image", _found_tags(_facts_from_json(row.facts)))
+                put_tags(session, image.place, image.id, "image", found_tags(facts_from_json(row.facts)))
                 row.image_id = image.id
             row.status, row.progress, row.receipt = COMPLETED, 100, receipt
             row.waiting_for = row.waiting_since = None
@@ -462,7 +385,7 @@ def import_task_row(task: ImportTask) -> ImportTaskRow:
         stage=task.stage,
         progress=task.progress,
         request=asdict(task.request),
-        facts=_facts_to_json(task.facts),
+        facts=facts_to_json(task.facts),
         dispatched=False,
         cancel_sent=False,
     )
@@ -483,7 +406,7 @@ def import_task_of(row: ImportTaskRow) -> ImportTask:
         reason=row.reason,
         waiting_for=row.waiting_for,
         waiting_since=row.waiting_since,
-        facts=_facts_from_json(row.facts),
+        facts=facts_from_json(row.facts),
         image_id=row.image_id,
         bytes_read=row.bytes_read,
         bytes_written=row.bytes_written,
@@ -513,27 +436,3 @@ def _with_conversion(session: Session, tasks: list[ImportTask]) -> list[ImportTa
 
 def _slice(row: SliceRow) -> Slice:
     return Slice(disk=row.disk, number=row.number, start=row.start, end=row.end, data=row.data, done=row.done)
-
-
-def _found_tags(facts: ImportFacts) -> dict[str, str]:
-    """What an AMI's tags say of its guest: the ids of what was found against it, notes left out."""
-    ids = dict.fromkeys(finding.id for finding in facts.findings if finding.severity != "note")
-    return {PREFLIGHT_TAG: ", ".join(ids)[:_MAX_TAG_VALUE]} if ids else {}
-
-
-def _facts_to_json(facts: ImportFacts) -> dict[str, Any]:
-    return asdict(facts)
-
-
-def _facts_from_json(value: Mapping[str, Any]) -> ImportFacts:
-    return ImportFacts(
-        **{
-            **value,
-            "pins": tuple(ObjectPin(**pin) for pin in value["pins"]),
-            "disks": tuple(ImportedDisk(**disk) for disk in value["disks"]),
-            "notes": tuple(value["notes"]),
-            "hardware": hardware_from_json(value.get("hardware")),
-            "changes": tuple(ImportChange(**change) for change in value.get("changes", ())),
-            "findings": tuple(ImportFinding(**finding) for finding in value.get("findings", ())),
-        }
-    )
