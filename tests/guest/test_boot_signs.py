@@ -41,6 +41,7 @@ SAID = [
     ("Please enter passphrase for disk QEMU_HARDDISK (cryptroot):", Reached.INITRAMFS, "passphrase"),
     ("Welcome to Debian GNU/Linux 12 (bookworm)!\n", Reached.SYSTEM, None),
     ("Debian GNU/Linux 12 web ttyS0\n\nweb login: ", Reached.LOGIN, None),
+    ("Debian GNU/Linux 12 web tty1\n\nweb login: _", Reached.LOGIN, None),  # the screen's cursor is read, too
     ("VMFERRY-GUEST-READY vmferry tiny guest on /dev/vda1", Reached.LOGIN, None),
     ("VMFERRY-GUEST-NO-ROOT", Reached.INITRAMFS, "did not appear"),
     ("[  OK  ] Windows failed to start. A recent change", Reached.BOOT_LOADER, "boot loader failed"),

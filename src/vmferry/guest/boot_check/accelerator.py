@@ -43,9 +43,14 @@ def runs_machine(accel: str) -> bool:
         command = [QEMU, "-nodefaults", "-display", "none", "-m", "64", "-no-reboot", "-accel", accel]
         command += ["-cpu", "host" if accel == "kvm" else "max", "-serial", f"file:{serial}"]
         command += ["-drive", f"file={sector},format=raw,if=ide,snapshot=on"]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         try:
-            machine = subprocess.Popen(command, env=environment(), **quiet)  # type: ignore[call-overload]
+            machine = subprocess.Popen(
+                command,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         except OSError:
             return False
         try:

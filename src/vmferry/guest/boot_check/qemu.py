@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -67,7 +68,7 @@ class RunningGuest:
 
     def _read_serial(self) -> None:
         pipe = self._process.stdout
-        while pipe is not None and (piece := pipe.read1(64 * 1024)):  # type: ignore[attr-defined]
+        while pipe is not None and (piece := os.read(pipe.fileno(), 64 * 1024)):
             self._serial += piece
             if len(self._serial) > 2 * _KEPT:
                 del self._serial[:-_KEPT]

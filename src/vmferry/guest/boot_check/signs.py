@@ -94,7 +94,7 @@ SIGNS = (
     _sign(
         r"passphrase for|Please enter passphrase", Reached.INITRAMFS, "It asks for the passphrase of an encrypted disk."
     ),
-    _sign(r"(?<!last )login: {0,4}$|VMFERRY-GUEST-READY", Reached.LOGIN),
+    _sign(r"(?<!last )login: {0,4}[_?]?$|VMFERRY-GUEST-READY", Reached.LOGIN),
 )
 """Success is ``LOGIN``. Of several failures the first in a text counts: the others follow from it."""
 

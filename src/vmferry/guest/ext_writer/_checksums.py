@@ -16,9 +16,10 @@ def crc32c(crc: int, data: Buffer) -> int:
 
 def _table() -> list[int]:
     table = []
-    for value in range(256):
+    for byte in range(256):
+        value = byte
         for _ in range(8):
-            value = value >> 1 ^ (0xA001 if value & 1 else 0)  # noqa: PLW2901
+            value = value >> 1 ^ (0xA001 if value & 1 else 0)
         table.append(value)
     return table
 

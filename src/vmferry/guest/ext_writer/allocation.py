@@ -56,7 +56,6 @@ class Allocator:
         self.check_room(count, 0)
         taken: list[Span] = []
         for shortest in _SHORTEST:
-            shortest = min(shortest, count)  # noqa: PLW2901
             for number in self._order(near):
                 if count and self._groups.read(number).free_blocks >= min(shortest, count):
                     spans = self._take_from(number, count, min(shortest, count))
