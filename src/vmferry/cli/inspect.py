@@ -16,10 +16,10 @@ from vmferry.cli._options import EXTENT, PARENT, READ_AS
 from vmferry.cli._output import print_facts, print_json
 from vmferry.errors import quote
 from vmferry.guest import Bootability, BootFacts, Partition
-from vmferry.guest.boot_check import choose_hardware
 from vmferry.guest.evidence import Evidence, name_system
 from vmferry.guest.facts_json import to_json
 from vmferry.guest.findings import Finding, RuleSet
+from vmferry.guest.hardware import choose_hardware
 from vmferry.guest.preflight import Verdict, judge
 from vmferry.machine import Machine, NetworkInterface
 from vmferry.units import SECTOR, format_size

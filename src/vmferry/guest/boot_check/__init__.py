@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vmferry.guest.boot_check.check import BootOutcome, check_boot
 from vmferry.guest.boot_check.evidence_files import keep_evidence
-from vmferry.guest.boot_check.hardware import BUSES, NETWORK_CARDS, HardwareProfile, choose_hardware
 from vmferry.guest.boot_check.signs import Reached
+from vmferry.guest.hardware import BUSES, NETWORK_CARDS, HardwareProfile, choose_hardware
 
 __all__ = [
     "BUSES",

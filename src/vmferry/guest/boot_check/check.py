@@ -12,10 +12,10 @@ from pathlib import Path
 from vmferry.disk import Disk
 from vmferry.errors import ComputeError, quote
 from vmferry.guest.boot_check.accelerator import kvm_usable
-from vmferry.guest.boot_check.hardware import HardwareProfile
 from vmferry.guest.boot_check.qemu import RunningGuest, run_guest
 from vmferry.guest.boot_check.screen import Screen
 from vmferry.guest.boot_check.signs import Reached, plain, read_signs
+from vmferry.guest.hardware import HardwareProfile
 
 _LOOK_EVERY = 0.3
 _SCREEN_EVERY = 3.0

@@ -14,9 +14,9 @@ from pathlib import Path
 from vmferry.disk import Disk
 from vmferry.errors import ComputeError, ConfigError, quote
 from vmferry.guest.boot_check.accelerator import QEMU, environment
-from vmferry.guest.boot_check.hardware import HardwareProfile
 from vmferry.guest.boot_check.nbd import NbdServer
 from vmferry.guest.boot_check.qmp import Monitor
+from vmferry.guest.hardware import HardwareProfile
 from vmferry.machine import Firmware
 from vmferry.units import MIB
 
