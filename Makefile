@@ -2,12 +2,15 @@
 
 # Programs of the virtual environment, by path: nothing needs to be activated.
 BIN := .venv/bin
-# Test processes: each server test starts a whole server, so few are quicker than many.
-WORKERS ?= 2
+# Test processes: one more than the cores that tests are made for, since tests of servers also wait.
+WORKERS ?= 3
 # Seconds that `make fuzz` takes in all, however many property tests there are.
 SECONDS ?= 600
 # Examples that `make fuzz` gives each property test instead, however long that takes.
 EXAMPLES ?=
+
+# A file's tests stay together, for what they share; files are begun in the order of tests/conftest.py, the long first.
+PYTEST_WORKERS = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 FUZZ = $(if $(EXAMPLES),--fuzz-examples $(EXAMPLES),--fuzz-seconds $(SECONDS))
 
@@ -24,10 +27,10 @@ demo: setup  ## a real machine's way from OVA through S3 to an AMI that boots; K
 	@$(BIN)/python tools/demo.py
 
 test: setup  ## every test; with CI=true a skipped test is a failed one
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST)
+	@$(BIN)/pytest $(PYTEST_WORKERS) $(PYTEST)
 
 unit: setup  ## the fast tests, under a minute; property tests with a quarter of their examples
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not server and not slow" --example-share 0.25 $(PYTEST)
+	@$(BIN)/pytest $(PYTEST_WORKERS) -m "not server and not slow" --example-share 0.25 $(PYTEST)
 
 check: setup  ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -13,6 +13,8 @@ _EXCUSE = "cannot run here:"
 """How the reason of a skip begins that even CI must accept: what is missing cannot be installed on this machine."""
 _SHARE = pytest.StashKey[float]()
 """Seconds that each property test gets of ``--fuzz-seconds``."""
+_LONG = ("server", "slow")
+"""The marks of tests that take long, the longest first: begun last, one of them would keep a single process busy."""
 _SETTINGS = "_hypothesis_internal_use_settings"
 """Where hypothesis keeps a test's own settings; a profile does not override what a test says itself."""
 
@@ -26,8 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every property test the examples that ``--fuzz-examples`` asks for, and no less than it wants itself; or the
-    share of them that ``--example-share`` leaves it."""
+    """Put the long tests first, and give every property test its examples: those that ``--fuzz-examples`` asks for, and
+    no less than it wants itself; or the share of them that ``--example-share`` leaves it."""
+    items.sort(key=lambda item: [item.get_closest_marker(long) is None for long in _LONG])
     seconds = config.getoption("--fuzz-seconds")
     if seconds is not None:
         count = sum(1 for item in items if _is_property(item))

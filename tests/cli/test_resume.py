@@ -42,7 +42,7 @@ def stream(raw: Path) -> Path:
 def kill_at(share: float, *words: str | Path, number: signal.Signals = signal.SIGKILL) -> tuple[int, int, str]:
     """Begin a conversion and end it when ``share`` of it is done; answers what it said was done, and of how much.
 
-    It runs at the lowest priority: on a busy machine it could otherwise be done before this process is woken to kill it.
+    It runs at the lowest priority: it could otherwise be done before this process is woken to kill it.
     """
     command = ["nice", "-n", "19", str(VMFERRY), "convert", *map(str, words), "--workers", "1", "--json"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

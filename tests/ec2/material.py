@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.ec2.running_gateway import ACCOUNT
+from vmferry.catalog.import_facts import ImportedDisk
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import COMPLETED, PENDING, Snapshot
 from vmferry.ec2.ids import new_id
@@ -15,6 +16,8 @@ from vmferry.formats import FORMATS, SupportsCreate, open_disk
 from vmferry.units import MIB
 
 HERE = Place("us-east-1", ACCOUNT)
+A_DISK = ImportedDisk(0, "web.vmdk", "VMDK", 652_312_064, 1 << 33, "/dev/sda1", "snap-1", "active")
+"""What a task has found out of its only disk once it converts."""
 
 
 def make_snapshot(services: Services, content: bytes = b"guest", size: int = 3 * MIB, *, whole: bool = True) -> str:
@@ -60,8 +63,6 @@ def has_image(services: Services, key: str) -> bool:
 
 
 def put_object(services: Services, bucket: str, key: str) -> None:
-    from vmferry.catalog.places import Place
-
     writer = services.objects(Place("us-east-1", ACCOUNT)).create(bucket, key)
     writer.write_at(0, bytes(512))
     writer.finish()

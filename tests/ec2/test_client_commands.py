@@ -32,7 +32,7 @@ OVA = "s3://imports/web.ova"
 @pytest.fixture(autouse=True)
 def environment(endpoint: Endpoint, services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What `vmferry env` exports of EC2 alone: IAM and STS are asked there as well. The gateway here keeps quiet."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     put_object(services, "imports", "web.ova")
     variables = {

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from sqlalchemy import update
 
-from tests.ec2.material import HERE, make_snapshot
+from tests.ec2.material import A_DISK, HERE, make_snapshot
 from tests.ec2.running_gateway import Endpoint
 from tests.ec2.specimens import ACTION_NAMES, BUCKET, Request, World, id_prefix, leaves, make_objects, operation_of
 from vmferry.aws.model import snake_case
 from vmferry.catalog._schema import ImageRow, SnapshotRow
+from vmferry.catalog.import_facts import ImportFacts
 from vmferry.ec2.services import Services
 
 Maker = Callable[[World], str]
@@ -125,6 +126,8 @@ def completed(make: Maker) -> Maker:
         if task_id.startswith("export-"):
             world.services.catalog.export_tasks.complete(task_id)
         else:
+            disk = replace(A_DISK, snapshot_id=pending_snapshot(world))
+            world.services.catalog.import_tasks.advance(task_id, "converting", 60, ImportFacts(disks=(disk,)))
             world.services.catalog.import_tasks.complete(task_id, None)
         return task_id
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.ec2.material import A_DISK
 from vmferry.catalog.import_tasks import (
     DiskContainer,
     DiskConversion,
-    ImportedDisk,
     ImportFacts,
     ImportRequest,
     ImportTask,
@@ -23,9 +23,6 @@ def a_task(**facts: object) -> ImportTask:
     container = DiskContainer(bucket="b", key="k", url="s3://b/k", format="OVA", description="root")
     known = {"id": "import-ami-1", "place": Place("us-east-1", "1"), "created_at": datetime.now(UTC), **facts}
     return ImportTask(request=ImportRequest(containers=(container,)), **known)  # type: ignore[arg-type]
-
-
-A_DISK = ImportedDisk(0, "web.vmdk", "VMDK", 652_312_064, 1 << 33, "/dev/sda1", "snap-1", "active")
 
 
 def test_a_new_task_shows_no_disk_yet() -> None:
