@@ -1,24 +1,21 @@
 #!/usr/bin/env python3
-"""Write docs/api.md: every EC2 action that vmferry has, with its parameters, from the code and botocore's model.
-
-api_doc.py [--check]      --check: exit status 1 when the file is not what the code says
-"""
+"""Write docs/api.md: every EC2 action that vmferry has, with its parameters, from the code and botocore's model."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from made_pages import page, row, run
 from vmferry.aws.model import load_service
 from vmferry.ec2.actions import ACTIONS, Action
 from vmferry.ec2.refusals import Refusal
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "api.md"
+DOCUMENT = page("api.md")
 _HEAD = """# The EC2 actions
 
 Made from the code by `tools/api_doc.py`; a test compares. Each parameter that EC2's model has for an action is one of
@@ -40,7 +37,7 @@ them besides.
 def render() -> str:
     """The document."""
     actions = sorted(ACTIONS.items(), key=lambda item: item[1].name)
-    return _HEAD + "".join(row for module, action in actions for row in _rows(module, action))
+    return _HEAD + "".join(f"{line}\n" for module, action in actions for line in _rows(module, action))
 
 
 def tests_of(module: str) -> list[str]:
@@ -58,10 +55,10 @@ def _tests() -> list[tuple[str, str]]:
 def _rows(module: str, action: Action) -> Iterator[str]:
     """The rows of an action: what is done, then the others by their reasons."""
     tests = ", ".join(f"`{name}`" for name in tests_of(module))
-    yield _row(action.name, _listed(_done(action)), "done", "", tests)
+    yield row(action.name, _listed(_done(action)), "done", "", tests)
     for effect, reasons in (("refused", action.refuses), ("idle", action.idle)):
         for why, paths in _by_reason(reasons).items():
-            yield _row("", _listed(paths), effect, why, "")
+            yield row("", _listed(paths), effect, why, "")
 
 
 def _done(action: Action) -> list[str]:
@@ -83,19 +80,5 @@ def _listed(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="say whether the file is up to date, and change nothing")
-    text = render()
-    if parser.parse_args().check:
-        return 0 if DOCUMENT.exists() and DOCUMENT.read_text() == text else 1
-    DOCUMENT.write_text(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(DOCUMENT, lambda _: render()))

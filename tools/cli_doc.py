@@ -1,55 +1,28 @@
 #!/usr/bin/env python3
-"""Write the tables of docs/cli.md from the commands themselves; with --check say whether they are true.
-
-Everything between a line ``<!-- begin COMMAND -->`` and its ``<!-- end COMMAND -->`` is made; the rest is written by
-hand.
-"""
+"""Write the tables of docs/cli.md from the commands themselves; with --check say whether they are true."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import typer
 
+from made_pages import fill, page, row, run
 from vmferry.cli import COMMANDS
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
+DOCUMENT = page("cli.md")
 SHOWN = ("import", "export", "tasks", "images", "snapshots", "volumes", "instances")
 """The commands that are clients of an endpoint."""
 _COMMON = ("--data-dir", "--aws", "--region", "--json", "--dry-run", "--client-token", "--help")
 """Options that the page explains once."""
 
 
-def main() -> int:
-    """Answers the exit code: 1 when ``--check`` finds the document out of date."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when something would change")
-    options = parser.parse_args()
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = fill(before)
-    if options.check:
-        if before != after:
-            print("docs/cli.md is out of date: run tools/cli_doc.py", file=sys.stderr)
-        return int(before != after)
-    DOCUMENT.write_text(after, encoding="utf-8")
-    return 0
-
-
-def fill(document: str) -> str:
-    """``document`` with its made parts made anew. Raises ``ValueError`` when one of them has no place in it."""
-    for name in SHOWN:
-        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-        before, _, rest = document.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise ValueError(f"docs/cli.md has no place for {name}")
-        document = before + begin + "".join(f"{line}\n" for line in _describe(name)) + end + after
-    return document
+def fill_in(text: str) -> str:
+    """``text`` with the commands as they are. Raises ``ValueError`` when one of them has no place in it."""
+    return fill(text, {name: _describe(name) for name in SHOWN})
 
 
 def commands(name: str) -> Iterator[tuple[str, Any]]:
@@ -75,7 +48,7 @@ def _describe(name: str) -> Iterator[str]:
         usage = " ".join((f"`vmferry {words}`", *(f"`{argument}`" for argument in arguments)))
         summary = " ".join((command.help or "").split())
         own = [one for one in command.params if one.param_type_name == "option" and one.opts[0] not in _COMMON]
-        yield _row((usage, summary, "; ".join(_option(one) for one in own) or "—"))
+        yield row(usage, summary, "; ".join(_option(one) for one in own) or "—")
 
 
 def _option(option: Any) -> str:
@@ -85,9 +58,5 @@ def _option(option: Any) -> str:
     return f"{shown} {(option.help or '').rstrip('.')}"
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(DOCUMENT, fill_in))

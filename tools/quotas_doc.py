@@ -3,42 +3,15 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from made_pages import fill, page, row, run
 from vmferry import quotas
 from vmferry.quotas import AWS, VMFERRY, ImageBounds, Quotas
-
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "quotas.md"
-_BEGIN, _END = "<!-- begin quotas -->\n", "<!-- end quotas -->"
-
-
-def main() -> int:
-    """Answers the exit code: 1 when ``--check`` finds the document out of date."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when something would change")
-    options = parser.parse_args()
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = fill(before)
-    if options.check:
-        if before != after:
-            print("docs/quotas.md is out of date: run tools/quotas_doc.py", file=sys.stderr)
-        return int(before != after)
-    DOCUMENT.write_text(after, encoding="utf-8")
-    return 0
-
-
-def fill(document: str) -> str:
-    """``document`` with its made part made anew. Raises ``ValueError`` when that has no place in it."""
-    before, begin, rest = document.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError("docs/quotas.md has no place for the table")
-    return before + begin + "".join(f"{line}\n" for line in _table()) + end + after
 
 
 def _table() -> Iterator[str]:
@@ -67,7 +40,7 @@ def _sentences(kind: type) -> dict[str, str]:
 
 
 def _row(name: str, narrow: object, wide: object, sentence: str) -> str:
-    return f"| `{name}` | {_value(narrow)} | {_value(wide)} | {sentence} |"
+    return row(f"`{name}`", _value(narrow), _value(wide), sentence)
 
 
 def _value(value: object) -> str:
@@ -75,4 +48,4 @@ def _value(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(page("quotas.md"), lambda text: fill(text, {"quotas": _table()})))

@@ -31,4 +31,4 @@ def test_every_command_has_a_row_with_its_options(name: str) -> None:
 
 def test_a_page_without_a_place_for_a_command_is_told() -> None:
     with pytest.raises(ValueError, match="no place for import"):
-        cli_doc.fill("# nothing")
+        cli_doc.fill_in("# nothing")
