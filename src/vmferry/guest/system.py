@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vmferry.errors import GuestError, quote
 from vmferry.guest.ext_writer import ExtFileSystem, replay_journal
 from vmferry.guest.facts import VolumeFacts
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_volume import OverlayVolume, find_ranges

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from vmferry.errors import GuestError
 from vmferry.guest.facts import SystemFacts
+from vmferry.guest.files import Files
 from vmferry.guest.filesystems import FileSystem, NodeKind, SupportsSubvolumes
 from vmferry.guest.grub_core import GrubCore, read_grub_core
 from vmferry.guest.linux.devices import Devices
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.linux.system import find_linux
 from vmferry.guest.mounts import Mounter, Root, beneath

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.linux.menu import Entry, is_rescue, version_key
 from vmferry.limits import MAX_GUEST_ENTRIES
 

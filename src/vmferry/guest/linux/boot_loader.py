@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.files import Files
 from vmferry.guest.linux.extlinux import read_extlinux
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.grub import read_grub
 from vmferry.guest.linux.grub_legacy import read_grub_legacy
 from vmferry.guest.linux.lilo import read_lilo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release", "/lib/os-release")
 """The last is seen where the file system of ``/usr`` stands alone, as Flatcar's does."""

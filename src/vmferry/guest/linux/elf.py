@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 
 HEADER = 20
 """Bytes at the start of a program that tell its architecture."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from vmferry.errors import quote
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.files import Files
 from vmferry.guest.linux.devices import Devices, unescape
 from vmferry.guest.linux.facts import MountFacts
-from vmferry.guest.linux.files import Files
 from vmferry.limits import MAX_GUEST_MOUNTS
 
 _PATH = "/etc/fstab"

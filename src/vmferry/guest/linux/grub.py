@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from vmferry.errors import quote
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.files import Files
 from vmferry.guest.linux.bls import read_entries
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.menu import Entry, Menu, bound, locate, split_words
 from vmferry.limits import MAX_GUEST_ENTRIES
 

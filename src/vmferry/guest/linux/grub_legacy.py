@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.linux.menu import Entry, Menu, bound, pick_newest
 
 _CONFIGS = ("/boot/grub/grub.conf", "/boot/grub/menu.lst", "/etc/grub.conf")

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vmferry.errors import quote
+from vmferry.guest.files import Files
 from vmferry.guest.linux.compression import ReadAt
 from vmferry.guest.linux.facts import KernelFacts
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.initramfs import Initramfs, read_initramfs
 from vmferry.guest.linux.kernel_image import KernelImage, read_kernel_image
 from vmferry.guest.linux.menu import Entry, Menu, is_rescue, locate, version_key

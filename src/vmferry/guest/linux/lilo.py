@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmferry.guest.linux.files import Files, unquote
+from vmferry.guest.files import Files, unquote
 from vmferry.guest.linux.menu import Entry, Menu, bound
 
 

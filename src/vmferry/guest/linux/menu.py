@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.limits import MAX_GUEST_ENTRIES
 
 _DEVICE = re.compile(r"^\([^)]*\)")

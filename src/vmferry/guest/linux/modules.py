@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from vmferry.guest.files import Files
 from vmferry.guest.linux.facts import DRIVERS
-from vmferry.guest.linux.files import Files
 
 FOLDERS = ("/lib/modules", "/usr/lib/modules")
 _MODULE = re.compile(r"([^/]+)\.ko(?:\.gz|\.xz|\.zst|\.bz2)?$")

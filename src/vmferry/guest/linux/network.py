@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from vmferry.guest.files import Files
 from vmferry.guest.linux.facts import InterfaceFacts
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.services import Services
 from vmferry.guest.linux.yaml import Yaml, read_yaml
 from vmferry.limits import MAX_GUEST_MOUNTS

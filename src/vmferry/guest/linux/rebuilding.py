@@ -5,7 +5,7 @@ Sources: initramfs.conf(5) of initramfs-tools, dracut.conf(5), mkinitcpio(8), mk
 
 from __future__ import annotations
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 
 _REBUILDERS = {
     "dracut": ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut"),

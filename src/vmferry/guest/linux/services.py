@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 
 _UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 """Folders of units, the administrator's own first."""

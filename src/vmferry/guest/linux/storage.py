@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from vmferry.guest.files import Files
 from vmferry.guest.linux.devices import unescape
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.services import Services
 from vmferry.limits import MAX_GUEST_MOUNTS
 

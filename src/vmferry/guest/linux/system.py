@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vmferry.guest._clean import clean
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.files import Files
 from vmferry.guest.linux.boot_loader import find_efi_loaders, find_menu, read_device_map
 from vmferry.guest.linux.devices import Devices
 from vmferry.guest.linux.distribution import (
@@ -17,7 +18,6 @@ from vmferry.guest.linux.distribution import (
 )
 from vmferry.guest.linux.elf import find_architecture
 from vmferry.guest.linux.facts import LinuxFacts
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.linux.kernels import find_kernels, find_missing
 from vmferry.guest.linux.menu import Menu

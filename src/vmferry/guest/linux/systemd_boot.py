@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from vmferry.guest.files import Files
 from vmferry.guest.linux.bls import read_entries
-from vmferry.guest.linux.files import Files
 from vmferry.guest.linux.kernel_image import read_kernel_image
 from vmferry.guest.linux.menu import Entry, Menu, bound, pick_newest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.linux.services import Services
 from vmferry.guest.linux.yaml import read_yaml
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vmferry.guest.facts import VolumeFacts
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.windows.hive import Key
 from vmferry.guest.windows.registry import Registry, open_hive
 

@@ -7,7 +7,7 @@ what virt-v2v's manual and kvm-guest-drivers-windows' .inf files tell of Critica
 
 from __future__ import annotations
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.windows.facts import WINDOWS_DRIVERS, DriverFacts
 from vmferry.guest.windows.hive import Key
 from vmferry.guest.windows.registry import Registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmferry.errors import quote
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.windows.hive import Hive, Key
 
 _USUAL = ("/Windows", "/WINNT")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.windows.registry import Registry
 
 _DISABLED = 4

@@ -5,7 +5,7 @@ Sources: ntfs-3g's manual on hibernated volumes; Microsoft, "Windows Setup State
 
 from __future__ import annotations
 
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.windows.registry import Registry
 
 _HIBERFIL = "/hiberfil.sys"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vmferry.guest._clean import clean
 from vmferry.guest.facts import VolumeFacts
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.tree import Tree
 from vmferry.guest.windows.activation import find_activation, find_kms_server
 from vmferry.guest.windows.boot import find_boot_config, find_efi_loaders

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from vmferry.errors import quote
-from vmferry.guest.linux.files import Files
+from vmferry.guest.files import Files
 from vmferry.guest.windows.hive import Key
 from vmferry.guest.windows.registry import Registry
 
