@@ -110,6 +110,15 @@ class BlobWriter(Protocol):
 
 
 @runtime_checkable
+class SupportsClone(Protocol):
+    """A ``BlobWriter`` into a file, which may share bytes with another file instead of holding them twice."""
+
+    def clone(self, blob: Blob, source: int, offset: int, length: int) -> int:
+        """Let ``offset`` show what ``blob`` holds from ``source`` on: of ``length`` bytes so many as it answers, none
+        where that cannot be. The rest is to be written. Raises nothing."""
+
+
+@runtime_checkable
 class SupportsReserve(Protocol):
     """A ``BlobWriter`` whose bytes leave for good (to S3) when nothing more seems to come to a place.
 
@@ -207,6 +216,10 @@ class SliceBlob:
 
         return read_into
 
+    def origin(self, offset: int) -> tuple[Blob, int]:
+        """The other blob, and where in it the byte at ``offset`` lies."""
+        return self._blob, self._offset + offset
+
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         if not isinstance(self._blob, SupportsDataRanges):
             yield start, end
@@ -236,10 +249,16 @@ class FileBlob:
             self.close()
             raise StoreError(f"{quote(self._name)} is not a regular file; name a disk image or an appliance.")
         self._size = status.st_size
+        self._modified_at = status.st_mtime_ns
 
     @property
     def size(self) -> int:
         return self._size
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether nobody has written to the file since it was opened, as far as its time of change tells."""
+        return os.fstat(self._fd).st_mtime_ns == self._modified_at
 
     @property
     def name(self) -> str:
@@ -289,6 +308,13 @@ class FileBlob:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def find_file(blob: Blob, offset: int) -> tuple[FileBlob, int] | None:
+    """The local file that ``blob`` is, or is a slice of, and where in it the byte at ``offset`` lies."""
+    while isinstance(blob, SliceBlob):
+        blob, offset = blob.origin(offset)
+    return (blob, offset) if isinstance(blob, FileBlob) else None
 
 
 def file_data_ranges(fd: int, start: int, end: int) -> Iterator[ByteRange]:

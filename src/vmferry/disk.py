@@ -117,6 +117,14 @@ class DiskWriter(Protocol):
 
 
 @runtime_checkable
+class SupportsSharing(Protocol):
+    """A ``DiskWriter`` that stores guest bytes as they are: its file may share them with the one they are read from."""
+
+    def write_stored(self, offset: int, data: Buffer, stored: StoredRanges | None) -> None:
+        """As ``write_at``, of ``data`` that lies at ``stored``, by positions from ``offset`` on."""
+
+
+@runtime_checkable
 class OrderedDiskWriter(Protocol):
     """A disk image being made whose parts lie in the order in which they come: compressed, or packed without gaps.
 
@@ -144,6 +152,14 @@ class OrderedDiskWriter(Protocol):
 
     def abort(self) -> None:
         """As ``DiskWriter.abort``."""
+
+
+@runtime_checkable
+class SupportsPlacedSharing(Protocol):
+    """An ``OrderedDiskWriter`` that stores guest bytes as they are: as ``SupportsSharing``."""
+
+    def write_placed(self, placed: Sequence[Placed], offset: int, stored: StoredRanges | None) -> None:
+        """As ``write``, of what was encoded from guest ``offset`` on and lies at ``stored``, by positions from it."""
 
 
 @runtime_checkable

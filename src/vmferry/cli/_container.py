@@ -45,6 +45,8 @@ class Container:
     appliance: Appliance | None = None
     names: tuple[str | None, ...] = field(default=(None,))
     """The disks, by their names in the appliance; one without a name where the file is a disk image."""
+    opened: ExitStack = field(default_factory=ExitStack)
+    """Closes the disks that are opened, with what they found beside their files."""
 
     @property
     def machine(self) -> Machine | None:
@@ -94,6 +96,7 @@ class Container:
         ``UnsafeDiskError``.
         """
         disk = formats.open_disk(file or self.file(index), self.kind(index), self.needs(index))
+        self.opened.callback(disk.close)
         if self.appliance is None:
             taken = set(_extent_files(disk))
             idle = next((name for name in self.said.extents if name not in taken), None)
@@ -133,7 +136,7 @@ def open_container(source: str, said: Said, wrapped: Callable[[Blob], Blob] = re
     with ExitStack() as opened:
         path, folder = _place(source)
         blob = wrapped(_close_later(opened, open_source(path)))
-        container = Container(blob, said, _companions(opened, said, _beside(path)))
+        container = Container(blob, said, _companions(opened, said, _beside(path)), opened=opened)
         if said.read_as is None or said.read_as.name != "raw":
             container.blob, packing = wrappers.unwrap(blob)
             _close_later(opened, container.blob)

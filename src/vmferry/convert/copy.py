@@ -13,8 +13,17 @@ from typing import Any, Protocol
 from vmferry.blob import Buffer
 from vmferry.convert.plan import cut, find_granules
 from vmferry.digest import LEAF
-from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, Placed, SupportsRanges
+from vmferry.disk import (
+    Disk,
+    DiskWriter,
+    OrderedDiskWriter,
+    Placed,
+    SupportsPlacedSharing,
+    SupportsRanges,
+    SupportsSharing,
+)
 from vmferry.errors import TaskCancelledError
+from vmferry.ranges import StoredRanges
 from vmferry.units import MIB
 
 PIECE = 2 * MIB
@@ -127,6 +136,8 @@ class _Piece:
     offset: int
     data: Buffer
     buffer: memoryview | None
+    stored: StoredRanges | None
+    """Where else they lie, unencoded."""
 
 
 class _Reader:
@@ -148,13 +159,13 @@ class _Reader:
         """Guest bytes ``[start, end)``, which are no more than a piece."""
         found = None if self._stored is None else self._stored.ranges(start, end - start)
         if found is None or not found.in_place:
-            return _Piece(number, start, self._disk.read_at(start, end - start), None)
+            return _Piece(number, start, self._disk.read_at(start, end - start), None, found)
         try:
             buffer = self._free.pop()
         except IndexError:
             buffer = memoryview(bytearray(self.piece))
         found.read_into(buffer[: end - start])
-        return _Piece(number, start, buffer[: end - start], buffer)
+        return _Piece(number, start, buffer[: end - start], buffer, found)
 
     def release(self, piece: _Piece) -> None:
         """Nobody looks at what ``piece`` holds any more."""
@@ -199,9 +210,13 @@ class _AnyOrder:
 
     def __init__(self, writer: DiskWriter) -> None:
         self._writer = writer
+        self._sharing = writer if isinstance(writer, SupportsSharing) else None
 
     def put(self, piece: _Piece) -> Iterator[_Piece]:
-        self._writer.write_at(piece.offset, piece.data)
+        if self._sharing is None:
+            self._writer.write_at(piece.offset, piece.data)
+        else:
+            self._sharing.write_stored(piece.offset, piece.data, piece.stored)
         yield piece
 
     def stop(self) -> None:
@@ -213,6 +228,7 @@ class _Line:
 
     def __init__(self, writer: OrderedDiskWriter, ahead: int, listener: Callable[[int, Any], None] | None) -> None:
         self._writer = writer
+        self._sharing = writer if isinstance(writer, SupportsPlacedSharing) else None
         self._ahead = ahead
         self._listener = listener
         self._waiting: dict[int, tuple[Any, _Piece]] = {}
@@ -223,7 +239,10 @@ class _Line:
     def put(self, piece: _Piece) -> Iterator[_Piece]:
         encoded = self._writer.encode(piece.offset, piece.data)
         for placed, held in self._place(piece, encoded):
-            self._writer.write(placed)
+            if self._sharing is None:
+                self._writer.write(placed)
+            else:
+                self._sharing.write_placed(placed, held.offset, held.stored)
             yield held
 
     def stop(self) -> None:

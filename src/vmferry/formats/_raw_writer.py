@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vmferry.blob import BlobWriter, Buffer, SupportsReserve
 from vmferry.extent import nonzero_runs
+from vmferry.ranges import StoredRanges, put_run
 from vmferry.units import format_size
 
 _BLOCK = 4096
@@ -23,11 +24,15 @@ class RawWriter:
             target.set_size(size)
 
     def write_at(self, offset: int, data: Buffer) -> None:
+        self.write_stored(offset, data, None)
+
+    def write_stored(self, offset: int, data: Buffer, stored: StoredRanges | None) -> None:
+        """As ``SupportsSharing``."""
         if offset < 0 or offset + len(data) > self._size:
             raise ValueError(f"{len(data)} bytes at {offset} do not lie in a disk of {format_size(self._size)}")
         view = memoryview(data)
         for start, end in nonzero_runs(data, _BLOCK):
-            self._target.write_at(offset + start, view[start:end])
+            put_run(self._target, offset + start, view[start:end], start, stored)
 
     def finish(self) -> None:
         self._target.set_size(self._size)

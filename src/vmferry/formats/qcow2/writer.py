@@ -13,6 +13,7 @@ from vmferry.blob import BlobWriter, Buffer, SupportsDataRanges
 from vmferry.extent import nonzero_runs
 from vmferry.formats.qcow2.header import COPIED, make_header
 from vmferry.formats.qcow2.layout import CLUSTER_BITS, CLUSTER_SIZE, REFCOUNTS, TABLE_ENTRIES, Bits, Layout, set_bits
+from vmferry.ranges import StoredRanges, put_run
 from vmferry.units import format_size
 
 _BATCH = 16
@@ -36,7 +37,11 @@ class Qcow2Writer:
         self._marking = threading.Lock()
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        """As ``DiskWriter``. Clusters of zeros are not written. ``ValueError`` for data where the layout has none."""
+        """As ``DiskWriter``, and as ``write_stored``."""
+        self.write_stored(offset, data, None)
+
+    def write_stored(self, offset: int, data: Buffer, stored: StoredRanges | None) -> None:
+        """As ``SupportsSharing``. Clusters of zeros are left out. ``ValueError`` for data where the layout has none."""
         end = offset + len(data)
         size = self._layout.size
         if offset % CLUSTER_SIZE or (end % CLUSTER_SIZE and end != size) or not 0 <= offset <= end <= size:
@@ -47,7 +52,7 @@ class Qcow2Writer:
             host = self._layout.host_cluster(guest, -(-(high - low) // CLUSTER_SIZE))
             if host is None:
                 raise ValueError(f"data between {offset + low} and {offset + high}, where the extents have none")
-            self._target.write_at(host << CLUSTER_BITS, view[low:high])
+            put_run(self._target, host << CLUSTER_BITS, view[low:high], low, stored)
             if self._shared is None:
                 first = host - self._layout.data_start
                 with self._marking:

@@ -18,6 +18,7 @@ from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_
 from vmferry.formats.vhd import FOOTER_LENGTH
 from vmferry.formats.vhd.footer import DYNAMIC, FIXED, NOWHERE, Footer, geometry
 from vmferry.formats.vhd.header import BLOCK_SIZE, DynamicHeader
+from vmferry.ranges import StoredRanges, put_run
 from vmferry.units import GIB, KIB, MIB, SECTOR, format_size, round_up
 
 MAX_SIZE = 2040 * GIB
@@ -91,8 +92,13 @@ class VhdWriter:
         self.place(noted_blocks(note))
 
     def write(self, placed: Sequence[Placed]) -> None:
+        self.write_placed(placed, 0, None)
+
+    def write_placed(self, placed: Sequence[Placed], offset: int, stored: StoredRanges | None) -> None:
+        """As ``SupportsPlacedSharing``, of a fixed disk; the blocks of a dynamic one lie elsewhere than the guest's."""
+        stored = stored if self._type == FIXED else None
         for host, data in placed:
-            self._target.write_at(host, data)
+            put_run(self._target, host, data, host - offset, stored)
 
     def finish(self) -> None:
         footer = self._footer().pack()
