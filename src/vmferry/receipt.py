@@ -30,7 +30,7 @@ _MEMBERS: Mapping[str, Any] = {
     "completed_at": str,
     "sources": [{"bucket": str | None, "key": str | None, "size": int, "etag": str | None}],
     "disks": [{"snapshot": str, "device": str, "virtual_size": int, "guest_digest": str | None}],
-    "changes": [str],
+    "changes": [{"path": str, "what": str, "after": int, "why": str}],
 }
 """What a receipt says at least: a list has any number of what it shows one of."""
 

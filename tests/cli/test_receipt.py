@@ -38,7 +38,9 @@ def facts(raw: Path) -> dict[str, Any]:
             {"snapshot": "snap-0", "device": "/dev/sda1", "virtual_size": MIB, "guest_digest": "guest1:" + "0" * 64},
             {"snapshot": "snap-1", "device": "/dev/sdf", "virtual_size": 8 * MIB, "guest_digest": digest},
         ],
-        "changes": [],
+        "changes": [
+            {"path": "/etc/fstab", "what": "replaced", "before": 9, "after": 7, "why": "names", "kept_as": "x"}
+        ],
     }
 
 
@@ -50,6 +52,7 @@ def test_a_receipt_is_checked_and_shown(facts: dict[str, Any], raw: Path, tmp_pa
     assert (done.returncode, done.stderr) == (0, "")
     assert f"signature: right; by the key {fingerprint(key.public_key())}" in done.stdout
     assert "source: s3://imports/wéb.ova, 123 bytes" in done.stdout
+    assert "changed: /etc/fstab: replaced, 7 bytes; names" in done.stdout
     assert json.loads(call_vmferry("verify", path, "--json").stdout)["disks"] == facts["disks"]
     done = call_vmferry("verify", path, raw, "--signer", fingerprint(key.public_key()))
     assert (done.returncode, done.stderr) == (0, "")
@@ -92,7 +95,7 @@ def test_a_changed_receipt_is_not_trusted(change: str, facts: dict[str, Any], tm
 
 
 @pytest.mark.parametrize(
-    ("member", "value"), [("disks", None), ("disks", [{}]), ("sources", {}), ("changes", [1]), ("task", 5)]
+    ("member", "value"), [("disks", None), ("disks", [{}]), ("sources", {}), ("changes", ["x"]), ("task", 5)]
 )
 def test_a_receipt_that_says_too_little_is_none(
     member: str, value: object, facts: dict[str, Any], tmp_path: Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from vmferry.config import Config
 from vmferry.convert import digest_disk
 from vmferry.formats import open_disk
 from vmferry.guest.look import look
+from vmferry.receipt import read
 from vmferry.stores import STORES
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
@@ -88,7 +88,7 @@ def test_a_guest_without_virtio_has_it_in_its_image_and_the_receipt_says_how(ser
     assert {"virtio_blk", "virtio_pci"} <= set(kernel.in_initramfs)
     source = open_disk(FileBlob(guest))
     assert "virtio_blk" not in look([source]).systems[0].linux.kernels[0].in_initramfs  # type: ignore[union-attr]
-    receipt = json.loads(services.catalog.import_tasks.receipt(task_id) or "")
+    receipt = read((services.catalog.import_tasks.receipt(task_id) or "").encode(), "receipt")
     assert receipt["changes"][0]["what"] == "replaced"
     assert receipt["disks"][0]["guest_digest"] == digest_disk(image) != digest_disk(source)
 

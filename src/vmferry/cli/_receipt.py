@@ -65,8 +65,12 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         size = format_size(disk["virtual_size"])
         lines.append((f"disk {number}", quote(f"{disk['snapshot']} ({disk['device']}), {size}")))
         lines.append(("  digest", quote(disk["guest_digest"] or "not taken")))
-    lines += [("changed", quote(change)) for change in found["changes"]] or [("changed", "nothing")]
+    lines += [("changed", quote(_change(change))) for change in found["changes"]] or [("changed", "nothing")]
     return lines
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    return f"{change['path']}: {change['what']}, {format_size(change['after'])}; {change['why']}"
 
 
 def _source(source: Mapping[str, Any]) -> str:
