@@ -389,7 +389,9 @@ def await_key(config: Config, s3_endpoint: str, key: AccessKey) -> None:
 def _existing_catalog(config: Config) -> Iterator[Catalog]:
     """The catalog of a data directory that has one. Raises ``ConfigError``."""
     if not (config.data_dir / "catalog.sqlite").exists():
-        raise ConfigError(f"{quote(config.data_dir)} is not a vmferry data directory: it has no catalog.")
+        raise ConfigError(
+            f"{quote(config.data_dir)} is not a vmferry data directory: it has no catalog. Name it with --data-dir."
+        )
     catalog = open_catalog(config.catalog_url)
     try:
         yield catalog

@@ -122,6 +122,8 @@ def test_a_disk_that_differs_from_its_manifest_is_no_result(ova: Path, tmp_path:
         (["in.vmdk", "nowhere/out.raw"], 1, "Make it first"),
         (["in.vmdk", "folder.raw"], 1, "is a directory"),
         (["folder.raw", "out.raw"], 1, "no description of a machine"),
+        (["in.vmdk", "."], 2, "is a directory; name a file in it"),
+        (["in.vmdk", "out.raw", "--workers", "two"], 2, "'two' is not a number"),
         (["in.vmdk", "out.xyz"], 2, "say it with --to: raw, qcow2"),
         (["in.vmdk", "out.qcow2", "--subformat", "thick"], 2, "qcow2 has no subformat thick; it has: plain"),
         (["in.vmdk", "in.vmdk", "out.raw"], 2, "2 sources go into an .ova or .xva only"),

@@ -125,6 +125,33 @@ def test_a_file_that_is_not_there_is_no_document(tmp_path: Path) -> None:
     assert done.stderr.endswith("does not exist. Check the path.\n")
 
 
+def test_a_folder_without_a_machine_is_no_document(tmp_path: Path) -> None:
+    done = call_vmferry("inspect", tmp_path, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "holds no description of a machine" in done.stderr
+
+
+def test_a_path_that_cannot_be_looked_at_is_told_in_one_line(tmp_path: Path) -> None:
+    done = call_vmferry("inspect", tmp_path / ("x" * 256))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("File name too long.")
+
+
+def test_an_s3_where_nobody_listens_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    done = call_vmferry("inspect", "s3://bucket/disk.vmdk")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "vmferry: http://127.0.0.1:1 does not serve s3://bucket/disk.vmdk: Connection refused."
+    )
+
+
 def test_names_inside_cannot_give_the_terminal_orders(tmp_path: Path) -> None:
     path = tmp_path / "\x1b]0;title\x07.raw"
     path.write_bytes(bytes(MIB))

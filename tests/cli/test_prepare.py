@@ -64,6 +64,7 @@ def test_with_a_target_json_tells_both(disk: Path, tmp_path: Path) -> None:
         (["--drivers", "virtio,floppy"], 2, "--drivers takes virtio, nvme, ahci, with commas between"),
         (["--drivers", ""], 2, "--drivers takes"),
         (["out.odd"], 2, "names no format"),
+        (["out.ova"], 2, "holds a whole machine"),
     ],
 )
 def test_wrong_words_are_wrong_usage(disk: Path, words: list[str], code: int, said: str) -> None:

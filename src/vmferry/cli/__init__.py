@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vmferry import __version__
+from vmferry.blob import foreign_error
 from vmferry.cli._output import print_error
 from vmferry.errors import ConfigError, VmferryError
 
@@ -47,6 +49,8 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 
 _EXTRAS = {"boto3": "client", "botocore": "client", "cryptography": "certificates"}
 """Package → the extra that brings it; all others come with the server."""
+
+_NO_NUMBER = re.compile(r"is not a valid (?:int|float)(?: range)?$")
 
 _HIDDEN = frozenset({"worker"})
 
@@ -136,6 +140,11 @@ def guard(command: Callable[[], Any], program: str) -> int:
             raise
         print_error(str(missing_extra(error)), program)
         return 1
+    except OSError as error:  # of a path that was looked at before it was opened
+        if error.filename is None:
+            raise
+        print_error(str(foreign_error(error, str(error.filename))), program)
+        return 1
     if result == 130:  # Typer answers it for a KeyboardInterrupt inside a command
         print_error("interrupted", program)
     return result if isinstance(result, int) else 0
@@ -144,7 +153,7 @@ def guard(command: Callable[[], Any], program: str) -> int:
 def _usage(error: Any, program: str) -> str:
     """What was wrong with the command line, and where to read how it is meant."""
     command = error.ctx.command_path if error.ctx is not None else program
-    return f"{error.format_message().rstrip('.')}. Try `{command} --help`."
+    return f"{_NO_NUMBER.sub('is not a number', error.format_message().rstrip('.'))}. Try `{command} --help`."
 
 
 def missing_extra(error: ImportError) -> ConfigError:

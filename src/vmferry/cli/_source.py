@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from vmferry.blob import Blob, FileBlob
+from vmferry.errors import StoreUnavailableError, quote
 
 if TYPE_CHECKING:
     from vmferry.stores.s3 import S3Blob, S3Store
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 SCHEME = "s3://"
 _REMOTE_THREADS = 8
 """Most of them wait for the store's answers."""
+_CONNECT_SECONDS = 5.0
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def open_source(source: str) -> Blob:
@@ -51,7 +56,27 @@ def connect_object(url: str) -> tuple[S3Store, str, str]:
         allow_http=bool(endpoint and endpoint.startswith("http://")),
     )
     options.check()
+    if endpoint is not None:
+        _check_reachable(endpoint, url)
     return S3Store(options), bucket, key
+
+
+def _check_reachable(endpoint: str, url: str) -> None:
+    """Say at once that nobody listens at ``endpoint``: the store tries for a minute, lest a conversion end half-way.
+
+    Raises ``StoreUnavailableError``. Through a proxy it cannot be told.
+    """
+    if any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
+        return
+    place = urlsplit(endpoint)
+    try:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        socket.create_connection((place.hostname or "", port), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"{quote(endpoint)} does not serve {quote(url)}: {quote(error.strerror or error)}. Check that "
+            "AWS_ENDPOINT_URL_S3 is right, and that the S3 service runs there."
+        ) from error
 
 
 def _open_object(source: str) -> S3Blob:

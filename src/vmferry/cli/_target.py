@@ -24,6 +24,8 @@ _SUFFIXES = {
     ".ova": "ova",
     ".xva": "xva",
 }
+APPLIANCES = ("ova", "xva")
+"""Those of them that hold a whole machine."""
 
 
 def check_sources(sources: Sequence[str], destination: Destination) -> None:
@@ -37,9 +39,12 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def find_target_format(path: Path, to: str | None) -> str:
-    """The format that was asked for, or that the suffix of ``path`` says."""
+def find_target_format(destination: Destination, to: str | None) -> str:
+    """The format that was asked for, or that the suffix of ``destination`` says. Raises ``typer.BadParameter``."""
+    path = destination.path
     name = to.lower() if to else _SUFFIXES.get(path.suffix.lower())
+    if name is None and destination.is_local and path.is_dir():
+        raise typer.BadParameter(f"{quote(destination.name)} is a directory; name a file in it.")
     if name is None:
         raise typer.BadParameter(f"the suffix of {quote(path.name)} names no format; say it with --to: {_known()}.")
     return name
@@ -51,6 +56,8 @@ def _known() -> str:
 
 def choose_output(name: str, subformat: str | None, compress: Compression | None) -> Output:
     """An image of format ``name``. Raises ``typer.BadParameter`` for what is not written so."""
+    if name in APPLIANCES:
+        raise typer.BadParameter(f"an {name} holds a whole machine; name a disk image, and pack it with `convert`.")
     made = formats.FORMATS.get(name)
     if made is None or not isinstance(made, SupportsCreate):
         raise typer.BadParameter(f"{quote(name)} is no format that is written; use one of {_known()}.")

@@ -14,8 +14,10 @@ from vmferry.config import Config, default_data_dir, load_config
 if TYPE_CHECKING:
     from vmferry.catalog.accounts import AccessKey
 
-COMMAND = typer.Typer(no_args_is_help=True, help="The accounts of a server and their keys, for whoever runs it.")
-_KEYS = typer.Typer(no_args_is_help=True, help="The access keys of an account.")
+COMMAND = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="The accounts of a server and their keys, for whoever runs it."
+)
+_KEYS = typer.Typer(add_completion=False, no_args_is_help=True, help="The access keys of an account.")
 COMMAND.add_typer(_KEYS, name="keys")
 
 _DATA_DIR = typer.Option(None, metavar="FOLDER", help="The server's data directory.")

@@ -12,12 +12,10 @@ from vmferry.cli._budget import DEFAULT_MEMORY, parse_memory, plan_budget
 from vmferry.cli._container import Said, open_container, source_format
 from vmferry.cli._destination import open_destination
 from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, READ_AS, SNAPSHOT, WORKERS
-from vmferry.cli._target import check_sources, choose_output, find_target_format
+from vmferry.cli._target import APPLIANCES, check_sources, choose_output, find_target_format
 from vmferry.cli._writing import Effort, convert_file, pick_disk, tell_warnings
 from vmferry.errors import quote
 from vmferry.formats import Compression
-
-_APPLIANCES = ("ova", "xva")
 
 
 def convert_disk(
@@ -70,9 +68,9 @@ def convert_disk(
     budget = plan_budget(parse_memory(memory), sources, target, workers)
     destination = open_destination(target, budget.upload)
     check_sources(sources, destination)
-    effort, kind = Effort(budget.workers, as_json, digest), find_target_format(destination.path, to)
+    effort, kind = Effort(budget.workers, as_json, digest), find_target_format(destination, to)
     machine_only = {"--for": target_for, "--manifest": manifest, "--controller": controller}
-    if kind in _APPLIANCES:
+    if kind in APPLIANCES:
         _refuse({"--resume": resume or None}, "is for disk images; a machine is packed in one go")
         _refuse({"--subformat": subformat}, "is for disk images; the disks of an .ova are as --for asks")
         if kind == "xva":

@@ -70,6 +70,8 @@ def inspect_file(
         return counted[-1]
 
     found = look_at(source, Said(source_format(read_as), parent, extent), count)
+    if found.problem is not None and not counted:
+        raise found.problem  # a folder without a machine: there is no file to say anything of
     if as_json:
         print_json(_document(counted[0], found))
     else:

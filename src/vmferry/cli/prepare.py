@@ -87,7 +87,7 @@ def prepare_disk(
     if target is not None:
         destination = open_destination(target, budget.upload)
         check_sources([source], destination)
-        output = choose_output(find_target_format(destination.path, to), None, None)
+        output = choose_output(find_target_format(destination, to), None, None)
     with open_container(source, said) as container:
         found = pick_disk(container, disk)
         tell_warnings([found], as_json=as_json)

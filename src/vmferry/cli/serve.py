@@ -18,9 +18,15 @@ def serve_everything(
         help="Where everything is kept; made when it is not there (default: ~/.local/share/vmferry).",
     ),
     port: int = typer.Option(
-        None, metavar="NUMBER", help="Port of the EC2 endpoint on 127.0.0.1; 0 for any that is free (default: 8773)."
+        None,
+        metavar="NUMBER",
+        min=0,
+        max=65535,
+        help="Port of the EC2 endpoint on 127.0.0.1; 0 for any that is free (default: 8773).",
     ),
-    workers: int = typer.Option(None, metavar="NUMBER", help="Worker processes (default: one for each core)."),
+    workers: int = typer.Option(
+        None, metavar="NUMBER", min=1, max=256, help="Worker processes (default: one for each core)."
+    ),
 ) -> None:
     """Run the EC2 endpoint, the S3 server and the workers, until SIGTERM or Ctrl-C.
 
