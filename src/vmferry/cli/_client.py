@@ -143,9 +143,10 @@ def open_clients(
         clients = Clients(make, is_aws=is_aws, options=_options(data_dir, wishes))
         _ = clients.ec2, clients.s3  # what is missing is said now
     except BotoCoreError as error:
+        nobody = f"no server runs on {quote(config.data_dir)}, and for AWS: "
         raise ConfigError(
-            f"No endpoint to speak to: no server runs on {quote(config.data_dir)}, and for AWS: {quote(error)} "
-            "Start `vmferry serve`, or set AWS_DEFAULT_REGION and keys."
+            f"No endpoint to speak to: {nobody if is_aws and not wishes.aws else ''}{quote(error)} "
+            f"{'Set' if wishes.aws or not is_aws else 'Start `vmferry serve`, or set'} AWS_REGION and keys."
         ) from error
     return clients
 
@@ -185,6 +186,8 @@ def _maker(wishes: Wishes, server: Callable[[str], dict[str, Any]] | None) -> Ca
         given = {} if server is None else server(service)
         if wishes.region is not None and (server is None or service != "s3"):
             given["region_name"] = wishes.region
+        elif server is None and (region := os.environ.get("AWS_REGION")):  # the other SDKs and the CLI look there
+            given["region_name"] = region
         if (url := _url(service, wishes, server is None)) is not None:
             given["endpoint_url"] = url
         if (keys := (wishes.s3_keys if service == "s3" else None) or wishes.keys) is not None:
@@ -261,4 +264,6 @@ def api_errors() -> Iterator[None]:
         message = " ".join(str(error).split()).rstrip(".")
         raise ApiError(f"{message}. Is it running, and is the network up?", retryable=True) from error
     except (BotoCoreError, Boto3Error) as error:
-        raise ApiError(" ".join(str(error).split())) from error
+        message = " ".join(str(error).split())
+        remedy = find_remedy(type(error).__name__, message)
+        raise ApiError(f"{message.rstrip('.')}. {remedy}" if remedy else message) from error

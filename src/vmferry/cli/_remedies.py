@@ -26,6 +26,7 @@ _REMEDIES = {
     "InvalidSnapshot.InUse": "Delete the AMI first: `vmferry images delete`.",
     "InvalidSnapshot.NotFound": _other_region("snapshots"),
     "InvalidVolume.NotFound": _other_region("volumes"),
+    "NoCredentialsError": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with AWS_PROFILE.",
     "NoSuchBucket": "Make it, or name another.",
     "OptInRequired": "Switch the region on in the account, or name another with --region.",
     "RequestExpired": _CLOCK,
@@ -37,7 +38,7 @@ _REMEDIES = {
     "UnrecognizedClientException": _KEYS,
     "VolumeInUse": "Detach it first: `vmferry volumes detach`.",
 }
-"""Code → a sentence."""
+"""Code, or botocore's own exception where there was no answer → a sentence."""
 
 _BUCKET = (
     "Grant both on the bucket to the canonical id of VM Import/Export in your region, which the User Guide lists under"
