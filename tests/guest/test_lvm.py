@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from tests.guest.lvm_builder import EXTENT, START, Group, mirrored, striped, thin
 from tests.guest.tables import raw_disk
+from vmferry.errors import GuestError
 from vmferry.guest.lvm import PhysicalVolume, VolumeGroup, find_groups
 from vmferry.guest.lvm_text import parse_metadata
+from vmferry.guest.overlay import OverlayDisk
+from vmferry.guest.overlay_volume import find_ranges
 from vmferry.guest.volumes import find_volumes
-from vmferry.guest.window import Window
+from vmferry.guest.window import Slice, Window
 
 
 def spread_group(*, wrap: bool = False) -> Group:
@@ -129,7 +132,13 @@ def test_the_newest_metadata_counts() -> None:
         ({"a": ['extent_count = 1\ntype = "cache"']}, "of type cache, which is not read"),
         ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0"]']}, "no stripes"),
         ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0", "x"]']}, "begins nowhere"),
+        ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0", -1]']}, "begins nowhere"),
         ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0", 0, "pv0", 1]']}, "no stripes"),
+        (
+            {"a": [mirrored(2, "b_rimage_0")], "b_rimage_0": [striped(0, 1, (0, 0))]},
+            "shorter than what it is a copy of",
+        ),
+        ({"a": [mirrored(1, "b_rimage_0")], "b_rimage_0": []}, "shorter than what it is a copy of"),
     ],
 )
 def test_a_group_that_makes_no_sense_is_a_problem(logical: dict[str, list[str]], problem: str) -> None:
@@ -138,11 +147,49 @@ def test_a_group_that_makes_no_sense_is_a_problem(logical: dict[str, list[str]],
     assert problem in (found.volumes[0].problem or "")
 
 
+def test_copies_of_copies_are_looked_for_once() -> None:
+    """Each of seven levels has sixteen copies of the next, and the last cannot be read: 16 to the power of 7 ways."""
+    logical = {f"c{level}": [mirrored(1, *[f"c{level + 1}"] * 16)] for level in range(7)}
+    (found,) = open_groups(Group("vg", [4], {**logical, "c7": ['extent_count = 1\ntype = "cache"']}).build())
+    assert {volume.problem for volume in found.volumes} == {
+        "The logical volume vg/c7 is of type cache, which is not read."
+    }
+
+
+def test_segments_of_segments_are_counted_once() -> None:
+    """Each of seven levels has forty segments, all of the next level: 40 to the power of 7 pieces."""
+    logical = {f"c{level}": [mirrored(1, f"c{level + 1}")] * 40 for level in range(7)}
+    (found,) = open_groups(Group("vg", [64], {**logical, "c7": [striped(0, 40, (0, 0))]}).build())
+    area = found.volumes[0].area
+    assert area is not None
+    assert area.read_at(0, 100) == bytes(100)
+
+
+@pytest.mark.parametrize("names", [range(2000), range(1999, -1, -1)])
+def test_a_chain_of_copies_ends(names: range) -> None:
+    logical = {f"c{number}": [mirrored(1, f"c{number + 1}")] for number in names if number < 1999}
+    (found,) = open_groups(Group("vg", [4], {**logical, "c1999": [striped(0, 1, (0, 0))]}).build())
+    assert any("a copy of a copy" in (volume.problem or "") for volume in found.volumes)
+    for volume in found.volumes:
+        assert volume.area is None or volume.area.read_at(0, 10) == bytes(10)
+
+
 def test_an_extent_behind_the_end_reads_as_zeros() -> None:
     (found,) = open_groups(Group("vg", [4], {"a": [striped(0, 2, (0, 1 << 40))]}).build())
     area = found.volumes[0].area
     assert area is not None
     assert area.read_at(5, 10) == bytes(10)
+
+
+@pytest.mark.parametrize("extent", [3, 1 << 40])
+def test_what_reaches_behind_its_physical_volume_is_not_written_to(extent: int) -> None:
+    image = Group("vg", [4], {"a": [striped(0, 2, (0, extent))]}).build()[0]
+    overlay = OverlayDisk(raw_disk(image + bytes(4 * EXTENT)))
+    (found,) = find_groups([PhysicalVolume("disk 1", Slice(overlay, 0, len(image)))])
+    area = found.volumes[0].area
+    assert area is not None
+    with pytest.raises(GuestError, match="behind the end"):
+        find_ranges(overlay, area)
 
 
 def test_damaged_metadata_is_a_problem_of_the_physical_volume() -> None:
@@ -171,6 +218,12 @@ def test_no_text_is_more_than_a_value_error(text: str) -> None:
         parse_metadata(text)
     except ValueError:
         return
+
+
+def test_a_fraction_is_cut_however_long_the_number_is() -> None:
+    assert parse_metadata(f"a = {'9' * 400}.5") == {"a": 10**400 - 1}
+    with pytest.raises(ValueError, match="Exceeds the limit"):
+        parse_metadata(f"a = {'9' * 5000}")
 
 
 def test_a_text_of_sections_without_end_is_refused() -> None:

@@ -96,6 +96,8 @@ class _Group:
             for key, entry in self._physical.items()
             if isinstance(entry, dict) and (volume := by_id.get(str(entry.get("id", "")).replace("-", "")))
         }
+        self._areas: dict[str, _LogicalArea | str] = {}
+        """Logical volumes by name; of those that are not read, why."""
 
     def describe(self) -> VolumeGroup:
         places = tuple(volume.place for volume in self._there.values())
@@ -116,30 +118,50 @@ class _Group:
         )
 
     def _open(self, name: str) -> LogicalVolume:
-        size = 0
         try:
-            extents = sum(_number(segment, "extent_count", 1 << 40) for segment in self._segments(name))
-            size = extents * self._extent
-            return LogicalVolume(name, size, _LogicalArea(list(self._pieces(name, 0)), size))
+            area = self._area(name, 0)
         except _LvmError as error:
-            return LogicalVolume(name, size, None, str(error))
+            return LogicalVolume(name, self._size(name), None, str(error))
+        return LogicalVolume(name, area.size, area)
+
+    def _size(self, name: str) -> int:
+        return sum(_number(segment, "extent_count", 1 << 40) for segment in self._segments(name)) * self._extent
 
     def _segments(self, name: str) -> list[Mapping[str, Any]]:
         entry = _section(self._logical, name)
         count = _number(entry, "segment_count", MAX_LVM_SEGMENTS)
         return [_section(entry, f"segment{number}") for number in range(1, count + 1)]
 
+    def _area(self, name: str, depth: int) -> _LogicalArea:
+        """The bytes of the volume ``name``, put together once: others may be made of it, many times over."""
+        if depth >= _MAX_DEPTH:
+            raise _too_deep(name)
+        if name not in self._areas:
+            self._areas[name] = f"The logical volume {quote(name)} is made of itself."  # should it be met below
+            self._areas[name] = self._put_together(name, depth)
+        found = self._areas[name]
+        if isinstance(found, str):
+            raise _LvmError(found)
+        return found
+
+    def _put_together(self, name: str, depth: int) -> _LogicalArea | str:
+        try:
+            area = _LogicalArea(list(self._pieces(name, depth)), self._size(name))
+            if area.depth > _MAX_DEPTH:
+                raise _too_deep(name)
+        except _LvmError as error:
+            return str(error)
+        return area
+
     def _pieces(self, name: str, depth: int) -> Iterator[_Piece]:
         """The pieces of the volume ``name``, in its order."""
-        if depth > _MAX_DEPTH:
-            raise _LvmError(f"The logical volume {quote(name)} is made of itself.")
         at = 0
         for segment in self._segments(name):
             length = _number(segment, "extent_count", 1 << 40) * self._extent
             kind = str(segment.get("type", ""))
             if kind in _MIRRORED:
-                copy = self._copy(name, segment, _MIRRORED[kind], depth)
-                yield _Piece(at, length, (_Stripe(_LogicalArea(copy, length), 0),), length)
+                copy = self._copy(name, segment, length, depth)
+                yield _Piece(at, length, (_Stripe(copy, 0),), length)
             elif kind == "striped":
                 yield self._striped(name, segment, at, length)
             else:
@@ -148,15 +170,20 @@ class _Group:
                 )
             at += length
 
-    def _copy(self, name: str, segment: Mapping[str, Any], key: str, depth: int) -> list[_Piece]:
-        """One whole copy of a mirrored segment: the first that can be read."""
-        names = [word for word in _list(segment, key) if isinstance(word, str) and "_rmeta" not in word]
+    def _copy(self, name: str, segment: Mapping[str, Any], length: int, depth: int) -> _LogicalArea:
+        """One whole copy of a mirrored segment of ``length`` bytes: the first that can be read."""
+        words = _list(segment, _MIRRORED[str(segment["type"])])
+        names = [word for word in words if isinstance(word, str) and "_rmeta" not in word]
         failure = _LvmError(f"The logical volume {quote(name)} has no copies.")
         for copy in names[:16]:
             try:
-                return list(self._pieces(copy, depth + 1))
+                area = self._area(copy, depth + 1)
             except _LvmError as error:
                 failure = error
+                continue
+            if area.size >= length:
+                return area
+            failure = _LvmError(f"The logical volume {quote(copy)} is shorter than what it is a copy of.")
         raise failure
 
     def _striped(self, name: str, segment: Mapping[str, Any], at: int, length: int) -> _Piece:
@@ -166,7 +193,7 @@ class _Group:
             volume = self._there.get(key) if isinstance(key, str) else None
             if volume is None:
                 raise _LvmError(f"{self._lack() or 'The group is damaged'} {quote(name)} lies on it.")
-            if not isinstance(extent, int):
+            if not isinstance(extent, int) or extent < 0:
                 raise _LvmError(f"The logical volume {quote(name)} is damaged: a stripe begins nowhere.")
             first = _number(_section(self._physical, str(key)), "pe_start", 1 << 53) * SECTOR
             stripes.append(_Stripe(volume.area, first + extent * self._extent))
@@ -174,6 +201,10 @@ class _Group:
         if not stripes or width <= 0:
             raise _LvmError(f"The logical volume {quote(name)} is damaged: a segment has no stripes.")
         return _Piece(at, length, tuple(stripes), width)
+
+
+def _too_deep(name: str) -> _LvmError:
+    return _LvmError(f"The logical volume {quote(name)} is a copy of a copy, over more than {_MAX_DEPTH} volumes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +230,9 @@ class _LogicalArea:
         self._pieces = pieces
         self._starts = [piece.start for piece in pieces]
         self.size = size
+        below = (stripe.area for piece in pieces for stripe in piece.stripes)
+        self.depth: int = 1 + max((area.depth for area in below if isinstance(area, _LogicalArea)), default=0)
+        """How many volumes lie over one another."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         return b"".join(_read(area, at, count) for area, at, count in self._places(offset, length))

@@ -52,7 +52,7 @@ def _tokens(text: str) -> list[Any]:
         if string is not None:
             found.append((re.sub(r"\\(.)", r"\1", string[1:-1]),))
         elif number is not None:
-            found.append(int(float(number)) if "." in number else int(number))
+            found.append(int(number.partition(".")[0]))
         elif word or sign:
             found.append(word or sign)
         at = match.end()

@@ -52,7 +52,7 @@ class OverlayVolume:
 def find_ranges(overlay: OverlayDisk, area: Area) -> list[ByteRange]:
     """Where on ``overlay`` the bytes of ``area`` lie, in order: what an ``OverlayVolume`` is made of.
 
-    Raises ``GuestError`` where they lie in several places at once, or in too many pieces.
+    Raises ``GuestError`` where they lie in several places at once, in too many pieces, or nowhere.
     """
     found: list[ByteRange] = []
     for start, end in _flatten(overlay, area, 0, area.size):
@@ -66,8 +66,9 @@ def find_ranges(overlay: OverlayDisk, area: Area) -> list[ByteRange]:
 
 
 def _flatten(overlay: OverlayDisk, area: Area, offset: int, length: int) -> Iterator[ByteRange]:
+    if offset + length > area.size:
+        raise GuestError("It reaches behind the end of what it lies on.")
     if area is overlay:
-        check_inside(overlay.size, offset, length)
         yield offset, offset + length
     elif isinstance(area, SupportsPlaces):
         for below, at, count in area.places(offset, length):
