@@ -155,12 +155,12 @@ PACKED = {
     "out.vhdx": [],
     "out.vhd": [],
     "out.vdi": [],
-    "out.qcow2": ["--subformat", "zstd"],
+    "out.qcow2": ["--subformat", "zlib"],
 }
 
 
 @pytest.mark.parametrize("target", PACKED)
-def test_what_is_packed_is_the_same_file_killed_or_not(stream: Path, raw: Path, target: str, tmp_path: Path) -> None:
+def test_what_is_packed_is_the_same_file_killed_or_not(stream: Path, target: str, tmp_path: Path) -> None:
     out, whole = tmp_path / target, tmp_path / "whole" / target  # a VMDK says its own name
     whole.parent.mkdir()
     assert call_vmferry("convert", stream, whole, *PACKED[target]).returncode == 0
@@ -171,10 +171,7 @@ def test_what_is_packed_is_the_same_file_killed_or_not(stream: Path, raw: Path, 
     assert last["resumed_at"] > 0
     assert last["data"] <= total - done + 0.02 * total + 8 * MIB
     assert left_over(tmp_path) == {target, "whole"}
-    if target == "out.vmdk":  # ISA-L, which deflates its grains, answers once in a while with another stream
-        assert "identical" in qemu_img("compare", "-f", "raw", "-F", "vmdk", raw, out)
-    else:
-        assert out.read_bytes() == whole.read_bytes()
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_damaged_notes_of_what_was_packed_are_said(stream: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from isal import isal_zlib
 from tests.formats.test_vmdk_writer import by_libvmdk, by_qemu, feed, make, ours, some_disk
 from vmferry.blob import Buffer
 from vmferry.formats import Compression
-from vmferry.formats.vmdk import stream_writer
+from vmferry.formats._deflate import LEVELS
 from vmferry.formats.vmdk.stream_writer import StreamOptimizedWriter
 from vmferry.stores.local import create_file
 from vmferry.units import KIB, MIB, round_up
@@ -196,7 +196,7 @@ def test_no_grain_is_longer_than_the_buffers_of_virtualbox_and_vmware(compressio
 
 
 def test_a_grain_that_grows_too_much_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stream_writer._ISAL_LEVELS, Compression.FAST, 0)
+    monkeypatch.setitem(LEVELS, Compression.FAST, 0)
     data, path = hard_grains(), tmp_path / "made.vmdk"
     assert len(isal_zlib.compress(data[:GRAIN], 0)) > MAX_STREAM
     stream = make(data, path, "streamOptimized", compression=Compression.FAST)

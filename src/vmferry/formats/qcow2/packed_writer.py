@@ -15,13 +15,13 @@ from itertools import groupby
 
 import numpy as np
 import zstandard
-from isal import isal_zlib
 
 from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.extent import nonzero_runs
 from vmferry.formats import Compression
+from vmferry.formats._deflate import LEVELS, deflate
 from vmferry.formats.qcow2.header import COMPRESSED, COPIED, ZLIB, ZSTD, make_header
 from vmferry.formats.qcow2.layout import CLUSTER_BITS, CLUSTER_SIZE, REFCOUNTS, TABLE_ENTRIES
 from vmferry.units import SECTOR, format_size
@@ -30,7 +30,6 @@ _DESCRIPTOR_BITS = 62 - (CLUSTER_BITS - 8)
 _MAX_FILE = 1 << _DESCRIPTOR_BITS
 _WINDOW_BITS = -12
 """Raw deflate with 4 KiB of history, as QEMU writes it: strict readers have no more."""
-_ISAL_LEVELS = {Compression.FAST: 1, Compression.BALANCED: 3}
 _ZLIB_LEVEL = 7
 """QEMU's is 6."""
 _MEMORY_LEVEL = 9
@@ -228,8 +227,8 @@ def _compressor(compression_type: int | None, compression: Compression) -> Compr
         return _Zstd(_ZSTD_LEVELS[compression])
     if compression is Compression.BEST:
         return _deflate
-    level = _ISAL_LEVELS[compression]
-    return lambda cluster: isal_zlib.compress(cluster, level, _WINDOW_BITS)
+    level = LEVELS[compression]
+    return lambda cluster: deflate(cluster, level, _WINDOW_BITS)
 
 
 def _deflate(cluster: Buffer) -> bytes:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from deflate import crc32, zlib_compress
-from isal import isal_zlib
 
 from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
 from vmferry.extent import nonzero_runs
 from vmferry.formats import Compression
+from vmferry.formats._deflate import LEVELS, deflate
 from vmferry.formats.vmdk.descriptor_text import (
     DESCRIPTOR_OFFSET,
     DESCRIPTOR_SECTORS,
@@ -60,8 +60,6 @@ _ZLIB_HEADER = b"\x78\x01"
 _MAX_STREAM = GRAIN_SIZE + SECTOR - _GRAIN_MARKER.size
 """Bytes of a grain's stream: VMware's open-vmdk refuses a longer one, and VirtualBox's buffer ends there, unchecked.
 """
-_ISAL_LEVELS = {Compression.FAST: 1, Compression.BALANCED: 2}
-"""Level 0 is no faster than 1, and lets random bytes grow by a quarter."""
 _BEST_LEVEL = 6
 """Of libdeflate: the lowest that gives no more bytes than zlib's level 6, which is QEMU's."""
 
@@ -262,10 +260,10 @@ def _compressor(compression: Compression) -> Callable[[Buffer], bytes]:
     """What makes a zlib stream of a grain; releases the GIL, safe from any number of threads."""
     if compression is Compression.BEST:
         return lambda grain: bytes(zlib_compress(grain, _BEST_LEVEL))
-    level = _ISAL_LEVELS[compression]
+    level = LEVELS[compression]
 
     def compress(grain: Buffer) -> bytes:
-        stream = isal_zlib.compress(grain, level)
+        stream = deflate(grain, level)
         return stream if len(stream) <= _MAX_STREAM else zlib.compress(grain, 0)
 
     return compress
