@@ -62,6 +62,13 @@ def test_every_file_of_an_xfs_is_read_as_it_was_written(
     check_what_is_not_there(system)
 
 
+def test_an_xfs_whose_uuid_was_changed_is_read_like_any_other(tree: Path, tmp_path: Path) -> None:
+    disk = make_xfs(tree, tmp_path / "disk.raw")
+    run("xfs_admin", "-U", "generate", disk)
+    _, system = open_image(disk)
+    assert compare(system, tree, times=False) > 700
+
+
 @pytest.mark.parametrize(
     ("options", "kind"), [(["-F", "32"], "fat32"), (["-F", "16"], "fat16"), (["-F", "12", "-s", "64"], "fat12")]
 )
