@@ -247,3 +247,6 @@ MAX_HIVE_VALUE = 64 * KIB
 
 MAX_OVERLAY = GIB
 """Bytes of a disk that preparing its guest may change."""
+
+MAX_PREPARE_SECONDS = 600
+"""Seconds for which one file system of a guest is worked on while it is prepared; most take one."""

@@ -20,6 +20,8 @@ _COMPANIONS = ("grub{}.efi", "mm{}.efi")
 """What shim looks for beside itself."""
 _CONFIGURATION = "grub.cfg"
 """What a GRUB that was not signed for its own folder looks for beside itself."""
+_MAX_FOLDERS = 16
+"""Below ``/EFI``, one for each system that was ever installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def add_fallback(volume: OverlayVolume, prefer: str, now: int) -> list[AddedLoad
 
 def _loaders(system: FatFileSystem, prefer: str) -> list[str]:
     """Paths of what could be started, the best first."""
-    folders = sorted(system.names("/EFI"), key=lambda name: (name.lower() != prefer.lower(), name))
+    folders = sorted(system.names("/EFI"), key=lambda name: (name.lower() != prefer.lower(), name))[:_MAX_FOLDERS]
     names = [loader.format(architecture) for loader in _LOADERS for architecture in _ARCHITECTURES]
     paths = [f"/EFI/{folder}/{name}" for folder in folders if folder.upper() != "BOOT" for name in names]
     return [path for path in paths if system.size(path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from vmferry.blob import Buffer
 from vmferry.errors import GuestError
 from vmferry.guest.ext_writer.superblock import Superblock
 from vmferry.guest.overlay_volume import OverlayVolume
+from vmferry.limits import MAX_PREPARE_SECONDS
 from vmferry.units import KIB
 
 _CHUNK = 64 * KIB
@@ -26,11 +28,16 @@ class Blocks:
         self._superblock = superblock
         self.size = superblock.block_size
         """Bytes of a block."""
+        self._end = time.monotonic() + MAX_PREPARE_SECONDS
         self._changed: dict[int, bytes] = {}
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
 
     def read(self, number: int) -> bytes:
-        """Block ``number``. Raises ``GuestError`` outside the file system."""
+        """Block ``number``. Raises ``GuestError`` outside the file system, and when it has been read for too long."""
+        if time.monotonic() > self._end:
+            raise GuestError(
+                f"The ext file system was read for {MAX_PREPARE_SECONDS} seconds: run e2fsck on the guest."
+            )
         changed = self._changed.get(number)
         return changed if changed is not None else self.read_many(number, 1)
 

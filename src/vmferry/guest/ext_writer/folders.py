@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from vmferry.errors import GuestError
 from vmferry.guest.ext_writer._checksums import crc32c
@@ -80,10 +81,10 @@ class Folders:
         count = -(-folder.size // self._superblock.block_size)
         if count > _MAX_BLOCKS:
             raise GuestError(f"A folder of the guest takes more than {_MAX_BLOCKS:,} blocks.")
-        found = [run.block + step for run in self._maps.read(folder).runs for step in range(run.count)]
+        found = list(islice(self._maps.read(folder).blocks(), count))
         if len(found) < count:
             raise GuestError(f"A folder of the guest (inode {folder.number}) has holes: run e2fsck on it.")
-        return found[:count]
+        return found
 
     def replace(self, folder: Inode, name: bytes, inode: int) -> None:
         """Let ``name``, which is in ``folder``, be another file."""

@@ -156,7 +156,10 @@ class Groups:
         """As ``use_blocks``, of inodes; ``folders`` of those that are new are folders."""
         per_group = self._superblock.inodes_per_group
         group.put(0xE, 0x2E, int((bits == 0).sum()), 2)
-        group.put(0x10, 0x30, group.get(0x10, 0x30, 2) + folders, 2)
+        there = group.get(0x10, 0x30, 2) + folders
+        if there > per_group:
+            raise GuestError(f"Ext group {group.number} counts {there:,} folders: run e2fsck on the guest.")
+        group.put(0x10, 0x30, there, 2)
         self._set_flags(group, group.flags & ~_INODES_UNUSED)
         if self._superblock.group_checksums:  # inodes at the table's end that nobody need look at
             unused = per_group - 1 - int(np.flatnonzero(bits)[-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from vmferry.errors import GuestError
 from vmferry.guest.ext_writer._checksums import crc32c
@@ -29,6 +30,8 @@ _MAX_BLOCKS = 1 << 19
 """Blocks of the largest journal that is replayed: 2 GiB of 4 KiB."""
 _FAST_BLOCKS = 256
 """Blocks behind the log for fast commits, where the journal does not say how many."""
+_MAX_REVOKED = 1 << 20
+"""Blocks that all transactions revoke."""
 _FAST_HEAD = 9
 _ALL = 0xFFFFFFFF
 
@@ -47,7 +50,7 @@ class _Tag:
 class _Transaction:
     number: int
     tags: list[_Tag] = field(default_factory=list)
-    revoked: list[int] = field(default_factory=list)
+    revoked: set[int] = field(default_factory=set)
 
 
 def replay_journal(system: ExtFileSystem) -> bool:
@@ -77,9 +80,11 @@ def replay_journal(system: ExtFileSystem) -> bool:
 def _settle(system: ExtFileSystem) -> None:
     """Say in the superblock that there is nothing to replay, and how much is free: a running system counts that in
     memory, and what it has written is old."""
-    groups = [system.groups.read(number) for number in range(system.groups.count)]
-    system.superblock.free_blocks = sum(group.free_blocks for group in groups)
-    system.superblock.free_inodes = sum(group.free_inodes for group in groups)
+    blocks = inodes = 0
+    for group in map(system.groups.read, range(system.groups.count)):
+        blocks += group.free_blocks
+        inodes += group.free_inodes
+    system.superblock.free_blocks, system.superblock.free_inodes = blocks, inodes
     system.superblock.incompat &= ~RECOVER
     system.superblock.flush()
 
@@ -92,8 +97,7 @@ class _Journal:
         number = system.superblock.journal_inode
         if not number:
             raise GuestError("The ext file system's journal is on another disk: mount and unmount it on the guest.")
-        runs = system.maps.read(system.inodes.read(number)).runs
-        self._blocks = [run.block + step for run in runs[:_MAX_BLOCKS] for step in range(min(run.count, _MAX_BLOCKS))]
+        self._blocks = list(islice(system.maps.read(system.inodes.read(number)).blocks(), _MAX_BLOCKS))
         self._size = system.superblock.block_size
         self._head = bytearray(self._read(0))
         self._features = self._u32(0x28) if self._u32(4) == _SUPERBLOCK_2 else 0
@@ -157,21 +161,25 @@ class _Journal:
         place, seen = self._u32(0x1C), 0
         if place and not self._first <= place < self._end:
             raise _damaged()
-        open_one = _Transaction(self.number)
+        open_one, revoked = _Transaction(self.number), 0
         while place and seen < self._end - self._first:
             content = self._read(place)
             magic, kind, found = _HEADER.unpack_from(content)
             if magic != _MAGIC or found != open_one.number:
                 return
-            place, before = self._next(place), place
+            place, seen = self._next(place), seen + 1
             if kind == _DESCRIPTOR:
                 self._check_tail(content)
                 for tag in self._tags(content, place):
                     open_one.tags.append(tag)
-                    place = self._next(place)
+                    place, seen = self._next(place), seen + 1
             elif kind == _REVOKE:
                 self._check_tail(content)
-                open_one.revoked += self._revoked(content)
+                known = len(open_one.revoked)
+                open_one.revoked.update(self._revoked(content))
+                revoked += len(open_one.revoked) - known
+                if revoked > _MAX_REVOKED:
+                    raise GuestError(f"The ext journal revokes more than {_MAX_REVOKED:,} blocks: run e2fsck on it.")
             elif kind == _COMMIT:
                 if self._checked and not self._is_whole(content):
                     return
@@ -179,7 +187,6 @@ class _Journal:
                 open_one = _Transaction((open_one.number + 1) & _ALL)
             else:
                 return
-            seen += (place - before) % (self._end - self._first)
 
     def _check_tail(self, content: bytes) -> None:
         if self._checked:

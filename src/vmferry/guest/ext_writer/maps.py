@@ -13,6 +13,7 @@ from vmferry.guest.ext_writer.allocation import Span
 from vmferry.guest.ext_writer.blocks import Blocks
 from vmferry.guest.ext_writer.inodes import HAS_EXTENTS, MAP, Inode, Inodes
 from vmferry.guest.ext_writer.superblock import Superblock
+from vmferry.units import MIB, format_size
 
 _MAGIC = 0xF30A
 _HEADER = struct.Struct("<HHHHI")
@@ -24,8 +25,10 @@ _IN_INODE = 4
 _MAX_DEPTH = 5
 _LONGEST = 32768
 """Blocks of one extent; longer ones are not written yet, and read as zeros."""
-_MAX_NODES = 16_384
-"""Blocks of one file's map that are looked at: enough for 16 GiB in blocks of 4 KiB, one after the other."""
+_MAX_MAP = 64 * MIB
+"""Bytes of one file's map that are looked at: enough for 64 GiB in blocks of 4 KiB, each for itself."""
+_MAX_PIECES = 1 << 20
+"""Pieces that one file lies in."""
 _DIRECT = 12
 
 
@@ -46,6 +49,15 @@ class FileMap:
     """Ascending, apart."""
     nodes: list[int] = field(default_factory=list)
     """Blocks that hold the map itself."""
+
+    @property
+    def count(self) -> int:
+        """Blocks of all runs."""
+        return sum(run.count for run in self.runs)
+
+    def blocks(self) -> Iterator[int]:
+        """The blocks of all runs, in order: a hostile map has four billion."""
+        return (run.block + step for run in self.runs for step in range(run.count))
 
 
 class Maps:
@@ -116,8 +128,8 @@ class Maps:
 
     def _note_node(self, block: int, found: FileMap) -> None:
         found.nodes.append(block)
-        if len(found.nodes) > _MAX_NODES:
-            raise GuestError(f"A file's map takes more than {_MAX_NODES:,} blocks: run e2fsck on the guest.")
+        if len(found.nodes) * self._superblock.block_size > _MAX_MAP:
+            raise GuestError(f"A file's map takes more than {format_size(_MAX_MAP)}: run e2fsck on the guest.")
 
     def _add(self, run: Run, found: FileMap) -> None:
         """Add ``run``; one without a block is zeros that were never written."""
@@ -128,6 +140,8 @@ class Maps:
             return
         if last.count and (last.first + last.count, last.block + last.count) == (run.first, run.block):
             found.runs[-1] = Run(last.first, last.count + run.count, last.block)
+        elif len(found.runs) == _MAX_PIECES:
+            raise GuestError(f"A file of the guest lies in more than {_MAX_PIECES:,} pieces, which is not read here.")
         else:
             found.runs.append(run)
 

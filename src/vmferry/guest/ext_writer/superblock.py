@@ -17,6 +17,8 @@ _SIZE = KIB
 _MAGIC = 0xEF53
 _CHECKSUM = 0x3FC
 _CLEAN, _ERRORS = 1, 2
+_MAX_GROUPS = 1 << 22
+"""32 TiB in blocks of 1 KiB, 512 TiB in blocks of 4."""
 _FIRST_INODE = 11
 """Where the superblock is of revision 0 and does not say it."""
 
@@ -109,6 +111,7 @@ class Superblock:
             and (not self.has(BITS_64) or self.descriptor_size >= 64)
             and self.first_block < self.block_count
             and self.inode_count == self.group_count * self.inodes_per_group
+            and self.group_count <= _MAX_GROUPS
         )
         if not sane:
             raise GuestError("The ext superblock describes an impossible file system: run e2fsck on the guest.")

@@ -15,6 +15,7 @@ from vmferry.units import MIB, SECTOR
 
 _CHUNK = 4 * MIB
 """Bytes that are written at once."""
+_MAX_LINKS = 0xFFFF
 
 
 class ExtWriter:
@@ -89,6 +90,8 @@ class ExtWriter:
             spans = self._allocator.take_blocks(1, self._group_of(number))
             self._place(inode, spans, self._system.superblock.block_size)
             self._system.folders.make(inode, folder.number, spans[0].start)
+            if folder.links == _MAX_LINKS:
+                raise GuestError(f"The folder of {quote(path)} in the guest takes no more folders.")
             folder.links += 1
             self._add_name(folder, name, number, FOLDER)
 
@@ -160,6 +163,11 @@ class ExtWriter:
         folder.touch(self._now)
         if not self._system.folders.insert(folder, name, inode, kind):
             found = self._system.maps.read(folder)
+            if found.count * self._system.superblock.block_size > folder.size:
+                raise GuestError(
+                    f"A folder of the guest (inode {folder.number}) takes more blocks than its size says: run e2fsck "
+                    "on it."
+                )
             added = self._allocator.take_blocks(1, self._group_of(folder.number))
             spans = [*(Span(run.block, run.count) for run in found.runs), *added]
             size = sum(span.count for span in spans) * self._system.superblock.block_size

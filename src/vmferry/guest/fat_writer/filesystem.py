@@ -10,10 +10,11 @@ from vmferry.guest.fat_writer.folders import ARCHIVE, FOLDER, Entry, find_room, 
 from vmferry.guest.fat_writer.layout import read_layout
 from vmferry.guest.fat_writer.table import Table
 from vmferry.guest.overlay_volume import OverlayVolume
-from vmferry.limits import MAX_GUEST_FOLDER
-from vmferry.units import MIB
+from vmferry.units import MIB, format_size
 
 _MAX_FILE = 64 * MIB
+_MAX_FOLDER = 2 * MIB
+"""What a folder may have: 65,536 entries (Microsoft, FAT specification, section 6)."""
 
 
 class FatFileSystem:
@@ -43,7 +44,7 @@ class FatFileSystem:
         entry = self._find(path)
         if entry is None or entry.is_folder or entry.size > _MAX_FILE:
             raise GuestError(f"{quote(path)} on the EFI system partition is no file that is read here.")
-        content = self._clusters(self._table.chain(entry.cluster)) if entry.size else b""
+        content = self._clusters(self._table.chain(entry.cluster), _MAX_FILE) if entry.size else b""
         if len(content) < entry.size:
             raise GuestError(f"{quote(path)} on the EFI system partition is cut short: run fsck.vfat on the guest.")
         return content[: entry.size]
@@ -90,11 +91,11 @@ class FatFileSystem:
         if path.strip("/") == "":
             if self._layout.root_size:
                 return self._read(self._layout.root, self._layout.root_size)
-            return self._clusters(self._table.chain(self._layout.root))
+            return self._clusters(self._table.chain(self._layout.root), _MAX_FOLDER)
         entry = self._find(path)
         if entry is None or not entry.is_folder:
             return None
-        return self._clusters(self._table.chain(entry.cluster))
+        return self._clusters(self._table.chain(entry.cluster), _MAX_FOLDER)
 
     def _first(self, path: str) -> int:
         """The first cluster of the folder at ``path``, as the one below it names it: 0 for the root.
@@ -108,10 +109,10 @@ class FatFileSystem:
             raise GuestError(f"{quote(path)} on the EFI system partition is no folder.")
         return entry.cluster
 
-    def _clusters(self, clusters: Sequence[int]) -> bytes:
+    def _clusters(self, clusters: Sequence[int], most: int) -> bytes:
         size = self._layout.cluster_size
-        if len(clusters) * size > max(_MAX_FILE, MAX_GUEST_FOLDER) + size:
-            raise GuestError("A file of the FAT file system is longer than what is read here.")
+        if len(clusters) * size > most + size:
+            raise GuestError(f"A file or folder of the FAT file system has more than {format_size(most)}.")
         return b"".join(self._read(self._layout.place(cluster), size) for cluster in clusters)
 
     def _read(self, place: int, size: int) -> bytes:
