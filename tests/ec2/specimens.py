@@ -188,6 +188,7 @@ _VALUES: Mapping[str, Any] = {
     "SourceRegion": "us-east-1",
     "TargetEnvironment": "vmware",
     "UserId": OTHER_ACCOUNT,
+    "UsageOperation": "RunInstances",
     "Url": f"s3://{BUCKET}/{KEY}",
     "VirtualizationType": "hvm",
     "VolumeSize": 1,

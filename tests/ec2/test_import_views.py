@@ -52,10 +52,15 @@ def test_each_disk_has_its_progress_while_it_is_converted() -> None:
 
 
 def test_a_completed_task_has_neither_progress_nor_message() -> None:
-    shown = describe_import_image_task(a_task(status="completed", progress=100, image_id="ami-1"), {})
+    facts = ImportFacts(disks=(A_DISK,), usage_operation="RunInstances")
+    task = a_task(status="completed", progress=100, image_id="ami-1", facts=facts)
+    shown = describe_import_image_task(task, {})
     assert shown["Progress"] is None
     assert shown["StatusMessage"] is None
     assert (shown["ImageId"], shown["LicenseType"], shown["UsageOperation"]) == ("ami-1", "BYOL", "RunInstances")
+    windows = replace(task, facts=replace(facts, usage_operation="RunInstances:0002"))
+    shown = describe_import_image_task(windows, {})
+    assert (shown["LicenseType"], shown["UsageOperation"]) == ("AWS", "RunInstances:0002")
 
 
 @pytest.mark.parametrize("status", ["deleting", "deleted"])

@@ -130,6 +130,12 @@ def test_an_object_that_is_not_there_is_said_at_once(
             {"DiskContainers": [in_s3("k")], "LicenseType": "BYOL", "UsageOperation": "RunInstances"},
             "InvalidParameterCombination",
         ),
+        ({"DiskContainers": [in_s3("k")], "LicenseType": "aws", "Platform": "linux"}, "InvalidParameterCombination"),
+        ({"DiskContainers": [in_s3("k")], "UsageOperation": "RunInstances:9999"}, "InvalidParameterValue"),
+        (
+            {"DiskContainers": [in_s3("k")], "UsageOperation": "RunInstances:0002", "Platform": "Linux"},
+            "InvalidParameterCombination",
+        ),
         ({"DiskContainers": [in_s3("k")], "DryRun": True}, "DryRunOperation"),
     ],
 )  # fmt: skip

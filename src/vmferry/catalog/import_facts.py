@@ -83,6 +83,8 @@ class ImportFacts:
     architecture: str | None = None
     boot_mode: str | None = None
     platform: str | None = None
+    usage_operation: str | None = None
+    """How a machine from the AMI is billed: EC2's code."""
     notes: tuple[str, ...] = ()
     hardware: Hardware | None = None
     """Of the appliance; ``None`` where disks came alone."""

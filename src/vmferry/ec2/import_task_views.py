@@ -14,6 +14,7 @@ from vmferry.catalog.import_tasks import (
     ImportRequest,
     ImportTask,
 )
+from vmferry.tasks.import_image.licences import USAGE_OPERATIONS
 
 _PENDING = "pending"
 _PENDING_SHOWN_AFTER = timedelta(seconds=10)
@@ -48,6 +49,8 @@ def describe_requested_containers(request: ImportRequest) -> list[dict[str, Any]
 def describe_import_image_task(task: ImportTask, tags: Mapping[str, str]) -> dict[str, Any]:
     """A task as DescribeImportImageTasks shows it. What is not known yet is left out."""
     facts, request = task.facts, task.request
+    operation = request.usage_operation or (facts.usage_operation if task.status == COMPLETED else None)
+    billed = USAGE_OPERATIONS.get(operation or "")
     return {
         "Architecture": facts.architecture or request.architecture,
         "BootMode": facts.boot_mode or request.boot_mode,
@@ -55,14 +58,14 @@ def describe_import_image_task(task: ImportTask, tags: Mapping[str, str]) -> dic
         "Hypervisor": request.hypervisor,
         "ImageId": task.image_id,
         "ImportTaskId": task.id,
-        "LicenseType": request.license_type or ("BYOL" if task.status == COMPLETED else None),
+        "LicenseType": request.license_type or (None if billed is None else billed.license_type),
         "Platform": facts.platform or request.platform,
         "Progress": str(task.progress) if task.status == ACTIVE else None,
         "SnapshotDetails": [_describe_disk(task, index) for index in range(len(facts.disks))],
         "Status": task.status,
         "StatusMessage": _status_message(task),
         "Tags": tag_list(tags),
-        "UsageOperation": request.usage_operation or ("RunInstances" if task.status == COMPLETED else None),
+        "UsageOperation": operation,
     }
 
 

@@ -17,13 +17,15 @@ from vmferry.ec2.import_starting import start_import
 from vmferry.ec2.import_task_views import describe_requested_containers, tag_list
 from vmferry.ec2.refusals import ENCRYPTION
 from vmferry.ec2.tag_specifications import tags_for
+from vmferry.tasks.import_image.licences import AWS, BYOL, LINUX, USAGE_OPERATIONS, WINDOWS
 
 _CHOICES = {
     "Architecture": ("x86_64", "i386"),
     "BootMode": ("legacy-bios", "uefi"),
-    "Platform": ("Windows", "Linux"),
+    "Platform": (WINDOWS, LINUX),
     "Hypervisor": ("xen",),
-    "LicenseType": ("AWS", "BYOL"),
+    "LicenseType": (AWS, BYOL),
+    "UsageOperation": tuple(USAGE_OPERATIONS),
 }
 
 
@@ -53,7 +55,7 @@ ACTION = Action(
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> ImportRequest:
-    _check_options(request)
+    chosen = _read_options(request)
     given: Sequence[Mapping[str, Any]] = request.get("DiskContainers") or ()
     if not given:
         raise Ec2Error("MissingParameter", "The request must contain the parameter DiskContainer")
@@ -64,30 +66,35 @@ def _read_request(context: RequestContext, request: Mapping[str, Any]) -> Import
     devices = [container.device_name for container in containers if container.device_name is not None]
     if len(set(devices)) != len(devices):
         raise Ec2Error("InvalidBlockDeviceMapping", "Two disk containers have the same DeviceName; give each its own.")
-    platform = request.get("Platform")
     return ImportRequest(
         containers=containers,
         description=request.get("Description"),
-        architecture=request.get("Architecture"),
-        boot_mode=request.get("BootMode"),
-        platform=platform.capitalize() if platform else None,
-        license_type=request.get("LicenseType"),
-        usage_operation=request.get("UsageOperation"),
+        architecture=chosen["Architecture"],
+        boot_mode=chosen["BootMode"],
+        platform=chosen["Platform"],
+        license_type=chosen["LicenseType"],
+        usage_operation=chosen["UsageOperation"],
         role_name=request.get("RoleName"),
-        hypervisor=request.get("Hypervisor"),
+        hypervisor=chosen["Hypervisor"],
     )
 
 
-def _check_options(request: Mapping[str, Any]) -> None:
-    for name, allowed in _CHOICES.items():
-        if value := request.get(name):
-            choose(value, allowed, name)
-    if request.get("LicenseType") and request.get("UsageOperation"):
+def _read_options(request: Mapping[str, Any]) -> dict[str, str | None]:
+    """Each of ``_CHOICES`` as EC2 spells it; ``None`` where it is not given. What excludes one another is refused."""
+    chosen = {
+        name: choose(value, allowed, name) if (value := request.get(name)) else None
+        for name, allowed in _CHOICES.items()
+    }
+    platform, license_type, operation = chosen["Platform"], chosen["LicenseType"], chosen["UsageOperation"]
+    if license_type and operation:
         raise Ec2Error(
             "InvalidParameterCombination", "LicenseType and UsageOperation exclude one another; give one of them."
         )
-    if request.get("LicenseType") == "AWS" and (request.get("Platform") or "").lower() == "linux":
+    if license_type == AWS and platform == LINUX:
         raise Ec2Error("InvalidParameterCombination", "Linux is imported with LicenseType BYOL only.")
+    if operation and platform and USAGE_OPERATIONS[operation].platform != platform:
+        raise Ec2Error("InvalidParameterCombination", f"The UsageOperation {operation} is not for {platform}.")
+    return chosen
 
 
 def _answer(task: ImportTask, tags: Mapping[str, str]) -> dict[str, Any]:

@@ -270,7 +270,7 @@ def windows_auto_logon(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_client_licence(evidence: Evidence) -> Iterator[Seen]:
     windows = evidence.windows
-    if windows is not None and windows.kind.lower() == "client":
+    if windows is not None and windows.is_client:
         yield Seen("the system", f"{quote(windows.product)} is a client.")
 
 
@@ -282,7 +282,7 @@ def windows_client_licence(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_client_language(evidence: Evidence) -> Iterator[Seen]:
     windows = evidence.windows
-    languages = windows.languages if windows is not None and windows.kind.lower() == "client" else ()
+    languages = windows.languages if windows is not None and windows.is_client else ()
     if languages and not any(language.lower() == "en-us" for language in languages):
         yield Seen("the system", f"Its languages are {', '.join(map(quote, languages))}.")
 

@@ -128,6 +128,11 @@ class WindowsFacts:
     problems: tuple[str, ...] = ()
     """What could not be read, a sentence each."""
 
+    @property
+    def is_client(self) -> bool:
+        """Whether it is a Windows for desktops, not a server."""
+        return self.kind.lower() == "client"
+
 
 WINDOWS_DRIVERS = (
     "atapi",

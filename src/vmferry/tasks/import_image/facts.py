@@ -23,6 +23,7 @@ from vmferry.machine import Firmware
 from vmferry.quotas import Quotas
 from vmferry.tasks.import_image.bounds import card_notes, check_bounds
 from vmferry.tasks.import_image.devices import asked_root, name_devices
+from vmferry.tasks.import_image.licences import LINUX, WINDOWS, find_usage_operation
 from vmferry.tasks.import_image.preflight import find_faults, gather_evidence
 from vmferry.tasks.import_image.source import Source, SourceDisk
 from vmferry.units import to_gib
@@ -53,12 +54,15 @@ def find_facts(
         for position, index in enumerate(order)
     ]
     firmware = _choose_firmware(source, boots[root].firmwares)
+    system = task.request.platform or (WINDOWS if evidence.windows else LINUX)
+    client = evidence.windows is not None and evidence.windows.is_client
     facts = ImportFacts(
         pins=tuple(source.pins),
         disks=tuple(disks),
         architecture=task.request.architecture or _architecture(evidence),
         boot_mode=task.request.boot_mode or firmware.value,
-        platform=task.request.platform or ("Windows" if evidence.windows else "Linux"),
+        platform=system,
+        usage_operation=find_usage_operation(task.request, system, client=client),
         notes=(*(source.machine.notes if source.machine else ()), *card_notes(source, quotas)),
         hardware=None if source.machine is None else hardware_of(source.machine, quotas.network_interfaces),
         system=name_system(evidence),
@@ -115,7 +119,7 @@ def pending_snapshots(task: ImportTask, facts: ImportFacts) -> list[Snapshot]:
 def new_image(task: ImportTask) -> Image:
     """The AMI that ``task`` ends in, with an id of its own."""
     facts = task.facts
-    platform = facts.platform if (facts.platform or "").lower() == "windows" else None
+    platform = facts.platform if facts.platform == WINDOWS else None
     return Image(
         id=_new_id("ami"),
         place=task.place,
@@ -125,7 +129,7 @@ def new_image(task: ImportTask) -> Image:
         architecture=facts.architecture or "x86_64",
         boot_mode=facts.boot_mode or Firmware.BIOS.value,
         platform=platform,
-        usage_operation=task.request.usage_operation or ("RunInstances:0002" if platform else "RunInstances"),
+        usage_operation=facts.usage_operation,
         root_device_name=facts.disks[0].device_name,
         created_at=datetime.now(UTC),
         block_devices=tuple(
