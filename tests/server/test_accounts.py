@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from tests.server.harness import Server, running_server
 from tests.server.material import holds
+from tests.server.test_classic import call
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -66,6 +67,44 @@ def test_a_second_account_has_its_own_and_what_is_shared_with_it(server: Server,
     source = ec2.describe_images(ImageIds=[image_id])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
     assert server.locate(source).samefile(server.locate(copy["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]))
     assert holds_its_guest(server, ec2, source, small_disk)
+
+
+def test_what_an_export_needs_of_its_bucket_is_tried_at_once(server: Server, small_disk: Path) -> None:
+    """A bucket that is another account's is refused by the call, as EC2 does for one without its grants."""
+    first = server.client("s3")
+    server.upload(small_disk, "imports")
+    made = accounts(server, "create", "exporter")
+    client(server, "s3", made).create_bucket(Bucket="exporter")
+    ec2 = client(server, "ec2", made)
+    keys = ["-O", made["AccessKeyId"], "-W", made["SecretAccessKey"]]
+    kind = ["-f", "RAW", "-t", "m1.small", "-a", "x86_64", "-p", "Linux", "-b", "exporter"]
+    call(server, "import-instance", small_disk, *kind, *keys)
+    ec2.get_waiter("conversion_task_completed").wait(WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    (reservation,) = ec2.describe_instances()["Reservations"]
+    instance_id = reservation["Instances"][0]["InstanceId"]
+    image_id = ec2.create_image(InstanceId=instance_id, Name="exporter")["ImageId"]
+    before = [one["Key"] for one in first.list_objects_v2(Bucket="imports")["Contents"]]
+
+    def export_instance(bucket: str) -> Any:
+        to = {"S3Bucket": bucket, "S3Prefix": "out/"}
+        return ec2.create_instance_export_task(InstanceId=instance_id, TargetEnvironment="vmware", ExportToS3Task=to)
+
+    with pytest.raises(ClientError) as refused:
+        export_instance("imports")
+    error = refused.value.response["Error"]
+    assert error["Code"] == "AuthFailure"
+    assert error["Message"].startswith("READ_ACL and WRITE permissions are required on the destination bucket. | ")
+    assert "Grant s3:PutObject on arn:aws:s3:::imports/out/export-i-" in error["Message"]
+    with pytest.raises(ClientError) as refused:
+        ec2.export_image(ImageId=image_id, DiskImageFormat="VHD", S3ExportLocation={"S3Bucket": "imports"})
+    error = refused.value.response["Error"]
+    assert error["Code"] == "InvalidParameter"
+    assert error["Message"].startswith("The service role vmimport provided does not exist or does not have sufficient")
+    assert ec2.describe_export_tasks()["ExportTasks"] == []
+    assert ec2.describe_export_image_tasks()["ExportImageTasks"] == []
+    assert export_instance("exporter")["ExportTask"]["State"] == "active"
+    assert [one["Key"] for one in first.list_objects_v2(Bucket="imports")["Contents"]] == before
+    assert "Uploads" not in first.list_multipart_uploads(Bucket="imports", Prefix="out/")
 
 
 def holds_its_guest(server: Server, ec2: Any, snapshot_id: str, raw: Path) -> bool:

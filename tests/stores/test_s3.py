@@ -454,6 +454,14 @@ def test_whether_an_upload_may_be_is_checked_without_a_trace(s3: RunningS3, stor
         store.check_upload("no-such-bucket", "multi/checked")
 
 
+def test_whether_a_bucket_may_be_viewed_is_checked(s3: RunningS3, store: S3Store) -> None:
+    store.check_acl("bucket")
+    with pytest.raises(AccessDeniedError, match="s3:GetBucketAcl"):
+        STORE.connect(s3.options(WRITER)).check_acl("bucket")
+    with pytest.raises(BlobNotFoundError, match="no bucket"):
+        store.check_acl("no-such-bucket")
+
+
 # --- memory, and a service that comes and goes ----------------------------------------------------------------------
 
 

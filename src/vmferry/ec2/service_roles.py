@@ -22,11 +22,14 @@ def check_role(context: RequestContext, name: str | None, purpose: Purpose, obje
     for bucket, key in objects:
         broken = find_broken_link(shown, role, Need(purpose, context.account_id, context.region, bucket, key))
         if broken is not None:
-            raise Ec2Error(
-                "InvalidParameter",
-                f"The service role {shown} provided does not exist or does not have sufficient permissions"
-                f" | {broken.reason}.{_remedy(broken)}",
-            )
+            raise role_error(chosen, f"{broken.reason}.{_remedy(broken)}")
+
+
+def role_error(name: str | None, reason: str) -> Ec2Error:
+    """What EC2 says of a role of which no use can be made, and why that is so."""
+    shown = quote(name or DEFAULT_ROLE)
+    sentence = f"The service role {shown} provided does not exist or does not have sufficient permissions"
+    return Ec2Error("InvalidParameter", f"{sentence} | {reason}")
 
 
 def _remedy(broken: BrokenLink) -> str:

@@ -126,6 +126,10 @@ class SupportsUpload(Protocol):
     def check_upload(self, bucket: str, key: str) -> None:
         """Raise what ``upload`` would raise: ``BlobNotFoundError``, ``AccessDeniedError``. Nothing is left behind."""
 
+    def check_acl(self, bucket: str) -> None:
+        """Raise ``AccessDeniedError`` where the access control list of ``bucket`` may not be read. A service that has
+        none raises ``StoreError``."""
+
     def abort_uploads(self, bucket: str, key: str) -> None:
         """Remove what any process has sent of unfinished uploads of ``key``; nothing happens where there are none."""
 

@@ -1,4 +1,5 @@
-"""botocore's client of S3, for what obstore does not offer: a multipart upload whose parts come in any order.
+"""botocore's client of S3, for what obstore does not offer: a multipart upload whose parts come in any order, and
+access control lists.
 
 botocore has no types and its own errors; all it says passes through this file.
 """
@@ -78,8 +79,18 @@ class Multipart:
         return [one["UploadId"] for one in answer.get("Uploads", ()) if one["Key"] == self._names["Key"]]
 
     def _call(self, action: str, **parameters: Any) -> Any:
-        with translated(self._request), _plain_errors():
-            return getattr(self._client, action)(**parameters)
+        return _call(self._client, self._request, action, **parameters)
+
+
+def read_acl(client: Any, request: Request) -> None:
+    """Ask for the access control list of the bucket of ``request``. What stands there is S3's own to judge: whoever may
+    write is let in when it is tried."""
+    _call(client, request, "get_bucket_acl", Bucket=request.bucket)
+
+
+def _call(client: Any, request: Request, action: str, **parameters: Any) -> Any:
+    with translated(request), _plain_errors():
+        return getattr(client, action)(**parameters)
 
 
 def connect(access: S3Access, connections: int) -> Any:

@@ -22,7 +22,7 @@ from obstore.exceptions import BaseError, InvalidPathError
 from vmferry.blob import check_range
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, VmferryError, quote
 from vmferry.stores import Pin
-from vmferry.stores._s3_client import Multipart
+from vmferry.stores._s3_client import Multipart, read_acl
 from vmferry.stores._s3_client import connect as connect_client
 from vmferry.stores._s3_errors import Request, changed, status_of, translate, translated
 from vmferry.stores._s3_location import check_bucket, check_key, parse_location
@@ -191,6 +191,10 @@ class S3Store:
         """See ``SupportsUpload``: an upload is begun, which takes the permission, and removed again."""
         multipart = Multipart(self._multipart(), self._request(bucket, key, "s3:PutObject"))
         multipart.abort(multipart.begin())
+
+    def check_acl(self, bucket: str) -> None:
+        """See ``SupportsUpload``."""
+        read_acl(self._multipart(), Request(self._endpoint, check_bucket(bucket), "", "s3:GetBucketAcl"))
 
     def abort_uploads(self, bucket: str, key: str) -> None:
         """See ``SupportsUpload``. Takes ``s3:ListBucketMultipartUploads``; raises ``AccessDeniedError`` without it."""
