@@ -26,6 +26,8 @@ from tests.guest.linux_guests import (
 from vmferry.blob import MemoryBlob
 from vmferry.errors import GuestError
 from vmferry.formats import FORMATS, open_disk
+from vmferry.guest.device_names import Renamer
+from vmferry.guest.facts import VolumeFacts
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import Preparation
 from vmferry.guest.prepare import prepare_linux
@@ -316,6 +318,27 @@ def test_a_guest_without_the_drivers_is_told_which(tmp_path: Path) -> None:
     guest = debian()
     guest.files[f"usr/lib/modules/{VERSION}/modules.dep"] = b"kernel/fs/ext4.ko:\n"
     assert f"Linux {VERSION} has no driver virtio_pci" in refusal(root_disk(guest, tmp_path))
+
+
+def test_a_version_is_no_number_where_its_digits_are_none(tmp_path: Path) -> None:
+    guest = debian()
+    guest.files["usr/lib/modules/6²/modules.dep"] = b""
+    done, _ = prepare(root_disk(guest, tmp_path))
+    assert [change.path for change in done.changes] == [INITRAMFS, "/etc/initramfs-tools/modules"]
+
+
+def test_modules_beyond_all_measure_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = debian()
+    guest.files[f"usr/lib/modules/{VERSION}/modules.alias"] = bytes(3 * MIB)
+    monkeypatch.setattr("vmferry.guest.linux.initramfs_writer._MAX_ARCHIVE", 3 * MIB)
+    assert "come to more than 3 MiB" in refusal(root_disk(guest, tmp_path))
+    monkeypatch.setattr("vmferry.guest.linux.driver_modules.MAX_GUEST_LINES", 3)
+    assert "modules.dep in the guest has more than 3 lines" in refusal(root_disk(guest, tmp_path / "again"))
+
+
+def test_what_is_no_uuid_is_not_written_as_one() -> None:
+    renamer = Renamer([VolumeFacts("disk 1, partition 2", 1, 2, uuid="é x")])
+    assert renamer.in_fstab(b"/dev/sda2 none swap sw 0 0\n") == (b"/dev/sda2 none swap sw 0 0\n", ["/dev/sda2"])
 
 
 def test_a_guest_without_an_initramfs_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from vmferry.guest.linux.devices import Devices
 _DEVICE = rb"/dev/(?:(?:sd|hd|xvd)[a-z]{1,2}\d{1,3}|nvme\d{1,2}n1p\d{1,3})(?![\w/-])"
 _FIRST_FIELD = re.compile(rb"^([ \t]*)(" + _DEVICE + rb")(?=[ \t])", re.MULTILINE)
 _PARAMETER = re.compile(rb"\b((?i:root|resume)=[\"']?)(" + _DEVICE + rb")")
+_IS_UUID = re.compile(r"[0-9A-Za-z-]+").fullmatch
 _IS_DEVICE = re.compile(_DEVICE).fullmatch
 
 
@@ -20,7 +21,7 @@ class Renamer:
     def __init__(self, volumes: Sequence[VolumeFacts]) -> None:
         """``volumes``: those of the machine, as far as they are here."""
         self._devices = Devices(volumes)
-        self._uuids = {volume.place: volume.uuid for volume in volumes if volume.uuid}
+        self._uuids = {volume.place: volume.uuid for volume in volumes if volume.uuid and _IS_UUID(volume.uuid)}
 
     def is_sure_of(self, root: str, fstab: bytes) -> bool:
         """Whether ``fstab`` does not name, by its device, another volume than ``root`` as the root: then the disks have

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vmferry.errors import GuestError, quote
+from vmferry.guest.linux.menu import version_key
 from vmferry.guest.tree import Tree
-from vmferry.limits import MAX_GUEST_FILE
+from vmferry.limits import MAX_GUEST_KERNELS, MAX_GUEST_LINES
 
 DRIVERS = {
     "virtio": ("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "sd_mod"),
@@ -28,7 +29,6 @@ INDEXES = tuple(
 """The files beside the modules by which modprobe and udev find them."""
 
 _SUFFIX = re.compile(r"\.ko(\.(gz|xz|zst))?$")
-_MAX_INDEX = 4 * MAX_GUEST_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +79,34 @@ def module_name(path: str) -> str:
 
 
 def read_modules(tree: Tree) -> list[Modules]:
-    """The modules of every kernel of the system, the newest first; a folder without ``modules.dep`` is none."""
+    """The modules of the system's kernels, ``MAX_GUEST_KERNELS`` at the most, the newest first; a folder without
+    ``modules.dep`` is none.
+
+    Raises ``GuestError`` as ``tree``, and for lists that are longer than those of any kernel.
+    """
     folders = {}
     for above in FOLDERS:
         for name in tree.names(above):
             found = tree.find(posixpath.join(above, name))
             if found is not None and tree.is_file(posixpath.join(found, "modules.dep")):
                 folders[name] = found
-    versions = sorted(folders, key=_version_key, reverse=True)
+    versions = sorted(folders, key=version_key, reverse=True)[:MAX_GUEST_KERNELS]
     return [_read(tree, version, folders[version]) for version in versions]
 
 
 def _read(tree: Tree, version: str, folder: str) -> Modules:
     needs = {}
-    for line in (tree.read_text(posixpath.join(folder, "modules.dep"), _MAX_INDEX) or "").splitlines():
+    for line in _lines(tree, posixpath.join(folder, "modules.dep")):
         path, colon, rest = line.partition(":")
         if colon and not path.startswith("/") and ".." not in path.split("/"):
             needs[path] = tuple(rest.split())
-    built_in = (tree.read_text(posixpath.join(folder, "modules.builtin"), _MAX_INDEX) or "").splitlines()
-    return Modules(version, folder, needs, frozenset(map(module_name, built_in)))
+    built_in = frozenset(map(module_name, _lines(tree, posixpath.join(folder, "modules.builtin"))))
+    return Modules(version, folder, needs, built_in)
 
 
-def _version_key(version: str) -> list[tuple[int, int | str]]:
-    """By which versions sort: numbers as numbers."""
-    return [(1, int(part)) if part.isdigit() else (0, part) for part in re.findall(r"\d+|\D+", version)]
+def _lines(tree: Tree, path: str) -> list[str]:
+    """The lines of the list at ``path``; none where there is no file."""
+    lines = (tree.read_text(path) or "").splitlines()
+    if len(lines) > MAX_GUEST_LINES:
+        raise GuestError(f"{quote(path)} in the guest has more than {MAX_GUEST_LINES:,} lines.")
+    return lines

@@ -9,9 +9,11 @@ import gzip
 import posixpath
 from collections.abc import Iterable, Sequence
 
+from vmferry.errors import GuestError
 from vmferry.guest.linux.driver_modules import INDEXES, Modules
 from vmferry.guest.tree import Tree
 from vmferry.limits import MAX_GUEST_FILE
+from vmferry.units import MIB, format_size
 
 ALIGNMENT = 4
 """Bytes that an archive in an initramfs starts at a multiple of; zeros fill what is before it."""
@@ -19,13 +21,16 @@ _FOLDER, _FILE = 0o040755, 0o100644
 _TRAILER = "TRAILER!!!"
 _MAX_FILE = 8 * MAX_GUEST_FILE
 """Bytes of a module, at the most."""
+_MAX_ARCHIVE = 256 * MIB
+"""Bytes of all of them, unpacked."""
 
 
 def make_archive(tree: Tree, modules: Modules, paths: Sequence[str], prefix: str) -> bytes:
     """A packed archive of the modules at ``paths`` in their folder, with the indexes of all modules of the kernel.
 
     ``prefix``: where the initramfs has its modules, ``lib/modules`` or ``usr/lib/modules``: that folder, and those
-    above it, are not in the archive, which would replace a link. The same tree gives the same bytes.
+    above it, are not in the archive, which would replace a link. The same tree gives the same bytes. Raises
+    ``GuestError`` as ``tree``, and where it would be larger than all the drivers of a kernel.
     """
     root = posixpath.join(prefix, modules.version)
     names = [*paths, *(name for name in INDEXES if tree.is_file(posixpath.join(modules.folder, name)))]
@@ -36,6 +41,8 @@ def make_archive(tree: Tree, modules: Modules, paths: Sequence[str], prefix: str
     for number, name in enumerate(names, len(folders) + 1):
         content = tree.read(posixpath.join(modules.folder, name), _MAX_FILE)
         _add(out, posixpath.join(root, name), _FILE, content or b"", number)
+        if len(out) > _MAX_ARCHIVE:
+            raise GuestError(f"The drivers, and all they need, come to more than {format_size(_MAX_ARCHIVE)}.")
     _add(out, _TRAILER, 0, b"", 0)
     return gzip.compress(bytes(out), 6, mtime=0)
 
