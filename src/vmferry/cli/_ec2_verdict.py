@@ -23,8 +23,7 @@ _TAKEN = {
 
 
 def ec2_refusals(found: Found) -> Iterator[str]:
-    """Each reason why EC2 would refuse ``found``, file and guest, as far as metadata tell; none where it would "
-    "take it."""
+    """Each reason why EC2 would refuse ``found``, file and guest, as far as metadata tell."""
     yield from file_refusals(found)
     yield from guest_refusals(found)
 
@@ -45,8 +44,7 @@ def file_refusals(found: Found) -> Iterator[str]:
 
 
 def guest_refusals(found: Found) -> Iterator[str]:
-    """Each reason why EC2 would refuse the machine for what is on its disks. Nothing is said where they are not "
-    "all read."""
+    """Each reason why EC2 would refuse the machine for what is on its disks; none where not all could be read."""
     for finding in judge(found.evidence, RuleSet.AWS).findings if found.evidence else ():
         if finding.severity is Severity.STOPS:
             words = f" [{finding.message}]" if finding.message else ""

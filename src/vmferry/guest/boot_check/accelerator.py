@@ -34,8 +34,7 @@ def virtualises(cpuinfo: str) -> bool:
 
 
 def runs_machine(accel: str) -> bool:
-    """Whether the probe's word comes out of a machine under ``accel`` (``kvm`` or ``tcg``); the machine is gone "
-    "after."""
+    """Whether the probe's word comes out of a machine under ``accel`` (``kvm`` or ``tcg``), which is gone then."""
     with tempfile.TemporaryDirectory(prefix="vmferry-kvm-") as folder:
         sector, serial = Path(folder, "sector"), Path(folder, "serial")
         sector.write_bytes(boot_sector())

@@ -41,8 +41,10 @@ def gather_evidence(task: ImportTask, source: Source, looker: Looker | None = No
 
 
 def find_faults(task: ImportTask, evidence: Evidence, rules: str) -> tuple[ImportFinding, ...]:
-    """What ``rules``, one of ``RuleSet`` or ``off``, have against the machine. Raises ``GuestError`` for what "
-    "stops it."""
+    """What ``rules``, one of ``RuleSet`` or ``off``, have against the machine.
+
+    Raises ``GuestError`` for what stops it.
+    """
     if rules == OFF or not _makes_machine(task):
         return ()
     verdict = judge(evidence, RuleSet(rules))

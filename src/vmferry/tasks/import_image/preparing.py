@@ -49,8 +49,7 @@ def changes_of(services: Services, task: ImportTask, found: ImportedDisk) -> Cha
 
 
 def is_wanted(services: Services, task: ImportTask) -> bool:
-    """Whether the guest of ``task`` is to be prepared: the request says so, or the configuration where it says "
-    "nothing."""
+    """Whether the guest of ``task`` is to be prepared: as the request says, or the configuration where it does not."""
     asked = services.catalog.tags.of([task.id]).get(task.id, {}).get(PREPARE_TAG)
     return (asked or services.config.prepare).lower() == AUTO
 
