@@ -75,7 +75,9 @@ class DigestTree:
 
     def pack(self) -> bytes:
         """What is known so far, for ``merge`` in another process."""
-        nodes = [(level, *node) for level, nodes in enumerate(self._levels) for node in sorted(nodes.items())]
+        with self._lock:
+            known = [nodes.copy() for nodes in self._levels]  # others add meanwhile
+        nodes = [(level, *node) for level, nodes in enumerate(known) for node in sorted(nodes.items())]
         return b"".join(_NODE.pack(*node) for node in nodes)
 
     def merge(self, packed: bytes) -> None:

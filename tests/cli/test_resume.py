@@ -8,11 +8,15 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.material import VMFERRY, call_vmferry, left_over, make_raw, make_stream, qemu_img
+from tests.cli.test_s3_objects import fetch
+from tests.stores.running_s3 import ROOT, RunningS3, running_s3
+from tests.stores.test_s3 import judge, uploads
 from vmferry.units import MIB
 
 pytestmark = pytest.mark.slow
@@ -20,18 +24,21 @@ pytestmark = pytest.mark.slow
 SIZE = 640 * MIB
 
 
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_disk(path: Path, size: int) -> Path:
     """A disk with half of its MiB full of what deflates and inflates slowly enough to be killed over."""
-    path = tmp_path_factory.mktemp("resume") / "disk.raw"
     words = [random.Random(seed).randbytes(40) for seed in range(400)]
     chance = random.Random(1)
     with path.open("wb") as disk:
-        disk.truncate(SIZE)
-        for place in range(0, SIZE, 2 * MIB):
+        disk.truncate(size)
+        for place in range(0, size, 2 * MIB):
             disk.seek(place)
             disk.write(b"".join(chance.choices(words, k=MIB // 40)))
     return path
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_disk(tmp_path_factory.mktemp("resume") / "disk.raw", SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +199,96 @@ def test_a_damaged_source_leaves_nothing_to_go_on_with(stream: Path, tmp_path: P
     done = call_vmferry("convert", bad, tmp_path / "out.qcow2", "--resume")
     assert done.returncode == 1
     assert left_over(tmp_path) == {"bad.vmdk"}
+
+
+# --- into S3 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS3]:
+    with running_s3(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quarter of it: what goes to S3 takes longer."""
+    return make_disk(tmp_path_factory.mktemp("small") / "disk.raw", SIZE // 4)
+
+
+@pytest.fixture(scope="module")
+def small_stream(small: Path) -> Path:
+    return make_stream(small, small.with_suffix(".vmdk"))
+
+
+@pytest.fixture
+def s3(running: RunningS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunningS3:
+    """A running S3 as the environment names it; what is kept beside it lies in ``tmp_path / "state"``."""
+    settings = {
+        "AWS_ENDPOINT_URL_S3": running.endpoint,
+        "AWS_ACCESS_KEY_ID": ROOT.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": ROOT.secret_access_key,
+        "AWS_REGION": "us-east-1",
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return running
+
+
+def kept(tmp_path: Path) -> set[str]:
+    """The names of all that is kept beside an upload, or was."""
+    return {path.name for path in (tmp_path / "state").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("target", ["out.qcow2", "out.vmdk", "out.vhd"])
+def test_killed_again_and_again_an_upload_goes_on(
+    s3: RunningS3, small_stream: Path, small: Path, target: str, tmp_path: Path
+) -> None:
+    url = f"s3://bucket/resumed/{target}"
+    done = total = 0
+    for share in (0.4, 0.8):
+        done, total, _ = kill_at(share, small_stream, url, "--resume", "--digest")
+        assert uploads(s3) == [f"resumed/{target}"]
+    last = json.loads(call_vmferry("convert", small_stream, url, "--resume", "--digest", "--json").stdout)
+    assert last["resumed_at"] > 0
+    assert last["data"] <= total - done + 0.02 * total + 8 * MIB
+    assert uploads(s3) == []
+    assert kept(tmp_path) == set()
+    kind = {"vhd": "vpc"}.get(target[4:], target[4:])
+    assert "identical" in qemu_img(
+        "compare", "-f", "raw", "-F", kind, small, fetch(s3, f"resumed/{target}", tmp_path / target)
+    )
+    assert last["digest"] == call_vmferry("verify", small).stdout.strip()
+
+
+def test_an_upload_that_was_removed_meanwhile_begins_anew(
+    s3: RunningS3, small_stream: Path, small: Path, tmp_path: Path
+) -> None:
+    url = "s3://bucket/removed.qcow2"
+    _, _, said = kill_at(0.5, small_stream, url, "--resume", number=signal.SIGINT)
+    assert "the same command goes on from there" in said
+    (upload,) = judge(s3).list_multipart_uploads(Bucket="bucket")["Uploads"]
+    judge(s3).abort_multipart_upload(Bucket="bucket", Key="removed.qcow2", UploadId=upload["UploadId"])
+    last = json.loads(call_vmferry("convert", small_stream, url, "--resume", "--json").stdout)
+    assert last["resumed_at"] is None
+    assert uploads(s3) == []
+    assert "identical" in qemu_img("compare", small, fetch(s3, "removed.qcow2", tmp_path / "removed.qcow2"))
+
+
+def test_an_upload_of_another_source_is_not_gone_on_with(
+    s3: RunningS3, small_stream: Path, small: Path, tmp_path: Path
+) -> None:
+    url = "s3://bucket/other.raw"
+    kill_at(0.3, small_stream, url, "--resume")
+    done = call_vmferry("convert", small, url, "--resume")
+    assert done.returncode == 1
+    assert "unfinished conversion into" in done.stderr
+    assert uploads(s3) == ["other.raw"]
+    for path in (tmp_path / "state").rglob("part-*"):
+        path.unlink()
+    last = json.loads(call_vmferry("convert", small, url, "--resume", "--json").stdout)
+    assert last["resumed_at"] is None
+    assert uploads(s3) == []
+    assert kept(tmp_path) == set()
+    assert fetch(s3, "other.raw", tmp_path / "other.raw").read_bytes() == small.read_bytes()

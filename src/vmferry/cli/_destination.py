@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Protocol
 
 from vmferry.blob import BlobWriter
 from vmferry.cli._source import SCHEME, connect_object
-from vmferry.stores.local import create_file
+from vmferry.convert.journal import KeptTarget
+from vmferry.stores.local import create_file, resume_file
+
+
+class Unfinished(BlobWriter, KeptTarget, Protocol):
+    """A file or object that another call may go on with."""
+
+    def detach(self) -> None:
+        """Let go of it; what was written is kept."""
 
 
 class Destination(Protocol):
@@ -26,6 +36,10 @@ class Destination(Protocol):
     def create(self) -> BlobWriter:
         """What makes it: it appears when it is whole. Raises ``StoreError``."""
 
+    def resume(self) -> tuple[Path, Unfinished]:
+        """What goes on with making it, or begins, and where notes of it are kept: beside that path. Raises
+        ``StoreError``, also where another process makes it just now."""
+
     def stored(self) -> int:
         """Bytes that it takes up where it lies, once it is there."""
 
@@ -41,6 +55,9 @@ class FileDestination:
 
     def create(self) -> BlobWriter:
         return create_file(self.path, sync=False)
+
+    def resume(self) -> tuple[Path, Unfinished]:
+        return self.path, resume_file(self.path)
 
     def stored(self) -> int:
         return self.path.stat().st_blocks * 512
@@ -64,6 +81,10 @@ class ObjectDestination:
     def create(self) -> BlobWriter:
         return self._store.upload(self._bucket, self._key, self._memory)
 
+    def resume(self) -> tuple[Path, Unfinished]:
+        folder = _state_folder(self._store.endpoint, self.name)
+        return folder / "upload", self._store.keep_upload(self._bucket, self._key, folder, self._memory)
+
     def stored(self) -> int:
         return self._store.open(self._bucket, self._key).size
 
@@ -71,3 +92,9 @@ class ObjectDestination:
 def open_destination(name: str, memory: int) -> Destination:
     """The destination that ``name`` means; an upload may hold ``memory`` bytes."""
     return ObjectDestination(name, memory) if name.startswith(SCHEME) else FileDestination(name)
+
+
+def _state_folder(endpoint: str, name: str) -> Path:
+    """Where that is kept which is not in S3 yet of the object ``name``."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "vmferry" / hashlib.sha256(f"{endpoint} {name}".encode()).hexdigest()[:32]

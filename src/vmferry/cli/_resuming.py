@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from vmferry.cli._container import Said
-from vmferry.cli._destination import Destination
-from vmferry.cli._journal import Journal
+from vmferry.cli._destination import Destination, Unfinished
 from vmferry.cli._output import print_note, show_progress
 from vmferry.cli._source import identify
 from vmferry.cli._writing import Effort, InputDisk, Made, Output, Writer, made_size, report_file
 from vmferry.convert import copy, find_granules, find_unit
+from vmferry.convert.journal import Journal
 from vmferry.digest import DigestTree
 from vmferry.disk import Disk, SupportsReplay
 from vmferry.errors import BlobChangedError, FormatError, UnsafeDiskError, quote
-from vmferry.stores.local import SharedFileWriter, resume_file
 
 
 def describe_conversion(source: str, said: Said, found: InputDisk, output: Output) -> dict[str, Any]:
@@ -36,16 +35,15 @@ def describe_conversion(source: str, said: Said, found: InputDisk, output: Outpu
 def resume_conversion(
     found: InputDisk, output: Output, destination: Destination, effort: Effort, facts: dict[str, Any]
 ) -> None:
-    """Make a local ``destination``, or go on making it; ``facts`` are those of ``describe_conversion``."""
-    path = destination.path
-    target = resume_file(path)
+    """Make ``destination``, or go on making it; ``facts`` are those of ``describe_conversion``."""
+    path, target = destination.resume()
     tree = DigestTree(found.disk.size) if effort.digests else None
     with _kept(path, target) as kept:
         kept.journal = journal = Journal(path, {**facts, "digest": effort.digests}, target, tree)
         writer = output.maker.create(target, found.disk.size, found.disk.extents(), output.options)
         if isinstance(writer, SupportsReplay):
             journal.replay(writer)
-        made = _copy(found, writer, journal, tree, path.name, effort)
+        made = _copy(found, writer, journal, tree, destination.path.name, effort)
         if found.file is not None:
             found.file.finish()
         writer.finish()
@@ -60,7 +58,7 @@ class _Kept:
 
 
 @contextmanager
-def _kept(path: Path, target: SharedFileWriter) -> Iterator[_Kept]:
+def _kept(path: Path, target: Unfinished) -> Iterator[_Kept]:
     """What was done is kept when the conversion may be gone on with, and removed when that would fail again."""
     kept = _Kept()
     try:

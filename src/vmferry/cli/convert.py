@@ -85,8 +85,6 @@ def convert_disk(
         raise typer.BadParameter(
             f"{len(sources)} sources go into an .ova or .xva only; {quote(destination.path.name)} holds one disk."
         )
-    if not destination.is_local:
-        _refuse({"--resume": resume or None}, "is for local files; what is on its way into S3 cannot be gone on with")
     output = choose_output(kind, subformat, compress)
     with open_container(sources[0], said) as container:
         found = pick_disk(container, disk)

@@ -6,10 +6,11 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from vmferry.blob import Blob, Buffer, ByteRange, FileBlob, file_data_ranges, find_file, foreign_error
 from vmferry.errors import StoreError, quote
@@ -142,11 +143,28 @@ class FileWriter:
 class SharedFileWriter(FileWriter):
     """A file that several processes make together, or one after another, under one hidden name."""
 
-    @property
-    def identity(self) -> tuple[int, int]:
+    survives_power_cut = True
+    reached = 0
+
+    def begin(self) -> None:
+        """Begin anew: nothing that was written before is left."""
+        self.set_size(0)
+
+    def note(self, complete: int) -> dict[str, int]:
         """Inode and size: by both a file is told from one that took its place, which is shorter at first."""
         status = os.fstat(self._fd)
-        return status.st_ino, status.st_size
+        return {"inode": status.st_ino, "size": status.st_size}
+
+    def saved(self) -> None:
+        """What was noted is all in the file."""
+
+    def is_there(self, note: Mapping[str, Any]) -> bool:
+        """Whether the file is the one that ``note`` was of."""
+        status = os.fstat(self._fd)
+        return bool(note["inode"] == status.st_ino and note["size"] <= status.st_size)
+
+    def restore(self, note: Mapping[str, Any]) -> None:
+        """The file is as it was."""
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         self.flush()  # some file systems tell of a hole where bytes still wait to be placed

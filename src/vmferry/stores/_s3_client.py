@@ -71,6 +71,24 @@ class Multipart:
             if error.facts.get("code") != "NoSuchUpload":
                 raise
 
+    def parts(self, upload: str) -> dict[int, str] | None:
+        """The ETag of every part that was sent, by its number, from 1; ``None`` where there is no such upload."""
+        found: dict[int, str] = {}
+        marker = 0
+        while True:
+            try:
+                answer: dict[str, Any] = self._call(
+                    "list_parts", **self._names, UploadId=upload, PartNumberMarker=marker
+                )
+            except StoreError as error:
+                if error.facts.get("code") != "NoSuchUpload":
+                    raise
+                return None
+            found |= {one["PartNumber"]: one["ETag"] for one in answer.get("Parts", ())}
+            if not answer.get("IsTruncated"):
+                return found
+            marker = answer["NextPartNumberMarker"]
+
     def unfinished(self) -> list[str]:
         """The ids of all uploads of the object that were neither completed nor aborted: the first thousand."""
         answer: dict[str, Any] = self._call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,9 +58,14 @@ class PartSizes:
         number = (offset - self._starts[row]) // size
         return self._firsts[row] + number, self._starts[row] + number * size, size
 
+    def locate(self, number: int) -> ByteRange:
+        """Where part ``number``, from 0, begins, and its bytes."""
+        row = bisect_right(self._firsts, number) - 1
+        return self._starts[row] + (number - self._firsts[row]) * self._sizes[row], self._sizes[row]
+
 
 @dataclass(slots=True)
-class _Part:
+class Part:
     """A part that is being filled."""
 
     number: int
@@ -71,9 +76,14 @@ class _Part:
     busy: int = 0
     """How many threads write to it just now."""
     used_at: int = 0
+    again: bool = False
+    """Whether some of it was written by a process before this one, and may be written again."""
 
     def take(self, start: int, end: int) -> None:
         """Mark ``[start, end)`` as written. ``ValueError`` where it was already."""
+        if self.again:
+            self.ranges = add_range(self.ranges, start, end)
+            return
         index = bisect_right(self.ranges, (start, end))
         before = self.ranges[index - 1] if index else None
         after = self.ranges[index] if index < len(self.ranges) else None
@@ -86,6 +96,10 @@ class _Part:
             end = after[1]
             del self.ranges[index]
         self.ranges.insert(index, (start, end))
+
+    def holds(self, offset: int, data: memoryview) -> bool:
+        """Whether ``data`` lies at ``offset``."""
+        return memoryview(self.data)[offset - self.start : offset - self.start + len(data)] == data
 
     def close_gaps(self) -> None:
         """What was not written becomes zeros; before, it is whatever was in memory."""
@@ -117,7 +131,7 @@ class S3Upload:
         self._name = name
         self._budget = budget
         self._sizes = PartSizes(budget)
-        self._open: dict[int, _Part] = {}
+        self._open: dict[int, Part] = {}
         self._sent: dict[int, str] = {}
         self._reserved: list[ByteRange] = []
         self._first: set[int] = set()
@@ -143,9 +157,11 @@ class S3Upload:
         while view:
             number, start, size = self._sizes.find(offset)
             taken = min(len(view), start + size - offset)
-            part = self._take(number, start, size, offset, offset + taken)
-            part.data[offset - start : offset - start + taken] = view[:taken]
-            self._settle(part)
+            part = self._take(number, start, size, offset, view[:taken])
+            if part is not None:
+                part.data[offset - start : offset - start + taken] = view[:taken]
+                self._keep(part, offset, view[:taken])
+                self._settle(part)
             view, offset = view[taken:], offset + taken
 
     def set_size(self, size: int) -> None:
@@ -176,17 +192,31 @@ class S3Upload:
         with suppress(StoreError):
             self._multipart.abort(self._upload)
 
-    def _take(self, number: int, start: int, size: int, low: int, high: int) -> _Part:
-        """The part ``number``, to write ``[low, high)`` of; room for it is made first, where it is a new one."""
+    def _keep(self, part: Part, offset: int, data: memoryview) -> None:
+        """``data`` was written at ``offset``, into ``part``."""
+
+    def _is_kept(self, number: int, low: int, data: memoryview) -> bool:
+        """Whether part ``number`` was sent with these very bytes at ``low``, and they need not be written again; it may
+        be opened for others. Called with the lock held."""
+        return False
+
+    def _take(self, number: int, start: int, size: int, low: int, data: memoryview) -> Part | None:
+        """The part ``number``, to write ``data`` to it at ``low``; room for it is made first, where it is a new one.
+        ``None`` where that need not be written."""
+        high = low + len(data)
         with self._changed:
             while (part := self._open.get(number)) is None:
                 self._check_open()
+                if self._is_kept(number, low, data):
+                    return None
+                if number in self._open:
+                    continue
                 if number in self._sent:
                     raise self._out_of_turn(f"offset {low:,} comes too late, that part is in S3 already")
                 if self._has_room(size):
                     if not self._first or number < min(self._first):
                         self._first.add(number)
-                    part = self._open[number] = _Part(number, start, self._buffer(size))
+                    part = self._open[number] = Part(number, start, self._buffer(size))
                     break
             part.take(low, high)
             self._size = max(self._size, high)
@@ -222,20 +252,21 @@ class S3Upload:
             return False
         return True
 
-    def _is_reserved(self, part: _Part) -> bool:
+    def _is_reserved(self, part: Part) -> bool:
         end = part.start + len(part.data)
         return any(low < end and high > part.start for low, high in self._reserved)
 
-    def _settle(self, part: _Part) -> None:
+    def _settle(self, part: Part) -> None:
         with self._changed:
             part.busy -= 1
             self._changed.notify_all()
             if part.complete and not self._over and part.number in self._open:
                 self._send(part)
 
-    def _send(self, part: _Part) -> None:
+    def _send(self, part: Part) -> None:
         """Send a part as it is; others go on meanwhile. Called with the lock held, and returns with it."""
         del self._open[part.number]
+        self._leaves(part)
         self._sending += len(part.data)
         self._sent[part.number] = ""
         self._changed.release()
@@ -248,6 +279,9 @@ class S3Upload:
             self._free.append(part.data)
             self._changed.notify_all()
         self._sent[part.number] = etag
+
+    def _leaves(self, part: Part) -> None:
+        """``part`` is about to be sent. Called with the lock held."""
 
     def _unsent(self) -> Iterator[tuple[int, int]]:
         """Number and bytes of every part that was not sent yet, up to the size."""
@@ -294,7 +328,15 @@ class S3Upload:
             raise StoreError(f"{quote(self._name)}: the upload is over. Start it again.")
 
 
-def _content(part: _Part, size: int) -> Buffer:
+def add_range(ranges: Sequence[ByteRange], start: int, end: int) -> list[ByteRange]:
+    """``ranges``, ascending and apart, with ``[start, end)`` added to them, neighbours joined."""
+    before = [found for found in ranges if found[1] < start]
+    after = [found for found in ranges if found[0] > end]
+    touched = ranges[len(before) : len(ranges) - len(after)]
+    return [*before, (min([start, *(low for low, _ in touched)]), max([end, *(high for _, high in touched)])), *after]
+
+
+def _content(part: Part, size: int) -> Buffer:
     """The first ``size`` bytes of ``part``."""
     part.close_gaps()
     del part.data[size:]

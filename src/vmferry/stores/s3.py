@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from vmferry.stores import Pin
 from vmferry.stores._s3_client import Multipart, read_acl
 from vmferry.stores._s3_client import connect as connect_client
 from vmferry.stores._s3_errors import Request, changed, status_of, translate, translated
+from vmferry.stores._s3_kept_upload import KeptUpload
 from vmferry.stores._s3_location import check_bucket, check_key, parse_location
 from vmferry.stores._s3_upload import DEFAULT_BUDGET, PartSizes, S3Upload
 
@@ -155,6 +157,11 @@ class S3Store:
         self._objects = lru_cache(maxsize=64)(lambda bucket: _connect(options, bucket))
         self._multipart = lru_cache(maxsize=1)(lambda: connect_client(options, _UPLOAD_CONNECTIONS))
 
+    @property
+    def endpoint(self) -> str:
+        """What the service is called in messages: its address, where one was named."""
+        return self._endpoint
+
     def open(self, bucket: str, key: str, pin: Pin | None = None) -> S3Blob:
         """See ``Store``. It asks for one byte, not for the head: that tells in one request whether the object is there,
         may be read and is served by ranges, and an answer to GET says what is wrong where one to HEAD has no body."""
@@ -186,6 +193,13 @@ class S3Store:
         self._check_writable(request)
         multipart = Multipart(self._multipart(), request)
         return S3Upload(multipart, request.name, PartSizes.least_budget(expected, budget))
+
+    def keep_upload(self, bucket: str, key: str, folder: Path, budget: int, expected: int = 0) -> KeptUpload:
+        """See ``SupportsUpload`` and ``KeptUpload``."""
+        request = self._request(bucket, key, "s3:PutObject")
+        self._check_writable(request)
+        multipart = Multipart(self._multipart(), request)
+        return KeptUpload(multipart, request.name, folder, PartSizes.least_budget(expected, budget))
 
     def check_upload(self, bucket: str, key: str) -> None:
         """See ``SupportsUpload``: an upload is begun, which takes the permission, and removed again."""

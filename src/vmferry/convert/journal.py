@@ -1,4 +1,4 @@
-"""How far a conversion got, kept beside the unfinished file, so that ``convert --resume`` goes on from there."""
+"""How far a copy got, kept beside what it makes, so that another process goes on from there."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vmferry.blob import foreign_error
-from vmferry.cli._placements import Placements
+from vmferry.convert.placements import Placements
 from vmferry.digest import DigestTree
 from vmferry.disk import SupportsReplay
 from vmferry.errors import ConflictError, StoreError, quote
-from vmferry.stores.local import SharedFileWriter
 
 _STEP = 100
 """A hundredth of the data is the most that is done again, whenever the process is killed."""
@@ -23,10 +22,37 @@ _SYNC_SECONDS = 10.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+class KeptTarget(Protocol):
+    """A ``BlobWriter`` of which something is left when its process dies."""
+
+    survives_power_cut: bool
+    """Whether what was flushed is there when the machine was started again."""
+    reached: int
+    """The guest offset before which all lies that was placed, where places are given in order."""
+
+    def begin(self) -> None:
+        """Begin anew: nothing that was written before is left. Raises ``StoreError``."""
+
+    def note(self, complete: int) -> Mapping[str, Any]:
+        """What there is, all before guest offset ``complete`` being written; of JSON's types."""
+
+    def saved(self) -> None:
+        """What ``note`` answered last is written down."""
+
+    def is_there(self, note: Mapping[str, Any]) -> bool:
+        """Whether what ``note`` tells of is there still. Raises ``StoreError``, ``ValueError`` and ``KeyError``."""
+
+    def restore(self, note: Mapping[str, Any]) -> None:
+        """Go on from ``note``, which ``is_there``. Raises ``StoreError``."""
+
+    def flush(self) -> None:
+        """Make what was written so far durable, where it ``survives_power_cut``."""
+
+
 class Journal:
     """The notes of one conversion into ``path``; ``checkpoint`` is called by one thread at a time."""
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], target: SharedFileWriter, tree: DigestTree | None) -> None:
+    def __init__(self, path: Path, facts: Mapping[str, Any], target: KeptTarget, tree: DigestTree | None) -> None:
         """``facts`` say what is converted into what: notes of anything else are none of ours.
 
         Raises ``ConflictError`` where there are such notes.
@@ -38,7 +64,7 @@ class Journal:
         self._boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
         self._synced_at = time.monotonic()
         self._noted, self._step = 0, 0
-        self._durable: dict[str, Any] = {"offset": 0, "digest": "", "placed": 0}
+        self._durable: dict[str, Any] | None = None
         self._placements = Placements(path.with_name(f".{path.name}.placed"))
         self._placed = 0
         """Bytes of the notes of what was placed before ``offset``."""
@@ -47,7 +73,7 @@ class Journal:
         self._load(path)
         if not self.offset:
             self._placements.remove()
-            target.set_size(0)  # nothing of an older conversion may show through where this one writes no zeros
+            target.begin()  # nothing of an older conversion may show through where this one writes no zeros
 
     def replay(self, writer: SupportsReplay) -> None:
         """Bring ``writer``, a new one, to where the one before it was. Raises ``StoreError`` where the notes do not go
@@ -63,6 +89,7 @@ class Journal:
 
     def placed(self, end: int, note: bytes) -> None:
         """What ends at guest offset ``end`` was placed; told in the order of placing, by one thread at a time."""
+        self._target.reached = end
         self._placements.add(end, note)
 
     def plan(self, data: int) -> None:
@@ -81,14 +108,14 @@ class Journal:
 
     def _note(self, offset: int) -> None:
         digest = "" if self._tree is None else base64.b64encode(self._tree.pack()).decode()
-        note = {"offset": offset, "digest": digest, "placed": self._placements.save(offset)}
-        if time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+        there = self._target.note(offset)
+        note = {"offset": offset, "digest": digest, "placed": self._placements.save(offset), "target": there}
+        if self._target.survives_power_cut and time.monotonic() - self._synced_at >= _SYNC_SECONDS:
             self._target.flush()
             self._placements.flush()
             self._durable, self._synced_at = note, time.monotonic()
-        inode, size = self._target.identity
-        about = {"facts": self._facts, "inode": inode, "size": size, "boot_id": self._boot_id}
-        self._write({**about, "written": note, "durable": self._durable})
+        self._write({"facts": self._facts, "boot_id": self._boot_id, "written": note, "durable": self._durable})
+        self._target.saved()
 
     def remove(self) -> None:
         """The conversion is at its end."""
@@ -101,17 +128,16 @@ class Journal:
             # What was written but not made durable is there as long as the machine was not started again.
             note = notes["written" if notes["boot_id"] == self._boot_id else "durable"]
             offset, nodes, placed = int(note["offset"]), base64.b64decode(note["digest"]), int(note["placed"])
-            inode, size = self._target.identity
-            is_same_file = notes["inode"] == inode and notes["size"] <= size
+            if not self._target.is_there(note["target"]):
+                return  # what was done was removed, or became the whole file
         except (OSError, ValueError, KeyError, TypeError):
             return  # none, or cut short by the power: begin at the beginning
-        if not is_same_file:
-            return  # what was done was removed, or became the whole file
         if notes["facts"] != self._facts:
             raise ConflictError(
                 f"There is an unfinished conversion into {quote(path)}, but of another source or into another format. "
                 f"Call it again as it was called then; or remove {quote(self._path)} to begin anew."
             )
+        self._target.restore(note["target"])
         if self._tree is not None:
             self._tree.merge(nodes)
         self.offset, self._placed, self._durable = offset, placed, notes["durable"]

@@ -1,4 +1,4 @@
-"""Notes of what a writer that packs has placed: by them ``convert --resume`` brings a new writer to where it was."""
+"""Notes of what a writer that packs has placed: by them a ``Journal`` brings a new writer to where it was."""
 
 from __future__ import annotations
 
