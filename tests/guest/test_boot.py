@@ -147,15 +147,10 @@ class _Failing:
         pass
 
 
-def test_a_first_sector_that_cannot_be_decoded_is_a_fault() -> None:
-    facts = find_boot_facts(_Failing(CorruptDiskError("the grain at 0 does not inflate")))
-    assert facts.bootability is Bootability.NONE
-    assert "does not inflate" in facts.why
-
-
-def test_a_store_that_fails_is_no_fact_about_the_disk() -> None:
-    with pytest.raises(StoreUnavailableError):
-        find_boot_facts(_Failing(StoreUnavailableError("away")))
+@pytest.mark.parametrize("error", [CorruptDiskError("the grain at 0 does not inflate"), StoreUnavailableError("away")])
+def test_an_image_or_a_store_that_fails_is_no_fact_about_what_a_guest_wrote(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        find_boot_facts(_Failing(error))
 
 
 class _Counted:

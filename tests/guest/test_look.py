@@ -94,8 +94,9 @@ def test_what_ends_the_reading_of_the_disk_is_raised(ext4: Path, error: Exceptio
         look([_Failing(open_raw(ext4), error)])
 
 
-def test_a_damaged_piece_of_the_disk_is_a_problem_of_what_lies_there(ext4: Path) -> None:
-    facts = look([_Failing(open_raw(ext4), CorruptDiskError("grain 7 is damaged"), sound=128 * 1024)])
+@pytest.mark.parametrize("sound", [0, 128 * 1024])
+def test_a_damaged_piece_of_the_disk_is_a_problem_of_what_lies_there(ext4: Path, sound: int) -> None:
+    facts = look([_Failing(open_raw(ext4), CorruptDiskError("grain 7 is damaged"), sound=sound)])
     told = (*facts.problems, *(volume.problem or "" for volume in facts.volumes))
     assert any("grain 7 is damaged" in text for text in told)
 

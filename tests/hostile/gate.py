@@ -96,7 +96,7 @@ def read_everything(disk: Disk) -> None:
 
 _REMEDY = re.compile(
     r"[:;,.] (and |then |or )?(export|upload|convert|unpack|declare|give|name|import|use|check|pack|supply|leave|"
-    r"install|decrypt|restore|look|fetch|download|try|choose|take|put|say|make|remove|copy|ask|extract|merge|consolidate|shut|"
+    r"install|decrypt|restore|look|let|fetch|download|try|choose|take|put|say|make|remove|copy|ask|extract|merge|consolidate|shut|"
     r"save|start|commit|flatten|run|open|set|write|repair|mend|rename|add|free)\b",
     re.IGNORECASE,
 )

@@ -16,18 +16,33 @@ from tests.hostile.gate import check_sentence, lay_out, read_everything, watched
 from vmferry import cli, formats, wrappers
 from vmferry.appliances import open_appliance
 from vmferry.blob import MemoryBlob
-from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
+from vmferry.catalog.import_tasks import (
+    CONVERSION,
+    IMPORT_IMAGE,
+    IMPORT_SNAPSHOT,
+    DiskContainer,
+    ImportRequest,
+    ImportTask,
+)
 from vmferry.catalog.places import Place
 from vmferry.errors import VmferryError
 from vmferry.folder import ALONE, LocalFolder
+from vmferry.import_manifest import ImportManifest, ManifestPart, render_manifest
 from vmferry.stores.memory import MemoryStore
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.source import Source
 
-DISKS = [item for item in CORPUS.values() if not item.name.startswith(("ova-", "ovf-", "packed-"))]
+MACHINES = ("ova-", "ovf-", "xva-", "vmx-", "vbox-", "hyperv-", "libvirt-")
+DISKS = [item for item in CORPUS.values() if not item.name.startswith(("ova-", "ovf-", "xva-", "packed-"))]
 PACKED = [item for item in CORPUS.values() if item.name.startswith("packed-")]
-APPLIANCES = [item for item in CORPUS.values() if item.name.startswith(("ova-", "ovf-", "vmx-", "vbox-", "libvirt-"))]
-IMPORT_FORMATS = (None, "OVA", "VMDK", "VHD", "VHDX", "RAW")
+APPLIANCES = [item for item in CORPUS.values() if item.name.startswith(MACHINES)]
+IMPORTS: dict[str, tuple[str | None, ...]] = {
+    IMPORT_IMAGE: (None, "OVA", "VMDK", "VHD", "VHDX", "RAW"),
+    IMPORT_SNAPSHOT: (None, "VMDK", "VHD", "VHDX", "RAW"),
+    CONVERSION: ("VMDK", "VHD", "RAW"),
+}
+"""Kind of task, and what its request may declare. Exports read images of our own only."""
+COMMANDS = (("verify",), ("prepare",), ("boot-check", "--seconds", "1"))
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +62,9 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     for target in ("disk.qcow2", "disk.img"):
         assert cli.run(["convert", str(folder / "disk.raw"), str(folder / target)]) == 0
     assert cli.run(["inspect", "--json", str(folder / "disk.qcow2")]) == 0
+    for command, *options in COMMANDS:
+        cli.run([command, *options, str(folder / "nothing")])
+    cli.run(["prepare", str(folder / "disk.qcow2")])
     assert all(wrappers.WRAPPERS.values())
 
 
@@ -129,20 +147,52 @@ def test_inspect_says_what_is_wrong_with_a_hostile_file(
 
 
 @ALL
+def test_every_command_that_opens_a_disk_has_the_same_gate(
+    item: Evil, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What may be read is not started: that would start QEMU. What must be refused never gets so far."""
+    source = lay_out(item, tmp_path)
+    for command, *options in COMMANDS if item.refused else COMMANDS[:-1]:
+        with watched(item):
+            code = cli.run([command, *options, str(source)])
+        assert code == 1 or not item.refused
+        if code:
+            check_sentence(capfd.readouterr().err.splitlines()[-1].removeprefix("vmferry: "))
+
+
+@ALL
 def test_an_import_refuses_a_hostile_file_before_a_byte_is_copied(item: Evil) -> None:
+    content = item.build()
     store = MemoryStore()
-    writer = store.create("bucket", item.name)
-    writer.write_at(0, item.build())
+    put(store, item.name, content)
+    cut = len(content) // 2
+    pieces = [(start, piece) for start, piece in ((0, content[:cut]), (cut, content[cut:])) if piece]
+    parts = [
+        ManifestPart(
+            index, start, start + len(piece) - 1, f"part{index}", f"https://bucket.s3.amazonaws.com/part{index}"
+        )
+        for index, (start, piece) in enumerate(pieces)
+    ]
+    for part, (_, piece) in zip(parts, pieces, strict=True):
+        put(store, part.key, piece)
+    for kind, formats_declared in IMPORTS.items():
+        if kind == CONVERSION and parts:
+            put(store, item.name, render_manifest(ImportManifest("RAW", len(content), 1, parts)))
+        for declared in formats_declared:
+            check_import(item, store, kind, declared)
+
+
+def put(store: MemoryStore, key: str, content: bytes) -> None:
+    writer = store.create("bucket", key)
+    writer.write_at(0, content)
     writer.finish()
-    for declared in IMPORT_FORMATS:
-        check_import(item, store, declared)
 
 
-def check_import(item: Evil, store: MemoryStore, declared: str | None) -> None:
-    services = cast("Services", SimpleNamespace(objects=lambda place: store))
+def check_import(item: Evil, store: MemoryStore, kind: str, declared: str | None) -> None:
+    services = cast("Services", SimpleNamespace(objects=lambda place: store, s3_endpoint=None))
     container = DiskContainer(bucket="bucket", key=item.name, format=declared)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    task = ImportTask("import-ami-1", Place("us-east-1", "1"), now, ImportRequest((container,)))
+    task = ImportTask("import-ami-1", Place("us-east-1", "1"), now, ImportRequest((container,)), kind)
     source = Source()
     try:
         with watched(item):

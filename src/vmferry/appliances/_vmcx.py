@@ -69,7 +69,8 @@ def read_vmcx(content: bytes, name: str) -> Tree:
             keys[key.place] = key
             if len(keys) > MAX_VMCX_ENTRIES:
                 raise UnsafeDiskError(
-                    f"{quote(name)} has more than {MAX_VMCX_ENTRIES:,} keys; it describes no machine."
+                    f"{quote(name)} has more than {MAX_VMCX_ENTRIES:,} keys; it describes no machine: "
+                    "name the disks (.vhdx) themselves."
                 )
     return _tree(keys, name)
 
@@ -106,7 +107,8 @@ def _objects(content: bytes, name: str) -> Iterator[tuple[int, int]]:
             left -= 1
             if left < 0:
                 raise UnsafeDiskError(
-                    f"{quote(name)} has more than {MAX_VMCX_ENTRIES:,} objects; it describes no machine."
+                    f"{quote(name)} has more than {MAX_VMCX_ENTRIES:,} objects; it describes no machine: "
+                    "name the disks (.vhdx) themselves."
                 )
             kind, _, place, size, allocated = _OBJECT.unpack_from(content, first + number * _OBJECT.size)
             if not allocated or place in seen or place >= len(content):
@@ -173,5 +175,8 @@ def _tree(keys: dict[_Place, _Key], name: str) -> Tree:
                     deeper.append((key.place, child))
         level = deeper
     if level:
-        raise UnsafeDiskError(f"{quote(name)} has keys nested over {_MAX_DEPTH} deep; it describes no machine.")
+        raise UnsafeDiskError(
+            f"{quote(name)} has keys nested over {_MAX_DEPTH} deep; it describes no machine: "
+            "name the disks (.vhdx) themselves."
+        )
     return root

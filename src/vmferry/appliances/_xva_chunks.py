@@ -79,7 +79,7 @@ def read_chunks(blob: Blob, wanted: set[str]) -> dict[str, DiskChunks]:
         if size > MAX_XVA_CHUNK:
             raise UnsafeDiskError(
                 f"{quote(blob.name)}: the chunk {quote(member.name)} has {format_size(size)}; "
-                f"at most {format_size(MAX_XVA_CHUNK)} is read."
+                f"at most {format_size(MAX_XVA_CHUNK)} is read. Export the machine again."
             )
         behind = walk.offset
         follower = walk.next()

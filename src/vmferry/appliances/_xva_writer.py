@@ -54,7 +54,8 @@ class XvaWriter:
             raise ValueError(f"{list(capacities)} are no sizes of disks")
         if max(capacities) > MAX_DISK_SIZE:
             raise UnsupportedFeatureError(
-                f"A disk of {format_size(max(capacities))} goes into no XVA: {format_size(MAX_DISK_SIZE)} is the most."
+                f"A disk of {format_size(max(capacities))} goes into no XVA: {format_size(MAX_DISK_SIZE)} is the most. "
+                "Leave it out."
             )
         self._target = target
         self._machine = _as_xen_has_it(machine, capacities)

@@ -173,7 +173,7 @@ def _drives(machine: Record, records: Records, name: str) -> list[MachineDisk]:
         if not 0 < size <= MAX_DISK_SIZE:
             raise UnsafeDiskError(
                 f"{quote(name)}: the disk {quote(image.ref)} claims {quote(image.text('virtual_size'))} bytes; "
-                f"from 1 byte to {format_size(MAX_DISK_SIZE)} is read."
+                f"from 1 byte to {format_size(MAX_DISK_SIZE)} is read. Export the machine again."
             )
         disks.setdefault(image.ref, MachineDisk(image.ref, size, "xen", 0, place, "raw"))
     if not disks:

@@ -40,7 +40,7 @@ class BootFacts:
 def find_boot_facts(disk: Area) -> BootFacts:
     """Look at the beginning of ``disk``: some hundred KiB are read. Damaged contents give a verdict, never an error.
 
-    Raises ``StoreError``, and ``UnsafeDiskError`` when the disk image itself is an attack.
+    Raises as ``read_partition_table``.
     """
     table = read_partition_table(disk)
     if table.sector_size != SECTOR:

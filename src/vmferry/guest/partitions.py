@@ -69,14 +69,11 @@ def read_partition_table(disk: Area) -> PartitionTable:
     """The partition table of ``disk``, logical partitions of an MBR included. Damaged tables give faults; a damaged GPT
     is replaced by its copy at the disk's end. Reads at most 400 KiB, and a sector for each logical partition.
 
-    Raises ``StoreError``, and ``UnsafeDiskError`` when the disk image itself is an attack.
+    Raises as ``disk`` does where its first sectors cannot be read: then the image is damaged, not what a guest wrote.
     """
     if disk.size < SECTOR:
         return PartitionTable(None)
-    try:
-        first = bytes(disk.read_at(0, min(disk.size, 34 * SECTOR)))
-    except FormatError as error:
-        return PartitionTable(None, faults=(str(error),))
+    first = bytes(disk.read_at(0, min(disk.size, 34 * SECTOR)))
     if first[510:512] != _SIGNATURE:
         return PartitionTable(None)
     code = first[:_BOOT_CODE]

@@ -70,7 +70,7 @@ def find_linux(disk: OverlayDisk) -> LinuxSystem:
                 systems[volume.facts.place], was_open = _open(disk, volume)
                 replayed += [quote(volume.facts.place)] if was_open else []
             elif volume.facts.kind not in _BENEATH or volume.facts.problem:
-                others.append(f"{quote(volume.facts.place)} is {volume.facts.kind or 'not read'}")
+                others.append(_say(volume.facts))
         except GuestError as error:
             others.append(f"{quote(volume.facts.place)} is {volume.facts.kind}: {str(error).removesuffix('.')}")
     for place, system in systems.items():
@@ -84,6 +84,14 @@ def find_linux(disk: OverlayDisk) -> LinuxSystem:
     raise GuestError(
         f"No Linux was found on an ext2, ext3 or ext4 file system, which are written to here{what}. {REMEDY}."
     )
+
+
+def _say(volume: VolumeFacts) -> str:
+    """What ``volume`` is instead, and what is wrong with it."""
+    if volume.kind is None and volume.problem is None:
+        return f"{quote(volume.place)} has no file system that is known"
+    what = "cannot be read" if volume.kind is None else f"is {volume.kind}"
+    return f"{quote(volume.place)} {what}" + (f": {volume.problem.removesuffix('.')}" if volume.problem else "")
 
 
 def _open(disk: OverlayDisk, volume: Volume) -> tuple[ExtFileSystem, bool]:

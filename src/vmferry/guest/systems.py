@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vmferry.errors import GuestError
+from vmferry.errors import FormatError, GuestError
 from vmferry.guest.facts import SystemFacts
 from vmferry.guest.files import Files
 from vmferry.guest.filesystems import FileSystem, NodeKind, SupportsSubvolumes
@@ -127,7 +127,10 @@ def named_places(mounter: Mounter, disks: Sequence[Area]) -> set[str]:
     uuids = _named_on_efi(mounter)
     places = set()
     for number, disk in enumerate(disks, 1):
-        table = read_partition_table(disk)
+        try:
+            table = read_partition_table(disk)
+        except FormatError:
+            continue  # a problem of its volume already
         core = read_grub_core(disk) if table.grub else GrubCore()
         uuids |= core.uuids
         active = {partition.number for partition in table.partitions if partition.active and table.scheme == "mbr"}

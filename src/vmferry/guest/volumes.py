@@ -64,9 +64,14 @@ def find_volumes(disks: Sequence[Area], report: Callable[[str], None]) -> list[V
 
 
 def _on_disk(number: int, disk: Area) -> Iterator[Volume]:
-    table = read_partition_table(disk)
+    whole = VolumeFacts(f"disk {number}", number, start=0, size=disk.size)
+    try:
+        table = read_partition_table(disk)
+    except FormatError as error:
+        yield Volume(replace(whole, problem=str(error)), None)
+        return
     if not table.partitions:
-        yield _look(VolumeFacts(f"disk {number}", number, start=0, size=disk.size), disk)
+        yield _look(whole, disk)
         return
     for partition in table.partitions[:MAX_GUEST_VOLUMES]:
         if not is_extended(partition):

@@ -84,6 +84,12 @@ def check_boot(
             return _Watch(guest, hardware, accel, expect, work / "screen.ppm").run(seconds, watching)
 
 
+def _no_further(reached: Reached) -> str:
+    if reached is Reached.NOTHING:
+        return "It showed nothing in the time given."
+    return f"It got no further than its {reached.words} in the time given."
+
+
 class _Watch:
     """One guest being watched."""
 
@@ -141,9 +147,7 @@ class _Watch:
         if self._guest.monitor.restarts > _MOST_RESTARTS:
             return self._failed(read.reached, f"It restarted {self._guest.monitor.restarts} times.")
         return self._conclude_from_picture(now, read.reached) or (
-            self._failed(read.reached, f"It got no further than its {read.reached.words} in the time given.")
-            if time_is_up
-            else None
+            self._failed(read.reached, _no_further(read.reached)) if time_is_up else None
         )
 
     def _conclude_from_picture(self, now: float, reached: Reached) -> BootOutcome | None:
