@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import struct
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.guest.linux_guests import (
 from vmferry.blob import MemoryBlob
 from vmferry.errors import GuestError
 from vmferry.formats import FORMATS, open_disk
+from vmferry.guest import look
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.facts import VolumeFacts
 from vmferry.guest.overlay import OverlayDisk
@@ -393,3 +395,23 @@ def test_a_guest_that_was_in_use_without_a_journal_is_refused(tmp_path: Path) ->
     disk = bytearray(root_disk(debian(), tmp_path, "-O", "^metadata_csum,^has_journal"))
     disk[MIB + 1024 + 0x3A] = 0
     assert "was not unmounted: run e2fsck on it" in refusal(bytes(disk))
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_of_several_systems_the_one_that_starts_is_prepared(used: int, tmp_path: Path) -> None:
+    """Both are named by nobody, so it is the one that ran last; a look says the same."""
+    roots = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        options = ("-O", "^metadata_csum")
+        root = bytearray(make_ext(debian().write(folder / "tree"), folder / "root.img", 12, ROOT_UUID, *options))
+        struct.pack_into("<II", root, 1024 + 44, 0, NOW + (1 if number == used else 0))
+        roots.append(root)
+    disk = make_disk(*map(bytes, roots))
+    disk = disk[:446] + b"\0" + disk[447:]  # no partition is active
+    _, after = prepare(disk)
+    start = MIB + used * 12 * MIB
+    assert [at for at in (MIB, 13 * MIB) if after[at : at + 12 * MIB] != disk[at : at + 12 * MIB]] == [start]
+    (first, _) = look([open_disk(MemoryBlob(disk), FORMATS["raw"])]).systems
+    assert first.root == f"disk 1, partition {used + 1}"

@@ -1,11 +1,15 @@
 """What is inside a disk: ``partitions`` reads the tables, ``boot`` says whether and how it boots, ``look`` what system.
 
 ``look`` starts a child process without rights, in which ``inside`` goes from disks to facts: ``window`` (bytes),
-``superblocks`` and ``lvm`` (what stands where), ``volumes``, ``filesystems`` (their files), ``mounts`` and ``tree``
-(the files of one system), ``linux`` and ``windows`` (what they tell), ``systems`` (which one will start).
+``superblocks`` and ``lvm`` (what stands where), ``volumes``, ``filesystems`` (their files), ``mounts``, ``tree`` and
+``files`` (the files of one system), ``linux`` and ``windows`` (what they tell), ``systems`` (which one will start).
 
-``prepare`` changes a Linux system, on an ``overlay`` and never on its source: ``system`` (what it may write to),
-``overlay_volume``, ``ext_writer`` (files of ext file systems), ``overlay_file`` (the changes, kept).
+``preflight`` judges a machine by its ``evidence``: each of the ``rules`` makes ``findings``. ``hardware`` is what its
+system starts on as it is; ``boot_check`` starts it.
+
+``prepare`` changes a Linux system, on an ``overlay`` and never on its source: ``writable_linux`` (the system),
+``ext_writer``, ``fat_writer`` and ``overlay_volume`` (what writes to it), ``device_names`` and ``efi_fallback`` (what
+else is changed), ``preparation`` (the record), ``overlay_file`` (the changes, kept).
 """
 
 from __future__ import annotations

@@ -38,9 +38,16 @@ class Root:
 class Mounter:
     """Opens each volume once, when it is first needed; remembers those that could not be read."""
 
-    def __init__(self, volumes: Sequence[Volume], note: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        note: Callable[[str], None] = lambda _: None,
+        open_volume: Callable[[Volume], FileSystem | None] | None = None,
+    ) -> None:
+        """``open_volume`` opens what can be read of them, as ``open_file_system`` does, which is taken otherwise."""
         self.volumes = volumes
         self._note = note
+        self._open_volume = open_volume or _open_volume
         self._problems: dict[str, str] = {}
         self._opened: dict[str, FileSystem | None] = {}
         self._by_place: dict[str, Volume] = {}
@@ -70,7 +77,7 @@ class Mounter:
             return None
         self._note(f"the {volume.facts.kind} file system on {place}")
         try:
-            return open_file_system(volume.area, volume.facts.kind)
+            return self._open_volume(volume)
         except GuestError as error:
             self._problems[place] = str(error)
             return None
@@ -120,6 +127,10 @@ class Mounter:
     def efi_places(self) -> list[str]:
         """Places of the EFI system partitions."""
         return [volume.facts.place for volume in self.volumes if volume.type in _EFI_TYPES]
+
+
+def _open_volume(volume: Volume) -> FileSystem | None:
+    return open_file_system(volume.area, volume.facts.kind) if volume.area and volume.facts.kind else None
 
 
 def beneath(system: FileSystem, folder: str) -> FileSystem:

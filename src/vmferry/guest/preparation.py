@@ -9,7 +9,7 @@ from typing import Any
 
 from vmferry.errors import quote
 from vmferry.guest.ext_writer import ExtWriter
-from vmferry.guest.system import LinuxSystem
+from vmferry.guest.writable_linux import WritableLinux
 
 KEPT = ".pre-vmferry"
 """What the name of an old file gets behind it."""
@@ -50,7 +50,7 @@ class Preparation:
 class Workbench:
     """The files of ``system``, to be changed; ``done`` records it. What raises ``GuestError`` was not done."""
 
-    def __init__(self, system: LinuxSystem, now: int) -> None:
+    def __init__(self, system: WritableLinux, now: int) -> None:
         """``now``: seconds since 1970, for what is changed."""
         self.system = system
         self.tree = system.tree

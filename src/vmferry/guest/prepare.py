@@ -19,7 +19,7 @@ from vmferry.guest.linux.initramfs import read_initramfs
 from vmferry.guest.linux.initramfs_writer import ALIGNMENT, find_prefix, make_archive
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import KEPT, Change, Preparation, Workbench
-from vmferry.guest.system import find_linux
+from vmferry.guest.writable_linux import find_writable_linux
 from vmferry.units import MIB, format_size
 
 _LASTS = "the drivers stay when the initramfs is made anew"
@@ -56,7 +56,7 @@ def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Pre
     Raises ``GuestError`` with what is to be done instead where this guest cannot be prepared: then ``overlay`` is to be
     thrown away. Raises as ``Disk.read_at`` besides.
     """
-    bench = Workbench(find_linux(overlay), now)
+    bench = Workbench(find_writable_linux(overlay), now)
     kernels = _Kernels(bench, drivers)
     kernels.prepare()
     if bench.done.changes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from vmferry.errors import FormatError, GuestError
@@ -49,8 +49,11 @@ _FOREIGN = {
 """Types of partitions that only one system has."""
 
 
-def find_roots(mounter: Mounter) -> Iterator[Root]:
-    """The folders that may be the root of a system, by the files in them; in the order of the volumes."""
+def find_roots(mounter: Mounter, report: Callable[[str], None] = lambda _: None) -> Iterator[Root]:
+    """The folders that may be the root of a system, by the files in them; in the order of the volumes.
+
+    ``report`` takes which are damaged there, and how, a sentence each: what else there is is still looked at.
+    """
     for volume in mounter.volumes:
         place = volume.facts.place
         system = mounter.open(place)
@@ -61,8 +64,8 @@ def find_roots(mounter: Mounter) -> Iterator[Root]:
                 if _has_system(tree := Tree({"/": seen})):
                     yield Root(place, tree)
                     break
-            except GuestError:
-                continue  # damaged there; what else is on it is still looked at
+            except GuestError as error:
+                report(f"{place}: {error}")
 
 
 def _views(system: FileSystem) -> Iterator[FileSystem]:
@@ -98,11 +101,12 @@ def describe_system(root: Root, mounter: Mounter) -> SystemFacts | None:
     windows = find_windows(tree, volumes) if linux is None else None
     if linux is None and windows is None:
         return None
-    used = _last_used(tree, mounter.volume(root.place))
+    used = last_used(tree, mounter.volume(root.place))
     return SystemFacts(root.place, places, linux=linux, windows=windows, last_used=used)
 
 
-def _last_used(tree: Tree, volume: Volume | None) -> int:
+def last_used(tree: Tree, volume: Volume | None) -> int:
+    """Seconds since 1970 when the system in ``tree``, whose root is on ``volume``, ran last; 0 where nothing tells."""
     if volume is not None and volume.last_used:
         return volume.last_used
     nodes = [tree.node(path) for path in _USED]

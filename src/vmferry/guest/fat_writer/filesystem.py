@@ -9,6 +9,7 @@ from vmferry.errors import GuestError, quote
 from vmferry.guest.fat_writer.folders import ARCHIVE, FOLDER, Entry, find_room, make_entry, put_entry, read_entries
 from vmferry.guest.fat_writer.layout import read_layout
 from vmferry.guest.fat_writer.table import Table
+from vmferry.guest.filesystems import Node, NodeKind
 from vmferry.guest.overlay_volume import OverlayVolume
 from vmferry.units import MIB, format_size
 
@@ -18,7 +19,7 @@ _MAX_FOLDER = 2 * MIB
 
 
 class FatFileSystem:
-    """The file system in ``volume``, for one thread. Paths are absolute. What is added is held until ``commit``.
+    """The file system in ``volume``, a ``FileSystem`` for one thread. What is added is held until ``commit``.
 
     Raises ``GuestError`` where there is none, or it is not sound.
     """
@@ -28,6 +29,20 @@ class FatFileSystem:
         self._layout = read_layout(volume)
         self._table = Table(volume, self._layout)
         self._changed: dict[int, bytes] = {}
+        self.kind = f"fat{self._layout.bits}"
+
+    def node(self, path: str) -> Node | None:
+        """As ``FileSystem.node``."""
+        if not path.strip("/"):
+            return Node(NodeKind.FOLDER)
+        entry = self._find(path)
+        if entry is None or entry.is_folder:
+            return None if entry is None else Node(NodeKind.FOLDER)
+        return Node(NodeKind.FILE, entry.size)
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        """As ``FileSystem.read_at``. Raises as ``read``, which it is a part of."""
+        return self.read(path)[offset : offset + length]
 
     def names(self, path: str) -> list[str]:
         """The names in the folder at ``path``; none where there is no folder."""
