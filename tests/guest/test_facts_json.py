@@ -38,6 +38,9 @@ def test_facts_come_back_as_they_went() -> None:
         {"volumes": [{"place": "x", "disk": True}]},
         {"systems": [{"root": "x", "linux": {"distribution": ["debian"]}}]},
         {"seconds": "1"},
+        {"seconds": 10**400},
+        {"volumes": [{"place": "x", "disk": 1 << 128}]},
+        {"volumes": [{"place": "x", "disk": -1 << 128}]},
     ],
 )
 def test_what_is_no_facts_is_refused(document: Any) -> None:

@@ -133,6 +133,7 @@ def test_the_newest_metadata_counts() -> None:
         ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0"]']}, "no stripes"),
         ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0", "x"]']}, "begins nowhere"),
         ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0", -1]']}, "begins nowhere"),
+        ({"a": [striped(0, 1 << 40, (0, 0))] * 8}, "is larger than a volume can be"),
         ({"a": ['extent_count = 1\ntype = "striped"\nstripes = ["pv0", 0, "pv0", 1]']}, "no stripes"),
         (
             {"a": [mirrored(2, "b_rimage_0")], "b_rimage_0": [striped(0, 1, (0, 0))]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,9 +20,14 @@ def from_json(kind: type[T], data: Any) -> T:
     have been taken over by what it read."""
     try:
         value: T = _value(kind, data)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"these are no {kind.__name__}: {error}") from error
     return value
+
+
+_TOO_LARGE = 1 << 128
+"""The product of two numbers of 64 bits is below; it can be divided and printed."""
+_hints = cache(get_type_hints)
 
 
 def _value(kind: Any, data: Any) -> Any:
@@ -37,10 +43,12 @@ def _value(kind: Any, data: Any) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(data, dict):
             raise TypeError(f"an object is missing, {type(data).__name__} is there")
-        hints = get_type_hints(kind)
+        hints = _hints(kind)
         return kind(
             **{item.name: _value(hints[item.name], data[item.name]) for item in fields(kind) if item.name in data}
         )
+    if type(data) is int and abs(data) >= _TOO_LARGE:
+        raise OverflowError("a number is larger than any that a file system counts")
     if kind is float and type(data) is int:
         return float(data)
     if type(data) is not kind:

@@ -202,6 +202,6 @@ class _Listener:
         if code == -signal.SIGSYS:
             return "asked the kernel for what it may not"
         if code < 0:
-            return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+            return f"was ended by signal {-code}" + "".join(f" ({one.name})" for one in signal.Signals if one == -code)
         last = self._child.stderr.read(1 << 16).decode("utf-8", "replace").strip() if self._child.stderr else ""
         return f"gave up with exit code {code}" + (f" ({quote(last.splitlines()[-1])})" if last else "")

@@ -23,6 +23,8 @@ _MAGIC = b" LVM2 x[5A%r0N*>"
 _CRC = 0xF597A6CF
 _MIRRORED = {"mirror": "mirrors", "raid1": "raids"}
 _MAX_DEPTH = 8
+_MAX_SIZE = 1 << 60
+"""Bytes of a logical volume: an EiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class _Group:
             area = _LogicalArea(list(self._pieces(name, depth)), self._size(name))
             if area.depth > _MAX_DEPTH:
                 raise _too_deep(name)
+            if area.size > _MAX_SIZE:
+                raise _LvmError(f"The logical volume {quote(name)} is larger than a volume can be.")
         except _LvmError as error:
             return str(error)
         return area
