@@ -69,12 +69,12 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Look now: something was recorded."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # it has ended: the next start does it
             self._loop.call_soon_threadsafe(self._work.set)
 
     def stop(self) -> None:
         """End the thread. What it did not get to is done after the next start."""
-        if self._thread.is_alive():
+        with contextlib.suppress(RuntimeError):  # it has ended, or was not begun
             self._loop.call_soon_threadsafe(self._cancel)
             self._thread.join(timeout=5)
 

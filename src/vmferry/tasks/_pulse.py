@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
@@ -75,7 +76,14 @@ class Pulse:
                 activity.heartbeat()
             if not self._said_quiet and self._quiet_for() > QUIET_SECONDS:
                 self._said_quiet = True
-                self._on_quiet()
+                self._say_quiet()
+
+    def _say_quiet(self) -> None:
+        """Call ``on_quiet``, whatever it raises: a step without a heart goes on, and is begun again beside itself."""
+        try:
+            self._on_quiet()
+        except Exception:  # noqa: BLE001 - whatever it was
+            structlog.get_logger("vmferry.tasks").exception("a step could not say that it waits")
 
     def _quiet_for(self) -> float:
         return time.monotonic() - self._moved_at
