@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.leftovers import remove_forgotten, remove_unfinished
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.runtime.sweeper import Sweeper
+from vmferry.secret_file import make_secret_file, replace_secret_file
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.work import UMASK, configure_logs, open_services, own_s3_options
@@ -207,21 +209,10 @@ def _listen(config: Config) -> socket.socket:
 
 def _first_account(config: Config, catalog: Catalog) -> AccessKey:
     """The keys in ``credentials.json``; made at random, with their account, at the first start."""
-    path, key = config.credentials_path, _read_credentials(config)
+    key = _read_credentials(config)
     if key is None:
         key = new_access_key()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(
-                {
-                    "access_key_id": key.access_key_id,
-                    "secret_access_key": key.secret_access_key,
-                    "account_id": key.account_id,
-                },
-                file,
-            )
-            file.flush()
-            os.fsync(file.fileno())
+        make_secret_file(config.credentials_path, json.dumps(asdict(key)).encode())
     catalog.accounts.add(key, _FIRST_ACCOUNT)
     return key
 
@@ -253,11 +244,8 @@ def _facts(config: Config, listener: socket.socket, key: AccessKey, s3_endpoint:
 
 def _announce(config: Config, facts: dict[str, Any], on_ready: Callable[[dict[str, Any]], None]) -> None:
     """Say how to reach the server: in the data directory, for ``vmferry env``, and to whoever started it."""
-    fresh = config.endpoint_path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump({name: value for name, value in facts.items() if name != "ready"}, file)
-    fresh.replace(config.endpoint_path)
+    kept = {name: value for name, value in facts.items() if name != "ready"}
+    replace_secret_file(config.endpoint_path, json.dumps(kept).encode())
     on_ready(facts)
 
 

@@ -1,24 +1,35 @@
-"""Files that hold a key: made once, for their owner's eyes only."""
+"""Files that hold keys: for their owner's eyes only, whole or not at all, and durable."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def make_secret_file(path: Path, content: bytes) -> None:
-    """``content`` at ``path``, whole or not at all, and durable; where several make it the first wins."""
+    """Let ``path`` hold ``content``, once for all: where several make it the first wins. Raises ``OSError``."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with _written_beside(path, content) as written, suppress(FileExistsError):
+        os.link(written, path)
+
+
+def replace_secret_file(path: Path, content: bytes) -> None:
+    """Let ``path`` hold ``content``, whatever was there. Raises ``OSError``."""
+    with _written_beside(path, content) as written:
+        written.replace(path)
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    """``content`` in a file beside ``path``, which is gone in the end."""
+    written = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        os.write(fd, content)
-        os.fsync(fd)
+        with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield written
     finally:
-        os.close(fd)
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
+        written.unlink(missing_ok=True)

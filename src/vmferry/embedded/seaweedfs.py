@@ -24,6 +24,7 @@ from vmferry.embedded.child import Command, find_binary
 from vmferry.embedded.ports import LOOPBACK
 from vmferry.embedded.supervisor import Service, Supervisor
 from vmferry.errors import StoreError, StoreUnavailableError, quote
+from vmferry.secret_file import replace_secret_file
 
 NAME = "seaweedfs"
 _PARTS = ("master", "volume", "filer", "s3", "admin")
@@ -190,14 +191,8 @@ class SeaweedFS:
             self._write_secret({"identities": told})
 
     def _write_secret(self, config: Mapping[str, object]) -> None:
-        fresh = self._config_path.with_suffix(".new")
         try:
-            fresh.unlink(missing_ok=True)
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                json.dump(config, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._config_path)
+            replace_secret_file(self._config_path, json.dumps(config, indent=1).encode())
         except OSError as error:
             raise foreign_error(error, str(self._config_path)) from error
 
