@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -22,9 +23,9 @@ class Outbox(Generic[TaskRow]):
 
     row: type[TaskRow]
     noun: str
+    """``import``, ``export``."""
     ended_code: str
     """EC2's code for a task that has ended and cannot be cancelled."""
-    """``import``, ``export``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -95,6 +96,19 @@ class Outbox(Generic[TaskRow]):
             if row.status != COMPLETED:
                 row.status = DELETED
                 row.waiting_for = row.waiting_since = None
+
+    def _find(
+        self, session: Session, place: Place, ids: Collection[str], *conditions: ColumnElement[bool]
+    ) -> list[TaskRow]:
+        """The tasks in ``place`` with these ids that meet ``conditions``, oldest first, or ``NotFoundError``."""
+        row = self.row
+        query = select(row).where(
+            row.region == place.region, row.account_id == place.account_id, row.id.in_(list(ids)), *conditions
+        )
+        found = list(session.scalars(query.order_by(row.created_at, row.id)))
+        if missing := sorted(set(ids) - {one.id for one in found}):
+            raise self._not_found(missing[0])
+        return found
 
     def _ids(self, *conditions: Any) -> list[str]:
         query = select(self.row.id).where(*conditions).order_by(self.row.created_at)

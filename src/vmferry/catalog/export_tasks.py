@@ -100,17 +100,8 @@ class ExportTasks(Outbox[ExportTaskRow]):
 
     def describe(self, place: Place, kind: str, ids: Collection[str]) -> list[ExportTask]:
         """The tasks of ``kind`` in ``place`` with these ids, oldest first, or ``NotFoundError``."""
-        query = select(ExportTaskRow).where(
-            ExportTaskRow.region == place.region,
-            ExportTaskRow.account_id == place.account_id,
-            ExportTaskRow.id.in_(list(ids)),
-            _is_of(kind),
-        )
         with self._database.read() as session:
-            found = [_fact(row) for row in session.scalars(query.order_by(ExportTaskRow.created_at, ExportTaskRow.id))]
-        if missing := sorted(set(ids) - {task.id for task in found}):
-            raise self._not_found(missing[0])
-        return found
+            return [_fact(row) for row in self._find(session, place, ids, _is_of(kind))]
 
     def newest(self, place: Place, kind: str, most: int) -> list[ExportTask]:
         """The ``most`` tasks of ``kind`` in ``place`` that were begun last, oldest first."""

@@ -201,18 +201,9 @@ class ImportTasks(Outbox[ImportTaskRow]):
 
     def describe(self, place: Place, kind: str, ids: Collection[str]) -> list[ImportTask]:
         """The tasks of ``kind`` in ``place`` with these ids, oldest first, or ``NotFoundError``."""
-        query = select(ImportTaskRow).where(
-            ImportTaskRow.region == place.region,
-            ImportTaskRow.account_id == place.account_id,
-            ImportTaskRow.kind == kind,
-            ImportTaskRow.id.in_(list(ids)),
-        )
         with self._database.read() as session:
-            rows = session.scalars(query.order_by(ImportTaskRow.created_at, ImportTaskRow.id))
-            found = _with_conversion(session, [import_task_of(row) for row in rows])
-        if missing := sorted(set(ids) - {task.id for task in found}):
-            raise self._not_found(missing[0])
-        return found
+            found = self._find(session, place, ids, ImportTaskRow.kind == kind)
+            return _with_conversion(session, [import_task_of(row) for row in found])
 
     def newest(self, place: Place, kind: str, most: int) -> list[ImportTask]:
         """The ``most`` tasks of ``kind`` in ``place`` that were begun last, oldest first."""

@@ -49,6 +49,7 @@ class ManagedPolicy:
 
 
 def policy_arn(account_id: str, path: str, name: str) -> str:
+    """The ARN of a managed policy; ``path`` begins and ends with a slash."""
     return f"arn:aws:iam::{account_id}:policy{path}{name}"
 
 

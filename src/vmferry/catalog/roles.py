@@ -171,6 +171,7 @@ def add_default_role(session: Session, account_id: str) -> None:
 
 
 def no_such_inline_policy(name: str) -> NotFoundError:
+    """IAM's answer for a role that has no inline policy ``name``."""
     return NotFoundError(f"The role policy with name {quote(name)} cannot be found.", code="NoSuchEntity")
 
 
