@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.appliances.ova_builder import envelope, item, make_ova
-from vmferry.catalog import open_catalog
+from tests.tasks.material import PLACE
 from vmferry.catalog.import_tasks import (
     CONVERSION,
     IMPORT_IMAGE,
@@ -19,32 +17,15 @@ from vmferry.catalog.import_tasks import (
     ImportRequest,
     ImportTask,
 )
-from vmferry.catalog.places import Place
-from vmferry.config import Config
 from vmferry.errors import LimitExceededError, UnknownFormatError, UnsafeDiskError, VmferryError
 from vmferry.formats import FORMATS, SupportsCreate
 from vmferry.quotas import AWS, VMFERRY, Quotas
-from vmferry.stores import STORES, Store
-from vmferry.stores.local import LocalStore
+from vmferry.stores import Store
 from vmferry.tasks import Services
 from vmferry.tasks._border import status_message
 from vmferry.tasks.import_image.bounds import card_notes, check_bounds
 from vmferry.tasks.import_image.source import Source, open_source
 from vmferry.units import MIB, TIB
-
-PLACE = Place("us-east-1", "111122223333")
-
-
-@pytest.fixture
-def store() -> Store:
-    return STORES["memory"].connect({})
-
-
-@pytest.fixture
-def services(tmp_path: Path, store: Store) -> Iterator[Services]:
-    catalog = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    yield Services(Config(data_dir=tmp_path), catalog, lambda _: store, LocalStore(tmp_path / "images"))
-    catalog.close()
 
 
 def put_disk(store: Store, key: str, kind: str, size: int) -> DiskContainer:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.appliances.ova_builder import envelope, item, make_ova
-from vmferry.catalog import open_catalog
+from tests.tasks.material import PLACE
 from vmferry.catalog.export_tasks import ExportTask
 from vmferry.catalog.hardware import Hardware, hardware_of, without_addresses
 from vmferry.catalog.import_tasks import DiskContainer, ImportFacts, ImportRequest, ImportTask
 from vmferry.catalog.instances import STOPPED, Instance, NewInstance
-from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import COMPLETED
 from vmferry.catalog.volumes import IN_USE, Attachment, Volume
-from vmferry.config import Config
 from vmferry.machine import Firmware, Machine, NetworkInterface
 from vmferry.quotas import AWS, VMFERRY, Quotas
-from vmferry.stores import STORES, Store
-from vmferry.stores.local import LocalStore
+from vmferry.stores import Store
 from vmferry.tasks import Services
 from vmferry.tasks.export_image.exported import exported_image, exported_instance
 from vmferry.tasks.import_image.facts import find_facts, new_image, pending_snapshots
 from vmferry.tasks.import_image.source import open_source
 from vmferry.units import GIB, MIB
 
-PLACE = Place("us-east-1", "111122223333")
 NOW = datetime(2026, 11, 27, 16, tzinfo=UTC)
 ITEMS = (
     item(3, 1, "VirtualQuantity=3")
@@ -44,19 +38,6 @@ SYSTEM = (
     '<OperatingSystemSection ovf:id="94"><Info>OS</Info><Description>Ubuntu Linux</Description>'
     "</OperatingSystemSection>"
 )
-
-
-@pytest.fixture
-def store() -> Store:
-    return STORES["memory"].connect({})
-
-
-@pytest.fixture
-def services(tmp_path: Path, store: Store) -> Iterator[Services]:
-    catalog = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    catalog.migrate()
-    yield Services(Config(data_dir=tmp_path), catalog, lambda _: store, LocalStore(tmp_path / "images"))
-    catalog.close()
 
 
 def imported(services: Services, store: Store, content: bytes, quotas: Quotas) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,43 +13,19 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from tests.server.material import make_disk
-from vmferry.blob import FileBlob
-from vmferry.catalog import open_catalog
+from tests.tasks.material import PLACE, put_object
 from vmferry.catalog.import_tasks import PREFLIGHT_TAG, DiskContainer, ImportRequest, ImportTask
-from vmferry.catalog.places import Place
-from vmferry.config import Config, load_config
+from vmferry.config import load_config
 from vmferry.errors import ConfigError
-from vmferry.stores import STORES
-from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.activities import ImportImageActivities
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from build_guest import cached_guest
 
-PLACE = Place("us-east-1", "111122223333")
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    catalog = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    catalog.migrate()
-    store = STORES["memory"].connect({})
-    (tmp_path / "images").mkdir()
-    yield Services(Config(data_dir=tmp_path), catalog, lambda _: store, LocalStore(tmp_path / "images"))
-    catalog.close()
-
 
 def ruled_by(services: Services, rules: str) -> Services:
     return replace(services, config=replace(services.config, preflight=rules))
-
-
-def put_object(services: Services, path: Path) -> None:
-    blob = FileBlob(path)
-    writer = services.objects(PLACE).create("imports", "disk.raw")
-    writer.write_at(0, blob.read_at(0, blob.size))
-    writer.finish()
-    blob.close()
 
 
 def begin(services: Services, kind: str = "import-image-task") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +12,13 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from tests.server.material import make_disk
+from tests.tasks.material import PLACE, put_object
 from vmferry.blob import FileBlob
-from vmferry.catalog import open_catalog
 from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
-from vmferry.catalog.places import Place
-from vmferry.config import Config
 from vmferry.convert import digest_disk
 from vmferry.formats import open_disk
 from vmferry.guest.look import look
 from vmferry.receipt import read
-from vmferry.stores import STORES
-from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image.activities import ImportImageActivities
@@ -31,26 +26,6 @@ from vmferry.tasks.import_image.preparing import PREPARE_TAG
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from build_guest import cached_guest
-
-PLACE = Place("us-east-1", "111122223333")
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    catalog = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    catalog.migrate()
-    store = STORES["memory"].connect({})
-    (tmp_path / "images").mkdir()
-    yield Services(Config(data_dir=tmp_path), catalog, lambda _: store, LocalStore(tmp_path / "images"))
-    catalog.close()
-
-
-def put_object(services: Services, path: Path) -> None:
-    blob = FileBlob(path)
-    writer = services.objects(PLACE).create("imports", "disk.raw")
-    writer.write_at(0, blob.read_at(0, blob.size))
-    writer.finish()
-    blob.close()
 
 
 def begin(services: Services, **tags: str) -> str:

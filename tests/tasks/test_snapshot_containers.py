@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,34 +13,21 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from tests.server.material import make_disk
+from tests.tasks.material import PLACE, put_object
 from vmferry.blob import FileBlob
-from vmferry.catalog import open_catalog
 from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
 from vmferry.catalog.places import Place
 from vmferry.catalog.snapshots import COMPLETED, Snapshot
-from vmferry.config import Config
 from vmferry.convert import copy, digest_disk
 from vmferry.formats import FORMATS, SupportsCreate, open_disk
 from vmferry.formats.raw import RawDisk
 from vmferry.receipt import read
-from vmferry.stores import STORES
-from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image.activities import ImportImageActivities
 
-PLACE = Place("us-east-1", "111122223333")
 OTHER = replace(PLACE, account_id="444455556666")
 IN_S3 = DiskContainer(bucket="imports", key="disk.raw", format="RAW")
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    catalog = open_catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    catalog.migrate()
-    store = STORES["memory"].connect({})
-    yield Services(Config(data_dir=tmp_path), catalog, lambda _: store, LocalStore(tmp_path / "images"))
-    catalog.close()
 
 
 def make_snapshot(services: Services, raw: Path, snapshot_id: str, *, place: Place = PLACE, known: bool = True) -> str:
@@ -58,12 +44,6 @@ def make_snapshot(services: Services, raw: Path, snapshot_id: str, *, place: Pla
     services.catalog.snapshots.begin(made)
     services.catalog.snapshots.complete(snapshot_id, digest if known else None)
     return digest
-
-
-def put_object(services: Services, raw: Path) -> None:
-    writer = services.objects(PLACE).create("imports", "disk.raw")
-    writer.write_at(0, raw.read_bytes())
-    writer.finish()
 
 
 def begin(services: Services, *containers: DiskContainer) -> str:

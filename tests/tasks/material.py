@@ -1,0 +1,17 @@
+"""What the steps of imports are tried with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vmferry.catalog.places import Place
+from vmferry.tasks import Services
+
+PLACE = Place("us-east-1", "111122223333")
+
+
+def put_object(services: Services, path: Path) -> None:
+    """Put the file at ``path`` where imports look for it: ``s3://imports/disk.raw``."""
+    writer = services.objects(PLACE).create("imports", "disk.raw")
+    writer.write_at(0, path.read_bytes())
+    writer.finish()
