@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
 from vmferry.keep import Keep
 
 
@@ -51,3 +56,43 @@ def test_what_is_used_is_never_closed() -> None:
     keep.forget("a")
     keep.forget("a")
     assert fresh.closed == 1
+
+
+def test_one_that_is_long_in_opening_keeps_no_other_waiting() -> None:
+    keep = Keep[_Thing](2)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def open_slowly() -> _Thing:
+        begun.set()
+        assert may_end.wait(30)
+        return _Thing()
+
+    def borrow_slowly() -> _Thing:
+        with keep.borrow("slow", open_slowly) as thing:
+            return thing
+
+    def borrow_other() -> bool:
+        with keep.borrow("other", _Thing):
+            return True
+
+    with ThreadPoolExecutor(3) as threads:
+        both = [threads.submit(borrow_slowly) for _ in range(2)]
+        assert begun.wait(30)
+        try:
+            assert threads.submit(borrow_other).result(timeout=10)
+        finally:
+            may_end.set()
+        assert both[0].result() is both[1].result()
+
+
+def test_what_could_not_be_opened_is_tried_again() -> None:
+    keep = Keep[_Thing](2)
+
+    def fail() -> _Thing:
+        raise OSError("not now")
+
+    with pytest.raises(OSError, match="not now"), keep.borrow("a", fail):
+        pass
+    with keep.borrow("a", _Thing) as thing:
+        assert keep.held() == ["a"]
+    assert thing.closed == 0

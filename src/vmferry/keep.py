@@ -19,13 +19,16 @@ T = TypeVar("T", bound=SupportsClose)
 
 
 class Keep(Generic[T]):
-    """Open things by key, the least recently used closed first. Thread-safe."""
+    """Open things by key, the least recently used closed first. Thread-safe; what is long in opening keeps only those
+    waiting who want the same."""
 
     def __init__(self, most: int, rest: Callable[[T], None] = lambda _: None) -> None:
         """Up to ``most`` stay open that nobody uses; ``rest`` is told of each that nobody uses any more."""
         self._most = most
         self._rest = rest
         self._lock = threading.Lock()
+        self._opened = threading.Condition(self._lock)
+        self._opening: set[str] = set()
         self._open: OrderedDict[str, T] = OrderedDict()
         self._users: dict[int, int] = {}
 
@@ -52,13 +55,27 @@ class Keep(Generic[T]):
             return list(self._open)
 
     def _take(self, key: str, open_new: Callable[[], T]) -> T:
-        with self._lock:
+        with self._opened:
+            self._opened.wait_for(lambda: key not in self._opening)
             thing = self._open.get(key)
-            if thing is None:
-                thing = self._open[key] = open_new()
-            self._open.move_to_end(key)
-            self._users[id(thing)] = self._users.get(id(thing), 0) + 1
-            return thing
+            if thing is not None:
+                return self._use(key, thing)
+            self._opening.add(key)
+        try:
+            thing = open_new()
+        finally:
+            with self._opened:
+                self._opening.remove(key)
+                if thing is not None:
+                    self._use(key, thing)
+                self._opened.notify_all()
+        return thing
+
+    def _use(self, key: str, thing: T) -> T:
+        self._open[key] = thing
+        self._open.move_to_end(key)
+        self._users[id(thing)] = self._users.get(id(thing), 0) + 1
+        return thing
 
     def _give_back(self, thing: T) -> None:
         with self._lock:
