@@ -54,9 +54,10 @@ def find_roots(mounter: Mounter, report: Callable[[str], None] = lambda _: None)
 
     ``report`` takes which are damaged there, and how, a sentence each: what else there is is still looked at.
     """
+    loaders = set(mounter.efi_places())
     for volume in mounter.volumes:
         place = volume.facts.place
-        system = mounter.open(place)
+        system = None if place in loaders else mounter.open(place)
         if system is None:
             continue
         for seen in _views(system):
