@@ -3,8 +3,8 @@
 The map
 =======
 Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent``, ``disk``, ``machine``; beside them
-``errors``, ``registry``, ``units``, ``limits``, ``quotas``, ``config``, ``keep``, ``secret_file``; above the rooms that
-they need ``snapshot_blocks`` and ``gateway``, which every front end stands behind. Folders are rooms:
+``errors``, ``registry``, ``units``, ``limits``, ``quotas``, ``config``, ``keep``, ``private_file``; above the rooms
+that they need ``snapshot_blocks`` and ``gateway``, which every front end stands behind. Folders are rooms:
 
 ==============  =========================================================================
 ``wrappers``    a packed file around a disk or an appliance: gzip, xz, zstd, bzip2, zip

@@ -46,11 +46,11 @@ from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
 from vmferry.errors import ConfigError, NotFoundError, StoreError, quote
 from vmferry.gateway import FrontEnd, create_gateway
 from vmferry.iam.gateway import IamFrontEnd
+from vmferry.private_file import make_private_file, replace_private_file
 from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.leftovers import remove_forgotten, remove_unfinished
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.runtime.sweeper import Sweeper
-from vmferry.secret_file import make_secret_file, replace_secret_file
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.work import UMASK, configure_logs, open_services, own_s3_options
@@ -212,7 +212,7 @@ def _first_account(config: Config, catalog: Catalog) -> AccessKey:
     key = _read_credentials(config)
     if key is None:
         key = new_access_key()
-        make_secret_file(config.credentials_path, json.dumps(asdict(key)).encode())
+        make_private_file(config.credentials_path, json.dumps(asdict(key)).encode())
     catalog.accounts.add(key, _FIRST_ACCOUNT)
     return key
 
@@ -245,7 +245,7 @@ def _facts(config: Config, listener: socket.socket, key: AccessKey, s3_endpoint:
 def _announce(config: Config, facts: dict[str, Any], on_ready: Callable[[dict[str, Any]], None]) -> None:
     """Say how to reach the server: in the data directory, for ``vmferry env``, and to whoever started it."""
     kept = {name: value for name, value in facts.items() if name != "ready"}
-    replace_secret_file(config.endpoint_path, json.dumps(kept).encode())
+    replace_private_file(config.endpoint_path, json.dumps(kept).encode())
     on_ready(facts)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmferry.errors import ConfigError, CorruptDiskError, quote
-from vmferry.secret_file import make_secret_file
+from vmferry.private_file import make_private_file
 
 if TYPE_CHECKING:  # else imported where it is needed: `vmferry verify` of disks does without
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -113,7 +113,7 @@ def _make_key(path: Path) -> None:
     private = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    make_secret_file(path, private)
+    make_private_file(path, private)
 
 
 def _canonical(facts: Mapping[str, Any]) -> bytes:

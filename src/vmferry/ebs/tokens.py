@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vmferry.ebs.errors import EbsError, invalid
 from vmferry.errors import ConfigError, quote
-from vmferry.secret_file import make_secret_file
+from vmferry.private_file import make_private_file
 
 BLOCK_TOKEN_LIFE = timedelta(days=7)
 PAGE_TOKEN_LIFE = timedelta(hours=1)
@@ -76,7 +76,7 @@ def load_token_key(path: Path) -> TokenKey:
     Safe among processes. Raises ``ConfigError`` for a file that holds no such key.
     """
     if not path.exists():
-        make_secret_file(path, os.urandom(_KEY_SIZE))
+        make_private_file(path, os.urandom(_KEY_SIZE))
     try:
         key = path.read_bytes()
     except OSError as error:

@@ -21,6 +21,8 @@ from vmferry.blob import foreign_error
 from vmferry.errors import ConfigError, quote
 
 MAX_LOG_SIZE = 8 << 20
+_LAST_WORDS = 4096
+"""Bytes at a log's end that its last line is looked for in: while a server runs, its logs grow."""
 
 _LAUNCHER = """
 import ctypes, os, signal, sys
@@ -112,8 +114,9 @@ class Child:
 
     def last_words(self) -> str:
         """The last line of its log, for messages."""
-        with suppress(OSError):
-            lines = self.command.log.read_bytes()[-4096:].decode("utf-8", "replace").strip().splitlines()
+        with suppress(OSError), self.command.log.open("rb") as log:
+            log.seek(max(log.seek(0, os.SEEK_END) - _LAST_WORDS, 0))
+            lines = log.read(_LAST_WORDS).decode("utf-8", "replace").strip().splitlines()
             return quote(lines[-1]) if lines else "it said nothing"
         return "its log cannot be read"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vmferry.blob import foreign_error
 from vmferry.errors import ConfigError, quote
+from vmferry.private_file import replace_private_file
 
 PORTS_FILE = "ports.json"
 LOOPBACK = "127.0.0.1"
@@ -65,10 +66,8 @@ def _read(path: Path) -> dict[str, int]:
 
 
 def _write(path: Path, ports: dict[str, int]) -> None:
-    fresh = path.with_suffix(".new")
     try:
-        fresh.write_text(json.dumps(ports, indent=1) + "\n")
-        fresh.replace(path)
+        replace_private_file(path, json.dumps(ports, indent=1).encode() + b"\n")
     except OSError as error:
         raise foreign_error(error, str(path)) from error
 
@@ -80,12 +79,12 @@ def _choose(count: int, used: set[int]) -> list[int]:
     with contextlib.ExitStack() as held:
         chosen: list[int] = []
         for port in candidates:
-            if len(chosen) == count:
-                return chosen
             listener = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 listener.bind((LOOPBACK, port))
                 chosen.append(port)
+            if len(chosen) == count:
+                return chosen
     raise ConfigError(f"{count} free ports on {LOOPBACK} are needed, but there are only {len(chosen)}.")
 
 

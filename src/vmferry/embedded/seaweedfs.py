@@ -24,7 +24,7 @@ from vmferry.embedded.child import Command, find_binary
 from vmferry.embedded.ports import LOOPBACK
 from vmferry.embedded.supervisor import Service, Supervisor
 from vmferry.errors import StoreError, StoreUnavailableError, quote
-from vmferry.secret_file import replace_secret_file
+from vmferry.private_file import replace_private_file
 
 NAME = "seaweedfs"
 _PARTS = ("master", "volume", "filer", "s3", "admin")
@@ -192,7 +192,7 @@ class SeaweedFS:
 
     def _write_secret(self, config: Mapping[str, object]) -> None:
         try:
-            replace_secret_file(self._config_path, json.dumps(config, indent=1).encode())
+            replace_private_file(self._config_path, json.dumps(config, indent=1).encode())
         except OSError as error:
             raise foreign_error(error, str(self._config_path)) from error
 

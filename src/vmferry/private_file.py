@@ -1,4 +1,4 @@
-"""Files that hold keys: for their owner's eyes only, whole or not at all, and durable."""
+"""Small files of ours, keys among them: whole or not at all, durable, and for their owner's eyes only."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def make_secret_file(path: Path, content: bytes) -> None:
+def make_private_file(path: Path, content: bytes) -> None:
     """Let ``path`` hold ``content``, once for all: where several make it the first wins. Raises ``OSError``."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _written_beside(path, content) as written, suppress(FileExistsError):
         os.link(written, path)
 
 
-def replace_secret_file(path: Path, content: bytes) -> None:
+def replace_private_file(path: Path, content: bytes) -> None:
     """Let ``path`` hold ``content``, whatever was there. Raises ``OSError``."""
     with _written_beside(path, content) as written:
         written.replace(path)

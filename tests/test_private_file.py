@@ -1,4 +1,4 @@
-"""Files that hold keys are whole, and nobody else's."""
+"""Small files of ours are whole, and nobody else's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vmferry.secret_file import make_secret_file, replace_secret_file
+from vmferry.private_file import make_private_file, replace_private_file
 
 
 def names(folder: Path) -> list[str]:
@@ -20,7 +20,7 @@ def test_the_first_who_makes_it_wins(tmp_path: Path) -> None:
     path = tmp_path / "data" / "key"
     contents = [bytes([number]) * 100_000 for number in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda content: make_secret_file(path, content), contents))
+        list(threads.map(lambda content: make_private_file(path, content), contents))
     assert path.read_bytes() in contents
     assert names(path.parent) == ["key"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -30,7 +30,7 @@ def test_it_is_replaced_whatever_was_there_and_whoever_could_read_it(tmp_path: P
     path = tmp_path / "key"
     path.write_bytes(b"old")
     path.chmod(0o644)
-    replace_secret_file(path, b"new")
+    replace_private_file(path, b"new")
     assert (path.read_bytes(), names(tmp_path)) == (b"new", ["key"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -38,5 +38,5 @@ def test_it_is_replaced_whatever_was_there_and_whoever_could_read_it(tmp_path: P
 def test_what_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "key").mkdir()
     with pytest.raises(OSError, match="directory"):
-        replace_secret_file(tmp_path / "key", os.urandom(10))
+        replace_private_file(tmp_path / "key", os.urandom(10))
     assert names(tmp_path) == ["key"]
