@@ -2,9 +2,10 @@
 
 The map
 =======
-Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent``, ``disk``, ``machine``; beside them
-``errors``, ``registry``, ``units``, ``limits``, ``quotas``, ``config``, ``keep``, ``private_file``; above the rooms
-that they need ``snapshot_blocks`` and ``gateway``, which every front end stands behind. Folders are rooms:
+Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent``, ``ranges``, ``disk``, ``digest``,
+``receipt``, ``import_manifest``, ``machine``; beside them ``errors``, ``registry``, ``units``, ``limits``, ``quotas``,
+``config``, ``keep``, ``private_file``; above the rooms that they need ``snapshot_blocks``, ``gateway``, which every
+front end stands behind, and ``work``, which a worker and the server have in common. Folders are rooms:
 
 ==============  =========================================================================
 ``wrappers``    a packed file around a disk or an appliance: gzip, xz, zstd, bzip2, zip
@@ -19,6 +20,7 @@ that they need ``snapshot_blocks`` and ``gateway``, which every front end stands
 ``ec2``         the EC2 Query API: its front end, errors, one file per action; STS
 ``ebs``         the EBS direct API: its front end, errors, one file per operation
 ``iam``         IAM as far as the role of VM Import/Export needs it
+``runtime``     what runs beside the requests: the dispatcher, a worker, housekeeping, metrics
 ``embedded``    the servers that ``vmferry serve`` runs as child processes: SeaweedFS, Temporal, workers
 ``cli``         one file per command; ``cli/classic``: the ``ec2-…`` commands of old
 ``app``         the composition root: config → catalog, stores, tasks, gateway

@@ -1,4 +1,4 @@
-"""What runs durable tasks: ``worker`` (a process that does steps) and ``dispatcher`` (starts and ends workflows).
-
-Neither knows what a task does; both know the workflow server, and nobody else does.
+"""What runs beside the requests: ``worker`` (a process that does steps of tasks) and ``dispatcher`` (starts and ends
+their workflows), which know the workflow server and not what a task does; ``sweeper`` and ``leftovers`` (housekeeping);
+``metrics``.
 """
