@@ -51,6 +51,10 @@ class Config:
     """By whose rules a machine is judged before it is imported: ``vmferry``, ``aws``, or ``off``."""
     prepare: str = "none"
     """Whether guests are prepared for the hardware here when the request does not say: ``none`` or ``auto``."""
+    prepare_seconds: float = 3600.0
+    """How long virt-v2v may take to prepare a guest."""
+    virt_v2v: str = "virt-v2v-in-place"
+    """The program, or its path, that prepares guests which are not prepared by our own means; ``none`` for none."""
     boot_check: str = "none"
     """Whether machines are started once before there is an AMI when the request does not say: ``none`` or ``auto``."""
     boot_seconds: float = 1200.0
@@ -146,8 +150,16 @@ def _check(config: Config, path: Path) -> None:
     for name in ("prepare", "boot_check"):
         if (value := getattr(config, name)) not in CHOICES:
             raise ConfigError(f"{quote(path)}: {name} must be one of {', '.join(CHOICES)}, not {quote(value)}.")
+    for name in ("prepare_seconds", "boot_seconds"):
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigError(f"{quote(path)}: {name} must be a number above 0, not {quote(value)}.")
     given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region]
     if config.s3_endpoint is None and any(value is not None for value in given):
         raise ConfigError(f"{quote(path)}: s3_access_key_id, s3_secret_access_key and s3_region need s3_endpoint.")
     if not all(value is None or isinstance(value, str) for value in (config.s3_endpoint, *given)):
         raise ConfigError(f"{quote(path)}: s3_endpoint, s3_access_key_id, s3_secret_access_key and s3_region are text.")
+    if not isinstance(config.virt_v2v, str) or not config.virt_v2v:
+        raise ConfigError(
+            f"{quote(path)}: virt_v2v is the program's name or path, or none; not {quote(config.virt_v2v)}."
+        )

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.material import call_vmferry, qemu_img
 from tests.guest.ext_images import check, dump
+from tests.guest.images import make_xfs
 from tests.guest.linux_guests import ROOT_UUID, VERSION, debian, make_disk, make_ext
 from vmferry.units import MIB
 
@@ -81,3 +82,24 @@ def test_what_cannot_be_prepared_leaves_no_target(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "partition 1 is xfs" in done.stderr
     assert not target.exists()
+
+
+def test_what_another_program_prepares_is_written_and_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "etc").mkdir(parents=True)
+    (tmp_path / "tree" / "etc" / "os-release").write_text('PRETTY_NAME="Rocky Linux 9.6"\nID=rocky\n')
+    disk, target, program = make_xfs(tmp_path / "tree", tmp_path / "guest.raw"), tmp_path / "out.raw", tmp_path / "v2v"
+    program.write_text('#!/bin/sh\nexec qemu-io -f qcow2 -c "write -P 9 200M 4k" "$5"\n')
+    program.chmod(0o755)
+    before = disk.read_bytes()
+    done = call_vmferry("prepare", disk, target, "--virt-v2v", program)
+    assert done.returncode == 0, done.stderr
+    assert "Rocky Linux 9.6: prepared (" in done.stdout
+    assert "/: changed, 64 KiB; virt-v2v has changed 64 KiB of the disk" in done.stdout
+    assert f"Whether it starts is not known before it does: vmferry boot-check {target}" in done.stderr
+    assert disk.read_bytes() == before
+    assert target.read_bytes() == before[: 200 * MIB] + b"\x09" * 4096 + before[200 * MIB + 4096 :]
+    for name, words in ((tmp_path / "nothing", "install the package virt-v2v."), ("none", "such as SATA.")):
+        done = call_vmferry("prepare", disk, tmp_path / "other.raw", "--virt-v2v", name)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.rstrip().endswith(words)
+    assert not (tmp_path / "other.raw").exists()

@@ -17,7 +17,8 @@ from vmferry.disk import Disk
 from vmferry.errors import CorruptDiskError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.guest.boot_check.nbd import NbdServer, _receive
-from vmferry.units import MIB
+from vmferry.guest.overlay import OverlayDisk
+from vmferry.units import KIB, MIB
 
 CONTENT = bytes(range(256)) * 4096 + bytes(MIB) + b"end".ljust(512, b".")
 
@@ -103,3 +104,37 @@ def test_no_client_brings_it_down(server: NbdServer, garbage: bytes, chosen: boo
     with connect(server) as client:
         assert _receive(client, 18).startswith(b"NBDMAGIC")
     assert server.problem is None
+
+
+def test_an_overlay_is_written_to_and_its_disk_is_not(tmp_path: Path) -> None:
+    disk = raw_disk(CONTENT)
+    overlay = OverlayDisk(disk)
+    with NbdServer([overlay], tmp_path / "nbd", writable=True) as server:
+        steps = ["write -P 9 512 1k", "write -z 64k 1M", "read -P 9 512 1k", "read -P 0 64k 64k", "flush"]
+        words = [word for step in steps for word in ("-c", step)]
+        command = ["qemu-io", "-f", "raw", *words, server.address(0)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "failed" in done.stdout) == (0, False), done.stdout + done.stderr
+        assert server.problem is None
+    wanted = bytearray(CONTENT)
+    wanted[512:1536], wanted[64 * KIB : 64 * KIB + MIB] = b"\x09" * 1024, bytes(MIB)
+    assert bytes(overlay.read_at(0, len(CONTENT))) == wanted
+    assert list(overlay.changed()) == [(512, 1536, False), (64 * KIB, 64 * KIB + MIB, True)]
+    assert bytes(disk.read_at(0, len(CONTENT))) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("command", "offset", "length"), [(1, 100, 512), (1, 0, 100), (1, len(CONTENT), 512), (6, len(CONTENT), 512)]
+)
+def test_what_cannot_be_written_is_refused_and_the_connection_goes_on(
+    tmp_path: Path, command: int, offset: int, length: int
+) -> None:
+    overlay = OverlayDisk(raw_disk(CONTENT))
+    with NbdServer([overlay], tmp_path / "nbd", writable=True) as server, connect(server) as client:
+        choose(client)
+        _receive(client, 18 + 10)
+        request = struct.pack(">IHHQQI", 0x25609513, 0, command, 7, offset, length)
+        for _ in range(2):
+            client.sendall(request + bytes(length if command == 1 else 0))
+            assert struct.unpack(">IIQ", _receive(client, 16)) == (0x67446698, 22, 7)
+    assert list(overlay.changed()) == []

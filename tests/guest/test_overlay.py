@@ -34,8 +34,16 @@ def make(data: bytes = BASE, limit: int = MIB) -> OverlayDisk:
     return OverlayDisk(open_disk(Patchy(data), FORMATS["raw"]), limit)
 
 
+def write(overlay: OverlayDisk, first: int, count: int, value: int) -> None:
+    """``count`` sectors of ``value``; zeros as such."""
+    if value == 0:
+        overlay.zero_at(first * SECTOR, count * SECTOR)
+    else:
+        overlay.write_at(first * SECTOR, bytes([value]) * (count * SECTOR))
+
+
 writes = st.lists(
-    st.tuples(st.integers(0, SECTORS - 1), st.integers(1, 20), st.integers(0, 255)).map(
+    st.tuples(st.integers(0, SECTORS - 1), st.integers(1, 20), st.integers(0, 3)).map(
         lambda write: (write[0], min(write[1], SECTORS - write[0]), write[2])
     ),
     max_size=12,
@@ -50,16 +58,17 @@ def test_it_is_the_source_with_the_writes_in_their_order(
     overlay, source = make(), bytes(make().read_at(0, len(BASE)))
     wanted, touched = bytearray(source), [False] * SECTORS
     for first, count, value in writes:
-        overlay.write_at(first * SECTOR, bytes([value]) * (count * SECTOR))
+        write(overlay, first, count, value)
         wanted[first * SECTOR : (first + count) * SECTOR] = bytes([value]) * (count * SECTOR)
         touched[first : first + count] = [True] * count
     end = min(start + length, len(BASE))
     assert bytes(overlay.read_at(start, end - start)) == wanted[start:end]
     changed = list(overlay.changed())
-    assert [any(low <= sector * SECTOR < high for low, high in changed) for sector in range(SECTORS)] == touched
-    assert all(one[1] < other[0] for one, other in pairwise(changed))
+    assert [any(low <= sector * SECTOR < high for low, high, _ in changed) for sector in range(SECTORS)] == touched
+    assert all(one.end < other.start + (one.is_zero != other.is_zero) for one, other in pairwise(changed))
+    assert all(not any(wanted[low:high]) for low, high, is_zero in changed if is_zero)
     ranges = overlay.ranges(start, end - start)
-    assert (ranges is None) == any(low < end and start < high for low, high in changed if start < end)
+    assert (ranges is None) == any(low < end and start < high for low, high, _ in changed if start < end)
     if ranges is not None:
         assert bytes(ranges.read(end - start)) == wanted[start:end]
 
@@ -70,17 +79,13 @@ def test_the_map_is_exact(writes: list[tuple[int, int, int]], start: int, length
     overlay = make()
     kinds = [ExtentKind.DATA if sector % 16 < 8 else ExtentKind.HOLE for sector in range(SECTORS)]
     for first, count, value in writes:
-        overlay.write_at(first * SECTOR, bytes([value]) * (count * SECTOR))
-        kinds[first : first + count] = [ExtentKind.DATA] * count
+        write(overlay, first, count, value)
+        kinds[first : first + count] = [ExtentKind.DATA if value else ExtentKind.ZERO] * count
     end = min(start + length, SECTORS)
     extents = list(overlay.extents(start * SECTOR, end * SECTOR))
     found = [extent.kind for extent in extents for _ in range(extent.length // SECTOR)]
-    assert [is_hole(kind) for kind in found] == [is_hole(kind) for kind in kinds[start:end]]
+    assert found == kinds[start:end]
     assert_ascending(extents, start * SECTOR, end * SECTOR)
-
-
-def is_hole(kind: ExtentKind) -> bool:
-    return kind is not ExtentKind.DATA
 
 
 def assert_ascending(extents: list[Extent], start: int, end: int) -> None:
@@ -108,6 +113,8 @@ def test_too_many_changes_are_refused() -> None:
     overlay.write_at(SECTOR, bytes(KIB))  # the same place again takes nothing
     with pytest.raises(GuestError, match="More than 4 KiB of the disk would be changed"):
         overlay.write_at(8 * KIB, bytes(SECTOR))
+    overlay.zero_at(8 * KIB, 16 * KIB)  # and zeros, too
+    assert bytes(overlay.read_at(0, len(BASE))) == bytes(4 * KIB) + BASE[: 4 * KIB] + bytes(16 * KIB) + BASE[24 * KIB :]
 
 
 def test_only_whole_sectors_inside_are_written() -> None:
@@ -115,4 +122,6 @@ def test_only_whole_sectors_inside_are_written() -> None:
     for offset, length in ((1, SECTOR), (0, 100), (len(BASE), SECTOR), (-SECTOR, SECTOR)):
         with pytest.raises(ValueError, match=r"sectors|inside"):
             overlay.write_at(offset, bytes(length))
+        with pytest.raises(ValueError, match=r"sectors|inside"):
+            overlay.zero_at(offset, length)
     assert list(overlay.changed()) == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +40,7 @@ def save(overlay: OverlayDisk) -> bytes:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    writes=st.lists(st.tuples(st.integers(0, 120), st.integers(1, 8), st.integers(0, 255)), max_size=10),
+    writes=st.lists(st.tuples(st.integers(0, 120), st.integers(1, 8), st.integers(0, 3)), max_size=10),
     others=st.lists(st.tuples(st.integers(0, 120), st.integers(1, 8), st.integers(0, 255)), max_size=4),
 )
 def test_applied_once_or_twice_it_is_the_same_disk(
@@ -46,7 +48,10 @@ def test_applied_once_or_twice_it_is_the_same_disk(
 ) -> None:
     first, second = make(), make()
     for place, count, value in writes:
-        first.write_at(place * SECTOR, bytes([value]) * (count * SECTOR))
+        if value:
+            first.write_at(place * SECTOR, bytes([value]) * (count * SECTOR))
+        else:
+            first.zero_at(place * SECTOR, count * SECTOR)
     kept = save(first)
     apply_changes(second, MemoryBlob(kept))
     assert whole(second) == whole(first)
@@ -57,7 +62,7 @@ def test_applied_once_or_twice_it_is_the_same_disk(
     for place, count, value in others:
         second.write_at(place * SECTOR, bytes([value]) * (count * SECTOR))
     apply_changes(second, MemoryBlob(kept))
-    for start, end in first.changed():
+    for start, end, _ in first.changed():
         assert whole(second)[start:end] == whole(first)[start:end]
 
 
@@ -74,6 +79,7 @@ def test_damage_is_refused_and_nothing_applied(data: st.DataObject) -> None:
     first, second = make(), make()
     first.write_at(2 * SECTOR, b"\xaa" * KIB)
     first.write_at(20 * SECTOR, b"\xbb" * KIB)
+    first.zero_at(22 * SECTOR, KIB)
     kept = bytearray(save(first))
     if data.draw(st.booleans()):
         kept[data.draw(st.integers(0, len(kept) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -82,6 +88,14 @@ def test_damage_is_refused_and_nothing_applied(data: st.DataObject) -> None:
     with pytest.raises((CorruptDiskError, DifferentError)):
         apply_changes(second, MemoryBlob(bytes(kept)))
     assert list(second.changed()) == []
+
+
+def test_changes_that_an_older_version_kept_are_applied() -> None:
+    ranges = struct.pack("<QQ", 2 * SECTOR, SECTOR)
+    kept = struct.pack("<16sIIQ", b"VMFERRY CHANGES\n", 1, 1, SIZE) + ranges + b"\xaa" * SECTOR
+    overlay = make()
+    apply_changes(overlay, MemoryBlob(kept + blake3(kept).digest()))
+    assert whole(overlay)[2 * SECTOR : 3 * SECTOR] == b"\xaa" * SECTOR
 
 
 def test_another_disks_changes_are_refused() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from tests.guest.images import make_xfs
 from tests.server.material import make_disk
 from tests.tasks.material import PLACE, put_object
 from vmferry.blob import FileBlob
@@ -22,7 +23,9 @@ from vmferry.receipt import read
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image.activities import ImportImageActivities
+from vmferry.tasks.import_image.booting import BOOT_TAG
 from vmferry.tasks.import_image.preparing import PREPARE_TAG
+from vmferry.units import MIB
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from build_guest import cached_guest
@@ -94,6 +97,76 @@ def test_a_request_may_choose_otherwise_than_the_configuration(services: Service
     put_object(services, make_disk(tmp_path / "data.raw", 8, 2))
     run(services, begin(services, **{PREPARE_TAG: "none"}))
     assert services.catalog.import_tasks.get("import-ami-1").facts.notes == ()
+
+
+@pytest.fixture(scope="module")
+def xfs_guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("xfs")
+    (folder / "tree" / "etc").mkdir(parents=True)
+    (folder / "tree" / "etc" / "os-release").write_text('PRETTY_NAME="Rocky Linux 9.6"\nID=rocky\n')
+    return make_xfs(folder / "tree", folder / "guest.raw")
+
+
+def with_program(services: Services, body: str) -> Services:
+    """``services`` with a program in virt-v2v's place."""
+    program = services.config.data_dir / "virt-v2v-in-place"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    return replace(services, config=replace(services.config, prepare="auto", virt_v2v=str(program)))
+
+
+WRITE = 'qemu-io -f qcow2 -c "write -P 9 200M 4k" "$5" >words && echo "[ 1.0] Converting"'
+
+
+def test_what_another_program_prepares_is_in_the_image_and_is_started_before_it_is_believed(
+    services: Services, xfs_guest: Path
+) -> None:
+    services = with_program(services, WRITE)
+    put_object(services, xfs_guest)
+    task_id = begin(services)
+    activities = ImportImageActivities(services)
+    assert ActivityEnvironment().run(activities.validate, task_id).boots
+    image = open_disk(FileBlob(run(services, task_id)))
+    assert bytes(image.read_at(200 * MIB, 4096)) == b"\x09" * 4096
+    facts = services.catalog.import_tasks.get(task_id).facts
+    assert [(change.path, change.what) for change in facts.changes] == [("/", "changed")]
+    assert facts.notes[0].startswith("virt-v2v prepared the guest, as it is not done otherwise: No Linux was found on")
+    assert "virt-v2v: [ 1.0] Converting" in facts.notes
+    receipt = read((services.catalog.import_tasks.receipt(task_id) or "").encode(), "receipt")
+    assert receipt["changes"][0]["what"] == "changed"
+
+
+def test_it_is_not_started_where_that_is_declined_and_the_record_says_so(services: Services, xfs_guest: Path) -> None:
+    services = with_program(services, WRITE)
+    put_object(services, xfs_guest)
+    task_id = begin(services, **{BOOT_TAG: "none"})
+    assert not ActivityEnvironment().run(ImportImageActivities(services).validate, task_id).boots
+    notes = services.catalog.import_tasks.get(task_id).facts.notes
+    assert "Whether the guest starts is not known: it was not started, as vmferry:boot-check=none says." in notes
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("echo 'virt-v2v: error: no root'; exit 1", "virt-v2v failed with exit code 1: no root."),
+        (None, "virt-v2v, which prepares others, is not installed here: install the package virt-v2v."),
+    ],
+)
+def test_a_guest_that_neither_prepares_is_imported_as_it_is_and_told_what_it_starts_on(
+    services: Services, xfs_guest: Path, body: str | None, words: str
+) -> None:
+    services = with_program(services, body or "")
+    if body is None:
+        Path(services.config.virt_v2v).unlink()
+    put_object(services, xfs_guest)
+    task_id = begin(services)
+    plan = ActivityEnvironment().run(ImportImageActivities(services).validate, task_id)
+    facts = services.catalog.import_tasks.get(task_id).facts
+    assert not plan.boots
+    assert facts.changes == ()
+    assert facts.notes[0].startswith("The guest is not prepared: No Linux was found on an ext2")
+    assert facts.notes[0].endswith(words)
+    assert facts.notes[1].startswith("It is imported as it is: give it disks by sata (nothing is known of its drivers)")
 
 
 @pytest.mark.slow

@@ -30,8 +30,9 @@ from vmferry.cli._writing import (
 from vmferry.errors import quote
 from vmferry.guest.linux.driver_modules import DRIVERS
 from vmferry.guest.overlay import OverlayDisk
-from vmferry.guest.preparation import Change, Preparation
-from vmferry.guest.prepare import prepare_linux
+from vmferry.guest.preparation import CHANGED, Change, Preparation
+from vmferry.guest.prepare import prepare_guest
+from vmferry.guest.virt_v2v import PROGRAM, VirtV2v
 from vmferry.units import format_duration, format_size
 
 
@@ -44,9 +45,14 @@ class _Prepared:
     bytes_read: int
     seconds: float
 
+    @property
+    def by_another(self) -> bool:
+        """Whether it was another program, whose word is not taken for it."""
+        return any(change.what == CHANGED for change in self.preparation.changes)
+
     def document(self) -> dict[str, Any]:
         ranges = self.overlay.changed() if self.preparation.changes else ()
-        changed = sum(end - start for start, end in ranges)
+        changed = sum(end - start for start, end, is_zero in ranges if not is_zero)
         took = {"bytes_read": self.bytes_read, "bytes_changed": changed, "seconds": round(self.seconds, 3)}
         return {**self.preparation.as_json(), **took}
 
@@ -55,7 +61,8 @@ class _Prepared:
         took = f"{format_duration(self.seconds)}, {format_size(self.bytes_read)} read"
         if not changes:
             return [f"{self.preparation.system}: nothing to do, the drivers are there ({took})"]
-        return [f"{self.preparation.system}: {len(changes)} files changed ({took})", *map(_line, changes)]
+        what = "prepared" if self.by_another else f"{len(changes)} files changed"
+        return [f"{self.preparation.system}: {what} ({took})", *map(_line, changes)]
 
 
 def prepare_disk(
@@ -66,6 +73,9 @@ def prepare_disk(
         None,
         metavar="DST",
         help="The disk image to write, a path or s3://bucket/key (default: only say what is changed).",
+    ),
+    virt_v2v: str = typer.Option(
+        PROGRAM, metavar="PROGRAM", help="What prepares a guest that is not prepared otherwise, by minutes; or none."
     ),
     drivers: str = typer.Option("virtio", metavar="LIST", help=f"What the guest is to start on: {', '.join(DRIVERS)}."),
     read_as: str | None = READ_AS,
@@ -78,7 +88,7 @@ def prepare_disk(
     memory: str = typer.Option(DEFAULT_MEMORY, metavar="SIZE", help="How much memory it may take, like 512M or 2G."),
     as_json: bool = AS_JSON,
 ) -> None:
-    """Convert a Linux guest's disk, with the drivers that it needs elsewhere. SRC is never written to."""
+    """Convert a guest's disk, with the drivers that it needs elsewhere. SRC is never written to."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with nothing left behind
     wanted = _check_drivers(drivers)
     said = Said(source_format(read_as), parent, extent, snapshot)
@@ -91,9 +101,11 @@ def prepare_disk(
     with open_container(source, said) as container:
         found = pick_disk(container, disk)
         tell_warnings([found], as_json=as_json)
-        prepared = _prepare(found, wanted)
+        prepared = _prepare(found, wanted, virt_v2v)
         for note in () if as_json else prepared.preparation.notes:
             print_note(note)
+        if prepared.by_another and not as_json:
+            print_note(f"Whether it starts is not known before it does: vmferry boot-check {target or 'DST'}")
         if destination is None or output is None:
             _say(prepared, as_json=as_json)
             return
@@ -121,10 +133,9 @@ def _check_drivers(text: str) -> list[str]:
     return wanted
 
 
-def _prepare(found: InputDisk, drivers: Sequence[str]) -> _Prepared:
+def _prepare(found: InputDisk, drivers: Sequence[str], virt_v2v: str) -> _Prepared:
     begun = time.monotonic()
-    overlay = OverlayDisk(found.disk)
-    preparation = prepare_linux(overlay, drivers, int(time.time()))
+    overlay, preparation = prepare_guest(found.disk, drivers, int(time.time()), VirtV2v(virt_v2v))
     return _Prepared(preparation, overlay, overlay.bytes_read, time.monotonic() - begun)
 
 

@@ -8,9 +8,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO
+from typing import IO, NamedTuple
 
-from vmferry.blob import Buffer, ByteRange
+from vmferry.blob import Buffer
 from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsRanges
 from vmferry.errors import GuestError, OutOfSpaceError, quote
 from vmferry.extent import Extent, ExtentKind, check_inside, cut_range, merge
@@ -24,21 +24,36 @@ _IN_MEMORY = 16 * MIB
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Changed guest bytes ``[start, end)``, which lie at ``place`` of the changes."""
+    """Changed guest bytes ``[start, end)``, which lie at ``place`` of the changes; zeros where that is ``None``."""
 
     start: int
     end: int
-    place: int
+    place: int | None
+
+    def cut(self, start: int, end: int) -> _Run:
+        """The part of it that lies in ``[start, end)``, which it overlaps."""
+        low = max(self.start, start)
+        return _Run(low, min(self.end, end), None if self.place is None else self.place + low - self.start)
+
+
+class Written(NamedTuple):
+    """Guest bytes ``[start, end)`` that were written."""
+
+    start: int
+    end: int
+    is_zero: bool
+    """Whether they are known to be zeros."""
 
 
 class OverlayDisk:
     """A ``Disk`` (``SupportsFacts``, ``SupportsRanges``) over ``disk``, which it owns and never writes to.
 
-    ``write_at`` is for one thread, while nobody reads; everything else for any number of threads at once.
+    ``write_at`` and ``zero_at`` are for one thread, while nobody reads; everything else for any number of threads at
+    once.
     """
 
     def __init__(self, disk: Disk, limit: int = MAX_OVERLAY) -> None:
-        """``limit``: bytes that may be changed in all."""
+        """``limit``: bytes that may be changed in all; zeros do not count."""
         self._disk = disk
         self._limit = limit
         self._runs: list[_Run] = []
@@ -59,16 +74,16 @@ class OverlayDisk:
         """The source's."""
         return self._disk.facts if isinstance(self._disk, SupportsFacts) else DiskFacts()
 
-    def changed(self) -> Iterator[ByteRange]:
-        """The guest ranges ``[start, end)`` that were written: ascending, apart, of whole sectors."""
-        held: ByteRange | None = None
+    def changed(self) -> Iterator[Written]:
+        """What was written: ascending, apart or of different kinds, of whole sectors."""
+        held: Written | None = None
         for run in self._runs:
-            if held is not None and held[1] == run.start:
-                held = (held[0], run.end)
+            if held is not None and (held.end, held.is_zero) == (run.start, run.place is None):
+                held = held._replace(end=run.end)
                 continue
             if held is not None:
                 yield held
-            held = (run.start, run.end)
+            held = Written(run.start, run.end, run.place is None)
         if held is not None:
             yield held
 
@@ -77,19 +92,29 @@ class OverlayDisk:
 
         Raises ``GuestError`` above the limit, ``OutOfSpaceError`` where this machine has no room for the changes.
         """
-        check_inside(self.size, offset, len(data))
-        if offset % SECTOR or len(data) % SECTOR:
-            raise ValueError(f"[{offset}, {offset + len(data)}) is not of whole sectors")
+        self._check(offset, len(data))
         if not data:
             return
         with self._lock:
             self._write(offset, data)
 
+    def zero_at(self, offset: int, length: int) -> None:
+        """Let there be zeros, which take no room: whole sectors, inside the disk (``ValueError`` otherwise)."""
+        self._check(offset, length)
+        if length:
+            with self._lock:
+                self._place(_Run(offset, offset + length, None))
+
+    def _check(self, offset: int, length: int) -> None:
+        check_inside(self.size, offset, length)
+        if offset % SECTOR or length % SECTOR:
+            raise ValueError(f"[{offset}, {offset + length}) is not of whole sectors")
+
     def _write(self, offset: int, data: Buffer) -> None:
         end = offset + len(data)
         first, last = self._overlapping(offset, end)
         covered = self._runs[first] if last == first + 1 else None
-        if covered is not None and covered.start <= offset and end <= covered.end:
+        if covered is not None and covered.place is not None and covered.start <= offset and end <= covered.end:
             self._put(covered.place + offset - covered.start, data)
             return
         if self._used + len(data) > self._limit:
@@ -97,16 +122,21 @@ class OverlayDisk:
                 f"More than {format_size(self._limit)} of the disk would be changed, the most that is kept beside it."
             )
         self._put(self._used, data)
-        pieces = [_Run(offset, end, self._used)]
+        self._place(_Run(offset, end, self._used))
         self._used += len(data)
+
+    def _place(self, run: _Run) -> None:
+        """Let ``run`` stand where it says, over what stood there."""
+        first, last = self._overlapping(run.start, run.end)
+        pieces = [run]
         if first < last:
             low, high = self._runs[first], self._runs[last - 1]
-            if low.start < offset:
-                pieces.insert(0, _Run(low.start, offset, low.place))
-            if end < high.end:
-                pieces.append(_Run(end, high.end, high.place + end - high.start))
+            if low.start < run.start:
+                pieces.insert(0, low.cut(low.start, run.start))
+            if run.end < high.end:
+                pieces.append(high.cut(run.end, high.end))
         self._runs[first:last] = pieces
-        self._starts[first:last] = [run.start for run in pieces]
+        self._starts[first:last] = [piece.start for piece in pieces]
 
     def _put(self, place: int, data: Buffer) -> None:
         try:
@@ -132,7 +162,7 @@ class OverlayDisk:
         return first, last
 
     def extents(self, start: int = 0, end: int | None = None) -> Iterator[Extent]:
-        """As ``Disk.extents``: what was written is data."""
+        """As ``Disk.extents``: what was written is data, or zeros."""
         return merge(self._pieces(*cut_range(self.size, start, end)))
 
     def _pieces(self, start: int, end: int) -> Iterator[Extent]:
@@ -141,7 +171,7 @@ class OverlayDisk:
             run = self._runs[first] if first < last else None
             if run is not None and run.start <= start:
                 stop = min(run.end, end)
-                yield Extent(start, stop - start, ExtentKind.DATA)
+                yield Extent(start, stop - start, ExtentKind.ZERO if run.place is None else ExtentKind.DATA)
             else:
                 stop = end if run is None else run.start
                 yield from self._disk.extents(start, stop)
@@ -158,10 +188,12 @@ class OverlayDisk:
         for run in self._runs[first:last]:
             if offset < run.start:
                 out[-(end - offset) :][: run.start - offset] = self._read_source(offset, run.start - offset)
-            low, offset = max(run.start, offset), min(run.end, end)
-            with self._lock:
-                self._store.seek(run.place + low - run.start)
-                out[low - end + length :][: offset - low] = self._store.read(offset - low)
+            part = run.cut(offset, end)
+            offset = part.end
+            if part.place is not None:
+                with self._lock:
+                    self._store.seek(part.place)
+                    out[part.start - end + length :][: offset - part.start] = self._store.read(offset - part.start)
         if offset < end:
             out[offset - end :] = self._read_source(offset, end - offset)
         return out

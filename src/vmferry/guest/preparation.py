@@ -13,6 +13,8 @@ from vmferry.guest.writable_linux import WritableLinux
 
 KEPT = ".pre-vmferry"
 """What the name of an old file gets behind it."""
+CHANGED = "changed"
+"""What is said of all that is below a path, where it is not known which files it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,11 @@ class Change:
     path: str
     """In the guest."""
     what: str
-    """``replaced`` or ``added``."""
+    """``replaced`` or ``added``; or ``CHANGED``."""
     before: int | None
     """Bytes of the old file."""
     after: int
-    """Bytes."""
+    """Bytes of the new one; of ``CHANGED``, of the disk that are others now."""
     why: str
     kept_as: str | None = None
     """The old file's name now, beside the new one."""

@@ -11,14 +11,19 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 
+from vmferry.disk import Disk
 from vmferry.errors import GuestError, quote
+from vmferry.guest.boot import find_boot_facts
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.efi_fallback import add_fallback
+from vmferry.guest.evidence import DiskEvidence, Evidence, name_system
 from vmferry.guest.linux.driver_modules import DRIVERS, Modules, module_name, read_modules
 from vmferry.guest.linux.initramfs import read_initramfs
 from vmferry.guest.linux.initramfs_writer import ALIGNMENT, find_prefix, make_archive
+from vmferry.guest.look import look
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import KEPT, Change, Preparation, Workbench
+from vmferry.guest.virt_v2v import NONE, VirtV2v, prepare_by_virt_v2v
 from vmferry.guest.writable_linux import find_writable_linux
 from vmferry.units import MIB, format_size
 
@@ -47,6 +52,40 @@ _NEEDED = {"virtio": ("virtio_pci", "virtio_blk", "virtio_scsi"), "nvme": ("nvme
 _MAX_INITRAMFS = 512 * MIB
 _MAX_SECONDS = 60
 """Seconds of a processor for the list of an initramfs' names: a look has less, for an answer at once."""
+
+
+_BY_VIRT_V2V = "virtio"
+"""All that virt-v2v prepares for."""
+
+
+def prepare_guest(disk: Disk, drivers: Sequence[str], now: int, virt_v2v: VirtV2v) -> tuple[OverlayDisk, Preparation]:
+    """Let the guest on ``disk`` start on hardware that takes ``drivers``: by our own means, else by virt-v2v.
+
+    The overlay, which owns ``disk``, and what was done. Raises as ``prepare_linux`` where neither can, and as
+    ``prepare_by_virt_v2v``; ``disk`` then stays open.
+    """
+    overlay = OverlayDisk(disk)
+    try:
+        return overlay, prepare_linux(overlay, drivers, now)
+    except GuestError as error:
+        is_asked = virt_v2v.program != NONE and set(drivers) == {_BY_VIRT_V2V}
+        system = _name_system(disk) if is_asked else None
+        if system is None:
+            raise
+        refusal = error
+    overlay = OverlayDisk(disk)
+    try:
+        done = prepare_by_virt_v2v(overlay, virt_v2v)
+    except GuestError as error:
+        raise GuestError(f"{refusal} {error}") from error
+    done.system = system
+    done.notes.insert(0, f"virt-v2v prepared the guest, as it is not done otherwise: {refusal}")
+    return overlay, done
+
+
+def _name_system(disk: Disk) -> str | None:
+    """The system on ``disk``; ``None`` where none is recognised."""
+    return name_system(Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], look([disk])))
 
 
 def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Preparation:

@@ -1,4 +1,4 @@
-"""Disks shown to QEMU as they are: a server of the NBD protocol on a Unix socket, read only.
+"""Disks shown to QEMU as they are: a server of the NBD protocol on a Unix socket, read only but for overlays.
 
 So QEMU parses no format but its own overlay's, nothing is copied, and a disk in S3 starts from where it lies.
 
@@ -12,14 +12,15 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from vmferry.disk import Disk
 from vmferry.errors import VmferryError
-from vmferry.units import MIB
+from vmferry.guest.overlay import OverlayDisk
+from vmferry.units import MIB, SECTOR
 
 _OPTION_MAGIC = 0x49484156454F5054
 _REPLY_MAGIC = 0x0003E889045565A9
@@ -29,9 +30,11 @@ _ANSWER = struct.Struct(">IIQ")
 _ANSWER_MAGIC = 0x67446698
 _EXPORT_NAME, _ABORT, _INFO, _GO = 1, 2, 6, 7
 _ACK, _REP_INFO, _UNSUPPORTED, _UNKNOWN = 1, 3, (1 << 31) + 1, (1 << 31) + 6
-_READ, _DISCONNECT, _FLUSH = 0, 2, 3
-_FLAGS = 1 | 2 | 4 | 256
-"""Has flags, is read only, knows flush, may be connected to several times."""
+_READ, _WRITE, _DISCONNECT, _FLUSH, _ZERO = 0, 1, 2, 3, 6
+_FLAGS = 1 | 4
+"""Has flags, knows flush."""
+_READ_ONLY, _WRITABLE = 2 | 256, 64
+"""Is read only, may be connected to several times; knows how zeros are written."""
 _EPERM, _EIO, _EINVAL = 1, 5, 22
 _MOST = 32 * MIB
 """Bytes of one request, as the protocol advises; QEMU asks for 32 MiB at the most."""
@@ -41,12 +44,15 @@ _MOST_OPTION = 64 * 1024
 class NbdServer:
     """Serves ``disks`` by the export names ``0``, ``1`` …, as a context: a thread a connection, all gone at the end."""
 
-    def __init__(self, disks: Sequence[Disk], path: Path) -> None:
-        """``path`` must be short (100 bytes): it is the socket's address."""
+    def __init__(self, disks: Sequence[Disk], path: Path, *, writable: bool = False) -> None:
+        """``path`` must be short (100 bytes): it is the socket's address. ``writable``: all disks are overlays, which
+        clients write to, whole sectors."""
         self._disks = disks
         self.path = path
+        self._writable = writable
+        self._turn = threading.Lock() if writable else nullcontext()
         self.problem: VmferryError | None = None
-        """The first error that reading a disk gave; QEMU is told of an I/O error."""
+        """The first error that a disk gave; QEMU is told of an I/O error."""
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen()
@@ -66,6 +72,11 @@ class NbdServer:
             open_socket.close()
         for thread in self._threads:
             thread.join()
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def _flags(self) -> int:
+        return _FLAGS | (_WRITABLE if self._writable else _READ_ONLY)
 
     def address(self, number: int) -> str:
         """What QEMU calls the disk with that index."""
@@ -101,7 +112,7 @@ class NbdServer:
             if option == _EXPORT_NAME:
                 disk = self._find(data)
                 if disk is not None:
-                    connection.sendall(struct.pack(">QH", disk.size, _FLAGS))
+                    connection.sendall(struct.pack(">QH", disk.size, self._flags))
                 return disk
             if option in (_INFO, _GO):
                 disk = self._describe(connection, option, data)
@@ -116,7 +127,7 @@ class NbdServer:
         if disk is None:
             _reply(connection, option, _UNKNOWN)
             return None
-        _reply(connection, option, _REP_INFO, struct.pack(">HQH", 0, disk.size, _FLAGS))
+        _reply(connection, option, _REP_INFO, struct.pack(">HQH", 0, disk.size, self._flags))
         _reply(connection, option, _ACK)
         return disk
 
@@ -130,8 +141,14 @@ class NbdServer:
         if magic != _REQUEST_MAGIC or command == _DISCONNECT:
             return False
         error, data = 0, memoryview(b"")
-        if command == _READ and length <= _MOST and offset + length <= disk.size:
+        is_short, inside = length <= _MOST, offset + length <= disk.size
+        if command == _READ and is_short and inside:
             error, data = self._read(disk, offset, length)
+        elif command == _WRITE and is_short and self._writable:
+            written = _receive(connection, length)
+            error = self._write(disk, offset, written) if inside else _EINVAL
+        elif command == _ZERO and self._writable:
+            error = self._write(disk, offset, None, length) if inside else _EINVAL
         elif command != _FLUSH:
             error = _EINVAL if command == _READ else _EPERM
         connection.sendall(_ANSWER.pack(_ANSWER_MAGIC, error, handle))
@@ -140,10 +157,27 @@ class NbdServer:
 
     def _read(self, disk: Disk, offset: int, length: int) -> tuple[int, memoryview]:
         try:
-            return 0, memoryview(disk.read_at(offset, length))
+            with self._turn:
+                return 0, memoryview(disk.read_at(offset, length))
         except VmferryError as error:
             self.problem = self.problem or error
             return _EIO, memoryview(b"")
+
+    def _write(self, disk: Disk, offset: int, data: bytes | None, length: int = 0) -> int:
+        """Write ``data``; without it, or where they are nothing else, zeros."""
+        length = length if data is None else len(data)
+        if not isinstance(disk, OverlayDisk) or offset % SECTOR or length % SECTOR:
+            return _EINVAL
+        try:
+            with self._turn:
+                if data is None or data.count(0) == length:
+                    disk.zero_at(offset, length)
+                else:
+                    disk.write_at(offset, data)
+        except VmferryError as error:
+            self.problem = self.problem or error
+            return _EIO
+        return 0
 
 
 def _reply(connection: socket.socket, option: int, kind: int, data: bytes = b"") -> None:

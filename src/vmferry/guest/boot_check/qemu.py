@@ -15,6 +15,7 @@ from vmferry.disk import Disk
 from vmferry.errors import ComputeError, ConfigError, quote
 from vmferry.guest.boot_check.accelerator import QEMU, environment
 from vmferry.guest.boot_check.nbd import NbdServer
+from vmferry.guest.boot_check.qcow2_overlay import make_overlay
 from vmferry.guest.boot_check.qmp import Monitor
 from vmferry.guest.hardware import HardwareProfile
 from vmferry.machine import Firmware
@@ -116,22 +117,10 @@ def _drives(nbd: NbdServer, count: int, bus: str, work: Path) -> Iterator[str]:
         raise ConfigError(f"A machine with a {bus} controller takes {most} disks, this one has {count}.")
     for number in range(count):
         overlay = work / f"overlay{number}.qcow2"
-        _make_overlay(nbd.address(number), overlay)
+        make_overlay(nbd.address(number), overlay)
         device = _DEVICES[bus].format(number, number // 2, number % 2)
         yield from ("-drive", f"file={overlay},format=qcow2,if=none,id=d{number},cache=unsafe")
         yield from ("-device", f"{device},bootindex={number}")
-
-
-def _make_overlay(backing: str, overlay: Path) -> None:
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, str(overlay)]
-    try:
-        done = subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-    except FileNotFoundError as error:
-        raise ConfigError("qemu-img is not installed: install the package qemu-utils.") from error
-    except subprocess.TimeoutExpired as error:
-        raise ComputeError("qemu-img did not make an overlay within 60 s.") from error
-    if done.returncode:
-        raise ComputeError(f"qemu-img made no overlay: {quote(done.stderr.decode(errors='replace').strip())}.")
 
 
 def _uefi(work: Path) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -79,14 +80,14 @@ class ImportImageActivities:
         """Check everything that metadata can tell, before a byte is copied; plan the slices, begin the snapshots."""
         task = self._tasks.get(task_id)
         declared = task.request.containers[0].format or "disk image"
-        with border(self._services, task_id, declared), self._pulse(task_id):
+        with border(self._services, task_id, declared), self._pulse(task_id) as pulse:
             self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
             with ready_to_look(task) as looker, self._sources.borrow(task) as source:
                 config = self._services.config
                 facts = find_facts(task, source, config.limits, config.preflight, looker)
                 # First what the source is: a second run then reads the same bytes and keeps the same ids.
                 self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
-                facts = self._prepare(task, facts, source)
+                facts = self._prepare(task, facts, source, pulse)
             task = self._tasks.get(task_id)
             with self._sources.borrow(task) as source:
                 slices = find_slices(source, facts)
@@ -199,14 +200,16 @@ class ImportImageActivities:
                 self._services.images.delete(volume.bucket, volume.key)
             self._tasks.mark_deleted(step.task_id)
 
-    def _prepare(self, task: ImportTask, facts: ImportFacts, source: Source) -> ImportFacts:
+    def _prepare(self, task: ImportTask, facts: ImportFacts, source: Source, pulse: Pulse) -> ImportFacts:
         """Prepare the guest where that is wanted; what was done is recorded."""
         root = source_disk(source, facts.disks[0])
         if facts.changes:
             return facts
         if task.kind != IMPORT_IMAGE or root.snapshot is not None or not is_wanted(self._services, task):
             return facts
-        facts = prepare_root(self._services, task, facts, root.disk)
+        facts = prepare_root(self._services, task, facts, root.disk, partial(_go_on, pulse, 0))
+        if booting.is_declined(self._services, replace(task, facts=facts)):
+            facts = replace(facts, notes=(*facts.notes, booting.UNKNOWN))
         self._tasks.advance(task.id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
         return facts
 

@@ -12,6 +12,7 @@ from vmferry.guest import find_boot_facts, look
 from vmferry.guest.boot_check import BootOutcome, check_boot, choose_hardware, keep_evidence
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.tasks import Services
+from vmferry.tasks.import_image.preparing import is_another_program_s
 
 BOOT_TAG = "vmferry:boot-check"
 """The tag of a request by which it chooses for itself: ``auto`` or ``none``."""
@@ -20,10 +21,20 @@ AUTO = "auto"
 _FAILURE = "FirstBootFailure: This import request failed because the instance failed to boot"
 
 
+UNKNOWN = f"Whether the guest starts is not known: it was not started, as {BOOT_TAG}=none says."
+
+
+def is_declined(services: Services, task: ImportTask) -> bool:
+    """Whether the machine of ``task`` is not started, though another program has prepared its guest."""
+    return is_another_program_s(task.facts) and not is_wanted(services, task)
+
+
 def is_wanted(services: Services, task: ImportTask) -> bool:
-    """Whether the machine of ``task`` is to be started: the request says so, or the configuration where it does not."""
+    """Whether the machine of ``task`` is to be started: the request says so, or the configuration where it does not, or
+    another program has prepared its guest."""
     asked = services.catalog.tags.of([task.id]).get(task.id, {}).get(BOOT_TAG)
-    return (asked or services.config.boot_check).lower() == AUTO
+    unsaid = AUTO if is_another_program_s(task.facts) else services.config.boot_check
+    return (asked or unsaid).lower() == AUTO
 
 
 def start_machine(services: Services, task: ImportTask, watching: Callable[[], None]) -> BootOutcome:

@@ -1,20 +1,26 @@
 """A guest is prepared before it is converted: on an overlay of its root disk, whose changes lie beside the images.
 
+By our own means, or else by virt-v2v where that is installed; what that did is started before there is an AMI of it.
 So whichever worker converts a slice sees the same prepared disk, and nothing is copied twice; the source is never
 written to. The changes are removed once the task has ended.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vmferry.catalog.import_tasks import ImportChange, ImportedDisk, ImportFacts, ImportTask
 from vmferry.disk import Disk
 from vmferry.errors import GuestError
+from vmferry.guest import find_boot_facts, look
+from vmferry.guest.evidence import DiskEvidence, Evidence
+from vmferry.guest.hardware import choose_hardware
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_file import apply_changes, save_changes
-from vmferry.guest.preparation import Preparation
-from vmferry.guest.prepare import prepare_linux
+from vmferry.guest.preparation import CHANGED, Preparation
+from vmferry.guest.prepare import prepare_guest
+from vmferry.guest.virt_v2v import VirtV2v
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 
@@ -54,18 +60,26 @@ def is_wanted(services: Services, task: ImportTask) -> bool:
     return (asked or services.config.prepare).lower() == AUTO
 
 
-def prepare_root(services: Services, task: ImportTask, facts: ImportFacts, disk: Disk) -> ImportFacts:
+def is_another_program_s(facts: ImportFacts) -> bool:
+    """Whether virt-v2v has prepared the guest: that it ended well does not say that the guest starts."""
+    return any(change.what == CHANGED for change in facts.changes)
+
+
+def prepare_root(
+    services: Services, task: ImportTask, facts: ImportFacts, disk: Disk, watching: Callable[[], None]
+) -> ImportFacts:
     """Prepare the root ``disk`` of ``task``, and keep the changes; the facts with what was done, or why nothing was.
 
-    Twice is as once: the same source, and the same time of its files. A guest that cannot be prepared is imported as
-    it is, with a note. Raises ``StoreError`` and ``FormatError`` of reading.
+    Twice is as once, where virt-v2v does not do it: the same source, and the same time of its files. A guest that
+    cannot be prepared is imported as it is, with a note. ``watching`` is called again and again meanwhile; what it
+    raises ends it. Raises ``StoreError`` and ``FormatError`` of reading.
     """
-    root = facts.disks[0]
-    overlay = OverlayDisk(disk)
+    root, config = facts.disks[0], services.config
+    virt_v2v = VirtV2v(config.virt_v2v, config.prepare_seconds, watching)
     try:
-        done = prepare_linux(overlay, _DRIVERS, int(task.created_at.timestamp()))
+        overlay, done = prepare_guest(disk, _DRIVERS, int(task.created_at.timestamp()), virt_v2v)
     except GuestError as error:
-        return replace(facts, notes=(*facts.notes, f"The guest is not prepared: {error}"))
+        return replace(facts, notes=(*facts.notes, f"The guest is not prepared: {error}", _as_it_is(disk)))
     facts = replace(facts, notes=(*facts.notes, *done.notes))
     if not done.changes:
         return facts
@@ -78,6 +92,15 @@ def prepare_root(services: Services, task: ImportTask, facts: ImportFacts, disk:
         writer.abort()
         raise
     return replace(facts, changes=_recorded(done))
+
+
+def _as_it_is(disk: Disk) -> str:
+    """What it starts on."""
+    hardware = choose_hardware(Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], look([disk])))
+    return (
+        f"It is imported as it is: give it disks by {hardware.bus} ({hardware.why}) and a network card of type "
+        f"{hardware.network_card}."
+    )
 
 
 def _recorded(done: Preparation) -> tuple[ImportChange, ...]:
