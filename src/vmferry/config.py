@@ -59,6 +59,11 @@ class Config:
     """Whether machines are started once before there is an AMI when the request does not say: ``none`` or ``auto``."""
     boot_seconds: float = 1200.0
     """How long a machine may take to show that it starts."""
+    evidence_days: float = 30.0
+    """How long what a boot check saw is kept."""
+    evidence_bucket: str | None = None
+    """Where it is put as objects, in an S3 service of one's own; it is there already. In the embedded one it goes to a
+    bucket of the account's."""
     s3_endpoint: str | None = None
     """``http(s)://host[:port]`` of an S3 service of one's own; else the embedded SeaweedFS is started."""
     s3_access_key_id: str | None = None
@@ -150,15 +155,19 @@ def _check(config: Config, path: Path) -> None:
     for name in ("prepare", "boot_check"):
         if (value := getattr(config, name)) not in CHOICES:
             raise ConfigError(f"{quote(path)}: {name} must be one of {', '.join(CHOICES)}, not {quote(value)}.")
-    for name in ("prepare_seconds", "boot_seconds"):
+    for name in ("prepare_seconds", "boot_seconds", "evidence_days"):
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ConfigError(f"{quote(path)}: {name} must be a number above 0, not {quote(value)}.")
-    given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region]
+    given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region, config.evidence_bucket]
     if config.s3_endpoint is None and any(value is not None for value in given):
-        raise ConfigError(f"{quote(path)}: s3_access_key_id, s3_secret_access_key and s3_region need s3_endpoint.")
+        raise ConfigError(
+            f"{quote(path)}: s3_access_key_id, s3_secret_access_key, s3_region and evidence_bucket need s3_endpoint."
+        )
     if not all(value is None or isinstance(value, str) for value in (config.s3_endpoint, *given)):
-        raise ConfigError(f"{quote(path)}: s3_endpoint, s3_access_key_id, s3_secret_access_key and s3_region are text.")
+        raise ConfigError(
+            f"{quote(path)}: s3_endpoint, s3_access_key_id, s3_secret_access_key, s3_region, evidence_bucket are text."
+        )
     if not isinstance(config.virt_v2v, str) or not config.virt_v2v:
         raise ConfigError(
             f"{quote(path)}: virt_v2v is the program's name or path, or none; not {quote(config.virt_v2v)}."

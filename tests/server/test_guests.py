@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def test_a_machine_that_starts_is_seen_to_before_there_is_an_ami(server: Server,
     assert shown.returncode == 0, shown.stderr
     assert b"VMFERRY-GUEST-READY" in (tmp_path / "serial.log").read_bytes()
     assert (tmp_path / "screen.png").read_bytes().startswith(b"\x89PNG")
+    (task,) = server.client("ec2").describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"]
+    place = {tag["Key"]: tag["Value"] for tag in task["Tags"]}["vmferry:evidence:serial.log"]
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    said = server.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    assert said == (tmp_path / "serial.log").read_bytes()
+    shown = server.vmferry("tasks", "show", task_id, "--evidence", str(tmp_path / "by-s3"))
+    assert shown.returncode == 0, shown.stderr
+    assert {path.name for path in (tmp_path / "by-s3").iterdir()} >= {"serial.log", "screen.png"}
 
 
 def test_a_machine_that_does_not_start_ends_in_ec2s_first_boot_failure(server: Server, tmp_path: Path) -> None:
@@ -79,5 +88,7 @@ def test_a_machine_that_does_not_start_ends_in_ec2s_first_boot_failure(server: S
     said = done.stderr.splitlines()[-1]
     assert "FirstBootFailure: This import request failed because the instance failed to boot | " in said
     assert "The firmware found nothing to start." in said
+    assert "It said last: " in said
+    assert re.search(r"All of it, with its screen: .* --evidence DIR, or aws s3 cp --recursive s3://[\w/-]+ DIR", said)
     images = server.client("ec2").describe_images(Owners=["self"])["Images"]
     assert not [image for image in images if image["Name"] in said]

@@ -168,6 +168,16 @@ def test_a_missing_bucket_is_told_before_anything_is_uploaded(store: S3Store) ->
         store.create("nowhere-at-all", "key")
 
 
+def test_a_bucket_is_made_once_and_found_there_again(s3: RunningS3) -> None:
+    store = connect(s3, access_key_id=ROOT.access_key_id, secret_access_key=ROOT.secret_access_key)
+    for _ in range(2):
+        store.ensure_bucket("made-here")
+    assert "made-here" in [bucket["Name"] for bucket in judge(s3).list_buckets()["Buckets"]]
+    reader = connect(s3, access_key_id=READER.access_key_id, secret_access_key=READER.secret_access_key)
+    with pytest.raises(AccessDeniedError, match=r"s3:CreateBucket"):
+        reader.ensure_bucket("not-made")
+
+
 def test_an_endpoint_where_nobody_listens_is_unavailable_within_the_budget(s3: RunningS3) -> None:
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="cannot be reached") as caught:

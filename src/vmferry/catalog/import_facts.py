@@ -10,6 +10,9 @@ from vmferry.catalog.hardware import Hardware, hardware_from_json
 
 PREFLIGHT_TAG = "vmferry:preflight"
 """The tag of an AMI that lists what preflight found against its guest."""
+EVIDENCE_TAG = "vmferry:evidence:"
+"""What the key of a task's tag begins with that says where an object of its boot check's evidence is: the file's name
+follows, and the value is ``s3://bucket/key``."""
 _MAX_TAG_VALUE = 255
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from vmferry.catalog.import_facts import EVIDENCE_TAG
 from vmferry.cli import _options as options
 from vmferry.cli._client import ApiError, Clients, api_errors, open_clients, without_metadata
 from vmferry.cli._following import follow_task
@@ -50,9 +51,7 @@ def list_tasks(
 def show_task(
     task_id: str = _TASK,
     wait: bool = typer.Option(False, "--wait", help="Follow it to its end."),
-    evidence: Path = typer.Option(
-        None, "--evidence", metavar="DIR", help="Copy what its boot check saw there (from the server's data directory)."
-    ),
+    evidence: Path = typer.Option(None, "--evidence", metavar="DIR", help="Copy what its boot check saw there."),
     data_dir: Path = options.DATA_DIR,
     aws: bool = options.AWS,
     region: str = options.REGION,
@@ -63,20 +62,31 @@ def show_task(
     clients = open_clients(data_dir, aws=aws, region=region)
     task = follow_task(clients, task_id, as_json=as_json) if wait else kind.look(clients, task_id)
     if evidence is not None:
-        _copy_evidence(task_id, data_dir, evidence)
+        _copy_evidence(clients, task, data_dir, evidence)
     show(task, list(_facts(kind.name, task)), as_json=as_json)
 
 
-def _copy_evidence(task_id: str, data_dir: Path | None, target: Path) -> None:
-    """Copy what the boot check of a task saw. Raises ``NotFoundError`` where there is none on this machine."""
+def _copy_evidence(clients: Clients, task: Mapping[str, Any], data_dir: Path | None, target: Path) -> None:
+    """Copy what the boot check of a task saw: from the server's data directory, or from the object store that its tags
+    name. Raises ``NotFoundError`` where it is in neither."""
+    task_id = str(view_task(task).id)
     found = load_config(data_dir or default_data_dir()).evidence_dir / task_id
-    if not found.is_dir():
+    tags = {tag["Key"]: tag["Value"] for tag in task.get("Tags", ()) if tag["Key"].startswith(EVIDENCE_TAG)}
+    if not found.is_dir() and not tags:
         raise NotFoundError(
-            f"There is no evidence of a boot check of {task_id} in {quote(found)}: none was asked for "
-            "(vmferry import --boot-check), or the server has another data directory (--data-dir)."
+            f"There is no evidence of a boot check of {task_id} in {quote(found)}, nor do tags of the task name any: "
+            "none was asked for (vmferry import --boot-check), or it is older than it is kept."
         )
     try:
-        shutil.copytree(found, target, dirs_exist_ok=True)
+        if found.is_dir():
+            shutil.copytree(found, target, dirs_exist_ok=True)
+            return
+        target.mkdir(parents=True, exist_ok=True)
+        for name, place in tags.items():
+            bucket, _, key = place.removeprefix("s3://").partition("/")
+            with api_errors():
+                content = clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            (target / Path(name.removeprefix(EVIDENCE_TAG)).name).write_bytes(content)
     except (OSError, shutil.Error) as error:
         raise StoreError(f"The evidence cannot be copied to {quote(target)}: {quote(error)}.") from error
 

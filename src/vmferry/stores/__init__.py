@@ -19,6 +19,7 @@ __all__ = [
     "ResumableBlobWriter",
     "Store",
     "StoreKind",
+    "SupportsBuckets",
     "SupportsCopy",
     "SupportsLink",
     "SupportsResume",
@@ -113,6 +114,14 @@ class SupportsCopy(Protocol):
 
     def copy(self, bucket: str, key: str, to_bucket: str, to_key: str) -> None:
         """Make a blob of its own at ``to_key`` that holds what ``key`` does. Raises ``StoreError``."""
+
+
+@runtime_checkable
+class SupportsBuckets(Protocol):
+    """A store whose buckets are made before they are used."""
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Make ``bucket`` unless it is there. Raises ``StoreError``."""
 
 
 @runtime_checkable

@@ -1,5 +1,5 @@
-"""botocore's client of S3, for what obstore does not offer: a multipart upload whose parts come in any order, and
-access control lists.
+"""botocore's client of S3, for what obstore does not offer: a multipart upload whose parts come in any order, access
+control lists, and new buckets.
 
 botocore has no types and its own errors; all it says passes through this file.
 """
@@ -109,6 +109,15 @@ def read_acl(client: Any, request: Request) -> None:
 def _call(client: Any, request: Request, action: str, **parameters: Any) -> Any:
     with translated(request), _plain_errors():
         return getattr(client, action)(**parameters)
+
+
+def make_bucket(client: Any, request: Request) -> None:
+    """Make the bucket that ``request`` names, unless it is there."""
+    try:
+        _call(client, request, "create_bucket", Bucket=request.bucket)
+    except StoreError as error:
+        if error.facts.get("code") not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
+            raise
 
 
 def connect(access: S3Access, connections: int) -> Any:

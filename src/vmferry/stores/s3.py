@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError, InvalidPathError
 from vmferry.blob import check_range
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, VmferryError, quote
 from vmferry.stores import Pin
-from vmferry.stores._s3_client import Multipart, read_acl
+from vmferry.stores._s3_client import Multipart, make_bucket, read_acl
 from vmferry.stores._s3_client import connect as connect_client
 from vmferry.stores._s3_errors import Request, changed, status_of, translate, translated
 from vmferry.stores._s3_kept_upload import KeptUpload
@@ -215,6 +215,10 @@ class S3Store:
         listing = Multipart(self._multipart(), self._request(bucket, key, "s3:ListBucketMultipartUploads"))
         for upload in listing.unfinished():
             listing.abort(upload)
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """See ``SupportsBuckets``."""
+        make_bucket(self._multipart(), Request(self._endpoint, check_bucket(bucket), "", "s3:CreateBucket"))
 
     def delete(self, bucket: str, key: str) -> None:
         request = self._request(bucket, key, "s3:DeleteObject")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from vmferry import formats
 from vmferry.catalog.import_tasks import ImportTask
 from vmferry.errors import GuestError
 from vmferry.guest import find_boot_facts, look
-from vmferry.guest.boot_check import BootOutcome, check_boot, choose_hardware, keep_evidence
+from vmferry.guest.boot_check import BootOutcome, check_boot, choose_hardware
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.tasks import Services
+from vmferry.tasks.import_image import evidence
 from vmferry.tasks.import_image.preparing import is_another_program_s
 
 BOOT_TAG = "vmferry:boot-check"
@@ -52,13 +53,19 @@ def start_machine(services: Services, task: ImportTask, watching: Callable[[], N
         known = [DiskEvidence(disk.size, find_boot_facts(disk)) for disk in disks]
         hardware = choose_hardware(Evidence(known, look(disks)))
         outcome = check_boot(disks, hardware, seconds=services.config.boot_seconds, watching=watching)
-    keep_evidence(outcome, services.config.evidence_dir / task.id)
+    tags = evidence.keep(services, task, outcome)
     if not outcome.booted:
         said = f" It said last: {' / '.join(outcome.last_lines[-3:])}" if outcome.last_lines else ""
         where = f"on {hardware.firmware.value}, a disk by {hardware.bus}"
         raise GuestError(
             f"{outcome.why} It was started {where}, and reached: {outcome.reached.words}.{said} "
-            f"All of it, with its screen: vmferry tasks show {task.id} --evidence DIR.",
+            f"All of it, with its screen: vmferry tasks show {task.id} --evidence DIR{_objects(tags)}.",
             ec2_words=_FAILURE,
         )
     return outcome
+
+
+def _objects(tags: Mapping[str, str]) -> str:
+    """Where any S3 client gets the evidence."""
+    places = sorted({place.rpartition("/")[0] for place in tags.values()})
+    return "".join(f", or aws s3 cp --recursive {place} DIR" for place in places)
