@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_disks import make_file_system, make_source, make_sparse_disk
+from bench_prepare import measure_preparing
 from bench_runs import Comparison, Figure, installed, median, say, take_turns, timed
 from bench_service import measure_service
 from programs import run
@@ -37,6 +38,8 @@ _QUICK_SIZE_MIB = 200
 _MAX_INSPECT = 16 * MIB
 _SERVICE = "service"
 """The word for ``--only`` that asks for what goes through a server."""
+_PREPARE = "prepare"
+"""The word for ``--only`` that asks for the preparing of a guest."""
 _SERVICE_ROUNDS = 3
 _ROUNDS = 5
 _MAX_START = 0.25
@@ -161,10 +164,14 @@ def measure(
     folder: Path, size: int, every: Sequence[Case], rounds: int, only: str
 ) -> tuple[list[Comparison], list[Figure]]:
     """Every comparison whose name has a part of ``only`` in it, and the figures that stand alone."""
+    words = only.split(",")
+    prepared = measure_preparing(folder, _VMFERRY, rounds) if not only or _PREPARE in words else ([], [])
+    if words == [_PREPARE]:
+        return prepared
     say(f"collecting {format_size(size)} of files in a raw disk")
     raw = make_file_system(folder, size)
-    comparisons = []
-    cases = [case for case in every if any(words in case.what for words in only.split(","))]
+    comparisons = prepared[0]
+    cases = [case for case in every if any(word in case.what for word in words)]
     for source, group in groupby(cases, key=lambda case: case.source):
         say(f"making the {source} disk (qemu-img, once)")
         disk = make_source(folder, raw, source)
@@ -174,15 +181,15 @@ def measure(
                 comparisons.append(compare_limit(folder, disk, rounds))
         if disk != raw:
             disk.unlink()
-    if only and _SERVICE not in only.split(","):
-        return comparisons, []
+    if only and _SERVICE not in words:
+        return comparisons, prepared[1]
     say("making disks of 1 TiB and of 16 GiB with the same data")
     large, small = make_sparse_disk(folder, raw, TIB), make_sparse_disk(folder, raw, 16 * GIB)
     if not only:
         comparisons.append(compare_sizes(folder, large, small, rounds))
     small.unlink()
     through_server, figures = measure_service(folder, raw, large, min(rounds, _SERVICE_ROUNDS))
-    return comparisons + through_server, [*figures, inspect(folder, large), start(folder, rounds)]
+    return comparisons + through_server, [*prepared[1], *figures, inspect(folder, large), start(folder, rounds)]
 
 
 def inspect(folder: Path, disk: Path) -> Figure:

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Build a bootable guest as a raw disk, from the host distribution's own packages.
 
-build_guest.py demo|tiny|hostonly [OUT.raw] [--firmware bios|uefi]      prints the disk's path
+build_guest.py demo|complete|tiny|hostonly [OUT.raw] [--firmware bios|uefi]      prints the disk's path
 
 demo  a real Debian (or Ubuntu): systemd, stock kernel, login prompt "vmferry-guest login:" on the serial port
       (root, password vmferry). 2 GiB, some 620 MB of files, half a minute. Made by root or in a user namespace.
+complete  as demo, with GRUB's own tools, which virt-v2v wants, and an initramfs without virtio; starts by BIOS
 tiny  the same kernel with busybox; prints VMFERRY-GUEST-READY. 96 MiB, a few seconds, no root.
 hostonly  as tiny, but its initramfs has no virtio drivers, as if made on a machine without: they are on its root only
 
@@ -29,7 +30,7 @@ from vmferry.errors import ConfigError, VmferryError, quote
 
 _HERE = Path(__file__).resolve().parent
 CACHE = _HERE.parent / "build" / "guests"
-SIZE_MIB = {"demo": 2048, "tiny": 96, "hostonly": 96}
+SIZE_MIB = {"demo": 2048, "complete": 2048, "tiny": 96, "hostonly": 96}
 _ROOM = 2 << 30
 """Bytes that a guest's tree and the packages it comes from take, with a margin."""
 _SOURCES = ("build_guest.py", "guest_disk.py", "guest_trees.py")
@@ -47,8 +48,8 @@ def build_guest(kind: str, out: Path, firmware: str = "bios") -> None:
             work = Path(name)
             # mmdebstrap's own child processes, which are not root in a user namespace, pass through here.
             work.chmod(0o755)
-            if kind == "demo":
-                tree = demo_tree(work, uuid)
+            if kind in ("demo", "complete"):
+                tree = demo_tree(work, uuid, complete=kind == "complete")
             else:
                 tree = tiny_tree(work, CACHE / "packages", hostonly=kind == "hostonly")
             try:

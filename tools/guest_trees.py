@@ -22,6 +22,12 @@ from vmferry.errors import ConfigError, VmferryError
 _KERNELS = {"debian": "linux-image-amd64", "ubuntu": "linux-image-virtual"}
 _DRIVERS = "ext4 virtio_pci virtio_blk virtio_scsi virtio_net ahci sd_mod ata_piix mptspi nvme"
 """What the demo guest's initramfs holds: enough for the buses of VMware, VirtualBox, Hyper-V's IDE and KVM."""
+_GRUB_TOOLS = ",grub-pc-bin,grub2-common"
+_GRUB_HOOKS = (
+    'mkdir -p "$1"/boot/grub && cp -r "$1"/usr/lib/grub/i386-pc "$1"/boot/grub/',
+    'echo GRUB_CMDLINE_LINUX="console=ttyS0,115200" > "$1"/etc/default/grub',
+)
+"""What virt-v2v asks of a guest: it makes GRUB's configuration anew."""
 _TINY_MODULES = (
     "scsi_common scsi_mod libata libahci ahci sd_mod ata_piix ata_generic crc16 mbcache jbd2 ext4 crc32c_generic "
     "t10-pi crc64 crc64-rocksoft crc64_rocksoft crc-t10dif crct10dif_common nvme-core nvme-common nvme "
@@ -70,9 +76,10 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-def demo_tree(work: Path, uuid: UUID) -> Tree:
+def demo_tree(work: Path, uuid: UUID, *, complete: bool = False) -> Tree:
     """A minimal system with systemd, login on the serial port as root with the password "vmferry", in ``work/root``.
 
+    ``complete``: with GRUB's own tools, and without virtio in its initramfs: what preparing is measured with.
     As an ordinary user the tree belongs to a user namespace: see ``Tree.namespace``, and remove it with ``remove``.
     Raises ``ConfigError`` when the user may not, or apt knows no packages.
     """
@@ -81,10 +88,11 @@ def demo_tree(work: Path, uuid: UUID) -> Tree:
     root = work / "root"
     target = work / "root.tar" if namespace else root
     command = ["mmdebstrap", f"--mode={'unshare' if namespace else 'root'}", "--variant=apt", "--quiet"]
-    command += [f"--include={_KERNELS[release['ID']]},systemd-sysv,udev,initramfs-tools,procps,iproute2"]
+    packages = f"{_KERNELS[release['ID']]},systemd-sysv,udev,initramfs-tools,procps,iproute2"
+    command += [f"--include={packages}{_GRUB_TOOLS if complete else ''}"]
     command += ["--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"', *_apt_options()]
-    command += [f"--essential-hook={hook}" for hook in _initramfs_hooks()]
-    command += [f"--customize-hook={hook}" for hook in _system_hooks(uuid)]
+    command += [f"--essential-hook={hook}" for hook in _initramfs_hooks(complete)]
+    command += [f"--customize-hook={hook}" for hook in (*_system_hooks(uuid), *(_GRUB_HOOKS if complete else ()))]
     run(
         *command,
         release["VERSION_CODENAME"],
@@ -138,13 +146,14 @@ def _apt_options() -> list[str]:
     return [f"--aptopt={line.rstrip(';')}" for line in run("apt-config", "dump").splitlines() if wanted.fullmatch(line)]
 
 
-def _initramfs_hooks() -> list[str]:
+def _initramfs_hooks(hostonly: bool) -> list[str]:
     # A list of drivers instead of all of them: the initramfs takes 2 s to make, not 20.
+    drivers = " ".join(name for name in _DRIVERS.split() if not (hostonly and name.startswith("virtio")))
     folder = '"$1"/etc/initramfs-tools'
     return [
         f"mkdir -p {folder}/conf.d",
         f"echo MODULES=list > {folder}/conf.d/drivers",
-        f"printf '%s\\n' {_DRIVERS} > {folder}/modules",
+        f"printf '%s\\n' {drivers} > {folder}/modules",
     ]
 
 
