@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from vmferry.errors import (
     AccessDeniedError,
@@ -107,6 +107,36 @@ class BlobWriter(Protocol):
 
     def abort(self) -> None:
         """Remove what was written. Harmless after ``finish`` and when called twice."""
+
+
+class KeptBlobWriter(BlobWriter, Protocol):
+    """A ``BlobWriter`` of which something is left when its process dies, and another goes on with."""
+
+    survives_power_cut: bool
+    """Whether what was flushed is there when the machine was started again."""
+    reached: int
+    """The guest offset before which all lies that was placed, where places are given in order."""
+
+    def begin(self) -> None:
+        """Begin anew: nothing that was written before is left. Raises ``StoreError``."""
+
+    def note(self, complete: int) -> Mapping[str, Any]:
+        """What there is, all before guest offset ``complete`` being written; of JSON's types."""
+
+    def saved(self) -> None:
+        """What ``note`` answered last is written down."""
+
+    def is_there(self, note: Mapping[str, Any]) -> bool:
+        """Whether what ``note`` tells of is there still. Raises ``StoreError``, ``ValueError`` and ``KeyError``."""
+
+    def restore(self, note: Mapping[str, Any]) -> None:
+        """Go on from ``note``, which ``is_there``. Raises ``StoreError``."""
+
+    def flush(self) -> None:
+        """Make what was written so far durable, where it ``survives_power_cut``."""
+
+    def detach(self) -> None:
+        """Let go of what was written, which stays."""
 
 
 @runtime_checkable

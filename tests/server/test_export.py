@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -23,6 +24,10 @@ from vmferry.units import MIB
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 BUCKET = "exports"
+LARGE_DATA = 768 * MIB
+"""What ``large_disk`` holds."""
+OF_A_START = 160 * MIB
+"""What the workers read when they start, Python and its libraries above all."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,23 @@ def keys(server: Server, prefix: str = "") -> list[str]:
 
 def uploads(server: Server) -> list[str]:
     return [one["Key"] for one in server.client("s3").list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
+
+
+def upload_ids(server: Server) -> list[str]:
+    return [one["UploadId"] for one in server.client("s3").list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
+
+
+def parts_noted(notes: Path) -> int:
+    """How many parts of an object are in S3 for good, as the notes of its export have it."""
+    return len(json.loads(notes.read_text())["written"]["target"]["settled"]) if notes.exists() else 0
+
+
+def bytes_read(pid: int) -> int:
+    """What a process has read from files."""
+    try:
+        return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def refusal(server: Server, **parameters: Any) -> tuple[str, str]:
@@ -173,13 +195,26 @@ def test_an_export_survives_its_worker_and_leaves_one_object(tmp_path: Path, lar
         task = server.wait(server.import_image(in_s3(server.upload(large_disk, "imports"), "RAW")))
         task_id = export(server, task["ImageId"], "VMDK")
         limit = time.monotonic() + 60
-        while not uploads(server):
+        notes = tmp_path / "data" / "exports" / task_id / ".disk.resume"
+        while (sent := parts_noted(notes)) < 30:
             assert time.monotonic() < limit
             time.sleep(0.05)
-        for pid in server.children(" worker "):
+        (upload,) = upload_ids(server)
+        killed = server.children(" worker ")
+        for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        assert wait(server, task_id)["Status"] == "completed"
+        assert upload_ids(server) == [upload]
+        sent = parts_noted(notes)
+        read, seen = 0, {upload}
+        while describe(server, task_id)["Status"] != "completed":
+            assert time.monotonic() < limit + 120
+            seen.update(upload_ids(server))
+            read = max(read, sum(bytes_read(pid) for pid in server.children(" worker ") if pid not in killed))
+            time.sleep(0.1)
+        assert seen == {upload}  # it was gone on with
+        assert read < LARGE_DATA - sent * 8 * MIB + LARGE_DATA // 50 + 8 * MIB + OF_A_START
         assert uploads(server) == []
+        assert not notes.parent.exists()
         path = tmp_path / "disk.vmdk"
         server.client("s3").download_file(BUCKET, f"out/{task_id}.vmdk", str(path))
     assert "identical" in qemu_img("compare", "-f", "raw", "-F", "vmdk", large_disk, path)

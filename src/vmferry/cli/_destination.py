@@ -7,17 +7,9 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from vmferry.blob import BlobWriter
+from vmferry.blob import BlobWriter, KeptBlobWriter
 from vmferry.cli._source import SCHEME, connect_object
-from vmferry.convert.journal import KeptTarget
 from vmferry.stores.local import create_file, resume_file
-
-
-class Unfinished(BlobWriter, KeptTarget, Protocol):
-    """A file or object that another call may go on with."""
-
-    def detach(self) -> None:
-        """Let go of it; what was written is kept."""
 
 
 class Destination(Protocol):
@@ -36,7 +28,7 @@ class Destination(Protocol):
     def create(self) -> BlobWriter:
         """What makes it: it appears when it is whole. Raises ``StoreError``."""
 
-    def resume(self) -> tuple[Path, Unfinished]:
+    def resume(self) -> tuple[Path, KeptBlobWriter]:
         """What goes on with making it, or begins, and where notes of it are kept: beside that path. Raises
         ``StoreError``, also where another process makes it just now."""
 
@@ -56,7 +48,7 @@ class FileDestination:
     def create(self) -> BlobWriter:
         return create_file(self.path, sync=False)
 
-    def resume(self) -> tuple[Path, Unfinished]:
+    def resume(self) -> tuple[Path, KeptBlobWriter]:
         return self.path, resume_file(self.path)
 
     def stored(self) -> int:
@@ -81,7 +73,7 @@ class ObjectDestination:
     def create(self) -> BlobWriter:
         return self._store.upload(self._bucket, self._key, self._memory)
 
-    def resume(self) -> tuple[Path, Unfinished]:
+    def resume(self) -> tuple[Path, KeptBlobWriter]:
         folder = _state_folder(self._store.endpoint, self.name)
         return folder / "upload", self._store.keep_upload(self._bucket, self._key, folder, self._memory)
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vmferry.blob import KeptBlobWriter
 from vmferry.cli._container import Said
-from vmferry.cli._destination import Destination, Unfinished
+from vmferry.cli._destination import Destination
 from vmferry.cli._output import print_note, show_progress
 from vmferry.cli._source import identify
 from vmferry.cli._writing import Effort, InputDisk, Made, Output, Writer, made_size, report_file
-from vmferry.convert import copy, find_granules, find_unit
-from vmferry.convert.journal import Journal
+from vmferry.convert import count_granules, find_unit
+from vmferry.convert.journal import Journal, copy_rest
 from vmferry.digest import DigestTree
-from vmferry.disk import Disk, SupportsReplay
 from vmferry.errors import BlobChangedError, FormatError, UnsafeDiskError, quote
 
 
@@ -41,8 +41,6 @@ def resume_conversion(
     with _kept(path, target) as kept:
         kept.journal = journal = Journal(path, {**facts, "digest": effort.digests}, target, tree)
         writer = output.maker.create(target, found.disk.size, found.disk.extents(), output.options)
-        if isinstance(writer, SupportsReplay):
-            journal.replay(writer)
         made = _copy(found, writer, journal, tree, destination.path.name, effort)
         if found.file is not None:
             found.file.finish()
@@ -58,7 +56,7 @@ class _Kept:
 
 
 @contextmanager
-def _kept(path: Path, target: Unfinished) -> Iterator[_Kept]:
+def _kept(path: Path, target: KeptBlobWriter) -> Iterator[_Kept]:
     """What was done is kept when the conversion may be gone on with, and removed when that would fail again."""
     kept = _Kept()
     try:
@@ -79,38 +77,8 @@ def _copy(
     found: InputDisk, writer: Writer, journal: Journal, tree: DigestTree | None, title: str, effort: Effort
 ) -> Made:
     disk, start = found.disk, journal.offset
-    unit = find_unit(writer, tree)
-    before, left = _count(disk, unit, 0, start), _count(disk, unit, start, disk.size)
-    journal.plan(before + left)
-    copied = 0
-    with show_progress(title, before + left, as_json=effort.as_json) as progress:
-        progress(before)
-
-        def tell(more: int) -> None:
-            nonlocal copied
-            copied += more
-            progress(more)
-
-        result = copy(
-            disk,
-            writer,
-            start,
-            workers=effort.workers,
-            digest=tree,
-            progress=tell,
-            checkpoint=lambda offset: journal.checkpoint(offset, copied),
-            placed=_noting(writer, journal),
-        )
+    total = count_granules(disk, find_unit(writer, tree))
+    with show_progress(title, total, as_json=effort.as_json) as progress:
+        result = copy_rest(disk, writer, journal, total, workers=effort.workers, progress=progress, digest=tree)
     digest = None if tree is None else tree.finish()
     return Made(found, made_size(writer, disk), result.data, result.seconds, digest, resumed_at=start or None)
-
-
-def _noting(writer: Writer, journal: Journal) -> Callable[[int, Any], None] | None:
-    """What writes down for ``journal`` what ``writer`` places."""
-    if not isinstance(writer, SupportsReplay):
-        return None
-    return lambda end, encoded: journal.placed(end, writer.note(encoded))
-
-
-def _count(disk: Disk, unit: int, start: int, end: int) -> int:
-    return sum(high - low for low, high in find_granules(disk.extents(start, end), unit, end)) if start < end else 0

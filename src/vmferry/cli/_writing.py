@@ -12,7 +12,7 @@ from vmferry.blob import BlobWriter
 from vmferry.cli._container import Container
 from vmferry.cli._destination import Destination
 from vmferry.cli._output import print_json, print_note, show_progress
-from vmferry.convert import copy, find_granules, find_unit
+from vmferry.convert import copy, count_granules, find_unit
 from vmferry.digest import DigestTree
 from vmferry.disk import Disk, DiskFacts, DiskWriter, OrderedDiskWriter, SupportsFacts, SupportsRounding
 from vmferry.errors import quote
@@ -111,8 +111,8 @@ def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort
     try:  # from the first moment on: Ctrl-C may come as soon as there is a file
         writer = begin()
         tree = DigestTree(disk.size) if effort.digests else None
-        granules = find_granules(disk.extents(), find_unit(writer, tree), disk.size)
-        with show_progress(title, sum(end - start for start, end in granules), as_json=effort.as_json) as progress:
+        total = count_granules(disk, find_unit(writer, tree))
+        with show_progress(title, total, as_json=effort.as_json) as progress:
             result = copy(disk, writer, workers=effort.workers, digest=tree, progress=progress)
         if found.file is not None:
             found.file.finish()

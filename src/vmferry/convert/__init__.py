@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmferry.convert.changes import Changes, find_changes
 from vmferry.convert.copy import MAX_THREADS, Cancelled, CopyResult, copy, default_workers, find_unit
-from vmferry.convert.plan import Slice, cut, find_granules, plan_slices
+from vmferry.convert.plan import Slice, count_granules, cut, find_granules, plan_slices
 from vmferry.convert.verify import compare_disks, count_data, digest_disk
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "compare_disks",
     "copy",
     "count_data",
+    "count_granules",
     "cut",
     "default_workers",
     "digest_disk",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from vmferry.blob import foreign_error
+from vmferry.blob import KeptBlobWriter, foreign_error
+from vmferry.convert.copy import Cancelled, CopyResult, copy, find_unit
 from vmferry.convert.placements import Placements
+from vmferry.convert.plan import count_granules
 from vmferry.digest import DigestTree
-from vmferry.disk import SupportsReplay
+from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, SupportsReplay
 from vmferry.errors import ConflictError, StoreError, quote
 
 _STEP = 100
@@ -22,37 +24,10 @@ _SYNC_SECONDS = 10.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class KeptTarget(Protocol):
-    """A ``BlobWriter`` of which something is left when its process dies."""
-
-    survives_power_cut: bool
-    """Whether what was flushed is there when the machine was started again."""
-    reached: int
-    """The guest offset before which all lies that was placed, where places are given in order."""
-
-    def begin(self) -> None:
-        """Begin anew: nothing that was written before is left. Raises ``StoreError``."""
-
-    def note(self, complete: int) -> Mapping[str, Any]:
-        """What there is, all before guest offset ``complete`` being written; of JSON's types."""
-
-    def saved(self) -> None:
-        """What ``note`` answered last is written down."""
-
-    def is_there(self, note: Mapping[str, Any]) -> bool:
-        """Whether what ``note`` tells of is there still. Raises ``StoreError``, ``ValueError`` and ``KeyError``."""
-
-    def restore(self, note: Mapping[str, Any]) -> None:
-        """Go on from ``note``, which ``is_there``. Raises ``StoreError``."""
-
-    def flush(self) -> None:
-        """Make what was written so far durable, where it ``survives_power_cut``."""
-
-
 class Journal:
     """The notes of one conversion into ``path``; ``checkpoint`` is called by one thread at a time."""
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], target: KeptTarget, tree: DigestTree | None) -> None:
+    def __init__(self, path: Path, facts: Mapping[str, Any], target: KeptBlobWriter, tree: DigestTree | None) -> None:
         """``facts`` say what is converted into what: notes of anything else are none of ours.
 
         Raises ``ConflictError`` where there are such notes.
@@ -146,3 +121,50 @@ class Journal:
         partial = self._path.with_name(self._path.name + ".new")
         partial.write_text(json.dumps(notes))
         partial.replace(self._path)
+
+
+def copy_rest(
+    disk: Disk,
+    writer: DiskWriter | OrderedDiskWriter,
+    journal: Journal,
+    total: int,
+    *,
+    workers: int | None,
+    progress: Callable[[int], None],
+    digest: DigestTree | None = None,
+    cancelled: Cancelled | None = None,
+) -> CopyResult:
+    """Copy what ``journal`` says is not in ``writer`` yet, which is a new one, and note in it how far that is.
+
+    ``total`` guest bytes are to be copied in all; ``progress`` is told of those that were there first. Raises as
+    ``copy``.
+    """
+    if isinstance(writer, SupportsReplay):
+        journal.replay(writer)
+    copied = 0
+    journal.plan(total)
+    progress(count_granules(disk, find_unit(writer, digest), journal.offset))
+
+    def tell(more: int) -> None:
+        nonlocal copied
+        copied += more
+        progress(more)
+
+    return copy(
+        disk,
+        writer,
+        journal.offset,
+        workers=workers,
+        digest=digest,
+        progress=tell,
+        checkpoint=lambda offset: journal.checkpoint(offset, copied),
+        placed=_noting(writer, journal),
+        cancelled=cancelled,
+    )
+
+
+def _noting(writer: DiskWriter | OrderedDiskWriter, journal: Journal) -> Callable[[int, Any], None] | None:
+    """What writes down for ``journal`` what ``writer`` places."""
+    if not isinstance(writer, SupportsReplay):
+        return None
+    return lambda end, encoded: journal.placed(end, writer.note(encoded))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from vmferry.disk import Disk
 from vmferry.extent import Extent, ExtentKind
 from vmferry.units import MIB, round_up
 
@@ -47,6 +48,12 @@ def find_granules(extents: Iterable[Extent], granularity: int, size: int) -> Ite
         held = (start, end)
     if held is not None:
         yield held
+
+
+def count_granules(disk: Disk, granularity: int, end: int | None = None) -> int:
+    """Bytes of the ``find_granules`` of ``disk``, or of what lies before guest offset ``end``."""
+    limit = disk.size if end is None else end
+    return sum(high - low for low, high in find_granules(disk.extents(0, limit), granularity, limit)) if limit else 0
 
 
 def cut(ranges: Iterable[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vmferry.blob import Blob, BlobWriter, SupportsDataRanges
+from vmferry.blob import Blob, BlobWriter, KeptBlobWriter, SupportsDataRanges
 from vmferry.registry import Registry
 from vmferry.stores._read_ahead import ReadAheadBlob
 from vmferry.units import MIB
@@ -131,6 +132,12 @@ class SupportsUpload(Protocol):
     def upload(self, bucket: str, key: str, budget: int, expected: int = 0) -> BlobWriter:
         """As ``create``, with up to ``budget`` bytes held in memory; with more where that is too little to send an
         object of ``expected`` bytes."""
+
+    def keep_upload(self, bucket: str, key: str, folder: Path, budget: int, expected: int = 0) -> KeptBlobWriter:
+        """As ``upload``, of an object that another process goes on with, which has ``folder`` too.
+
+        Raises ``StoreUnavailableError`` while another process has it.
+        """
 
     def check_upload(self, bucket: str, key: str) -> None:
         """Raise what ``upload`` would raise: ``BlobNotFoundError``, ``AccessDeniedError``. Nothing is left behind."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vmferry.blob import ByteRange, foreign_error
-from vmferry.errors import StoreError, quote
+from vmferry.errors import StoreError, StoreUnavailableError, quote
 from vmferry.stores._s3_client import Multipart
 from vmferry.stores._s3_upload import Part, PartSizes, S3Upload
 
@@ -32,7 +32,7 @@ class KeptUpload(S3Upload):
     survives_power_cut = False
 
     def __init__(self, multipart: Multipart, name: str, folder: Path, budget: int) -> None:
-        """Raises ``StoreError`` where another process holds ``folder``."""
+        """Raises ``StoreUnavailableError`` where another process holds ``folder``."""
         super().__init__(multipart, name, budget)
         self.reached = 0
         """The guest offset before which all lies that was written so far; 0 where what is written again is the same."""
@@ -68,8 +68,7 @@ class KeptUpload(S3Upload):
 
     def begin(self) -> None:
         """Begin anew: what is left of another upload is removed."""
-        with suppress(OSError, StoreError):
-            self._multipart.abort(self._id_file.read_text())
+        self._abort_other()
         try:
             for path in self._part_files():
                 path.unlink()
@@ -122,6 +121,7 @@ class KeptUpload(S3Upload):
         if self._lock < 0:
             return
         super().abort()
+        self._abort_other()
         shutil.rmtree(self._folder, ignore_errors=True)
         self.detach()
 
@@ -135,6 +135,11 @@ class KeptUpload(S3Upload):
             if fd >= 0:
                 os.close(fd)
         self._lock = -1
+
+    def _abort_other(self) -> None:
+        """Remove the upload that was begun in the folder, as far as it is there; what cannot be is swept by S3."""
+        with suppress(OSError, StoreError):
+            self._multipart.abort(self._id_file.read_text())
 
     def _keep(self, part: Part, offset: int, data: memoryview) -> None:
         with self._changed:
@@ -208,7 +213,7 @@ class KeptUpload(S3Upload):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(fd)
-            raise StoreError(
+            raise StoreUnavailableError(
                 f"Another process writes {quote(self._name)} just now. Wait for it, or name another object."
             ) from error
         return fd

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
 from temporalio import activity
 
 from vmferry.catalog.export_tasks import COMPLETED, ExportTask
-from vmferry.convert import find_granules
+from vmferry.convert import count_granules
 from vmferry.disk import Disk
 from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreError, TaskCancelledError
 from vmferry.formats import FORMATS, open_disk
@@ -56,16 +58,16 @@ class ExportImageActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def write_export(self, task_id: str) -> None:
-        """Write the object, and complete the task. What an earlier attempt has sent is removed first."""
+        """Write the object, and complete the task. What an earlier attempt has sent of a disk is gone on with, of an
+        OVA it is removed."""
         task = self._tasks.get(task_id)
         with border(self._services, task_id, tasks=self._tasks), self._pulse(task_id) as pulse:
             if task.status == COMPLETED:
                 return
             self._tasks.advance(task_id, _CONVERTING, _CONVERTING_FIRST)
-            self._abort_uploads(task)
-            with self._open_disks(task) as (machine, disks):
+            with self._open_disks(task) as (machine, disks, identities):
                 try:
-                    self._write(task, machine, disks, pulse)
+                    self._write(task, machine, disks, identities, pulse)
                 except TaskCancelledError:
                     pulse.raise_if_stopped()
                     raise
@@ -79,23 +81,41 @@ class ExportImageActivities:
             self._tasks.fail(step.task_id, step.reason)
             task = self._tasks.get(step.task_id)
             if task.status != COMPLETED:
+                self._abort_kept(task)
                 self._abort_uploads(task)
                 self._delete(task)
                 self._tasks.mark_deleted(step.task_id)
 
-    def _write(self, task: ExportTask, machine: Machine, disks: Sequence[Disk], pulse: Pulse) -> None:
-        ranges = (find_granules(disk.extents(), CLUSTER_SIZE, disk.size) for disk in disks)
-        data = sum(end - start for found in ranges for start, end in found)
+    def _write(
+        self, task: ExportTask, machine: Machine, disks: Sequence[Disk], identities: Sequence[str], pulse: Pulse
+    ) -> None:
+        data = sum(count_granules(disk, CLUSTER_SIZE) for disk in disks)
         listener = Listener(self._recorder(task.id, max(data, 1), pulse), pulse.stop)
         expected = sum(disk.size for disk in disks) if task.format == "RAW" else data + data // 8
+        if task.format != "OVA":
+            self._write_disk(task, disks[0], identities[0], expected, listener)
+            return
+        self._abort_uploads(task)
         target = self._store(task).upload(task.bucket, task.key, _UPLOAD_MEMORY, expected)
         try:
-            if task.format == "OVA":
-                write_ova(machine, disks, target, listener)
-            else:
-                write_disk(disks[0], EXPORT_FORMATS[task.format], target, listener)
+            write_ova(machine, disks, target, listener)
         finally:
             target.abort()  # harmless once it is whole
+
+    def _write_disk(self, task: ExportTask, disk: Disk, identity: str, expected: int, listener: Listener) -> None:
+        """Write a disk's object, or go on writing it where an earlier attempt ended."""
+        folder = self._folder(task)
+        if not folder.exists():
+            self._abort_uploads(task)
+        target = self._store(task).keep_upload(task.bucket, task.key, folder, _UPLOAD_MEMORY, expected)
+        try:
+            write_disk(disk, EXPORT_FORMATS[task.format], target, folder, identity, listener)
+        finally:
+            target.detach()  # harmless once it is whole
+
+    def _folder(self, task: ExportTask) -> Path:
+        """What is not in S3 yet of an object that is being written; gone when it is whole, or the task has ended."""
+        return self._services.config.data_dir / "exports" / task.id
 
     def _recorder(self, task_id: str, planned: int, pulse: Pulse) -> Callable[[int], None]:
         """Takes the progress of a copy of ``planned`` bytes, of one thread at a time, and writes it to the catalog now
@@ -114,17 +134,30 @@ class ExportImageActivities:
         return record
 
     @contextmanager
-    def _open_disks(self, task: ExportTask) -> Iterator[tuple[Machine, list[Disk]]]:
-        """What is exported and its disks, the root's first. Raises ``NotFoundError`` where they were removed."""
+    def _open_disks(self, task: ExportTask) -> Iterator[tuple[Machine, list[Disk], list[str]]]:
+        """What is exported, its disks, the root's first, and what tells each from itself when it was changed.
+
+        Raises ``NotFoundError`` where they were removed.
+        """
         find = exported_image if task.instance_id is None else exported_instance
         machine, images = find(self._services, task)
         with ExitStack() as opened:
-            disks = []
+            disks, identities = [], []
             for bucket, key in images:
                 blob = self._services.images.open(bucket, key)
                 opened.callback(blob.close)
                 disks.append(open_disk(blob, FORMATS["qcow2"]))
-            yield machine, disks
+                identities.append(str(blob.pin.etag))
+            yield machine, disks, identities
+
+    def _abort_kept(self, task: ExportTask) -> None:
+        """Remove what the attempts before have sent of a disk and kept beside it."""
+        folder = self._folder(task)
+        if folder.exists():
+            try:
+                self._store(task).keep_upload(task.bucket, task.key, folder, _UPLOAD_MEMORY).abort()
+            except (AccessDeniedError, BlobNotFoundError):  # the bucket is gone, or the right to it
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _abort_uploads(self, task: ExportTask) -> None:
         """Remove what earlier attempts have sent: nobody else uses a key with the task's id."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vmferry.appliances import OvaWriter, PackedDisk, disk_file_name, package_stem
-from vmferry.blob import BlobWriter
-from vmferry.convert import Cancelled, copy
+from vmferry.blob import BlobWriter, KeptBlobWriter
+from vmferry.convert import Cancelled, copy, count_granules, find_unit
+from vmferry.convert.journal import Journal, copy_rest
 from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter
+from vmferry.errors import ConflictError, StoreUnavailableError
 from vmferry.formats import FORMATS, SupportsCreate
 from vmferry.machine import Machine
 
@@ -25,9 +28,23 @@ class Listener:
     cancelled: Cancelled
 
 
-def write_disk(disk: Disk, name: str, target: BlobWriter, listener: Listener) -> None:
-    """``disk`` into ``target`` in the format ``name``, which then appears."""
-    _copy(disk, _writer(disk, name, target), listener)
+def write_disk(disk: Disk, name: str, target: KeptBlobWriter, folder: Path, identity: str, listener: Listener) -> None:
+    """``disk`` into ``target`` in the format ``name``, which then appears.
+
+    How far that is stands in ``folder``; whoever calls this again with it goes on from there. Where ``identity``, which
+    tells the disk's file from itself when it was changed, is another one then, all that was written is removed, and
+    ``StoreUnavailableError`` raised: it is worth another try.
+    """
+    try:
+        journal = Journal(folder / "disk", {"disk": identity}, target, None)
+    except ConflictError as error:
+        target.abort()
+        raise StoreUnavailableError("The disk was changed after its export had begun: that begins anew.") from error
+    writer = _writer(disk, name, target)
+    total = count_granules(disk, find_unit(writer))
+    copy_rest(disk, writer, journal, total, workers=_THREADS, progress=listener.progress, cancelled=listener.cancelled)
+    writer.finish()
+    journal.remove()
 
 
 def write_ova(machine: Machine, disks: Sequence[Disk], target: BlobWriter, listener: Listener) -> None:
