@@ -53,6 +53,7 @@ from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.runtime.sweeper import Sweeper
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
+from vmferry.tasks.import_image.preview import Previewer
 from vmferry.work import UMASK, configure_logs, open_services, own_s3_options
 
 _REQUEST_RETRY_SECONDS = 3.0
@@ -271,6 +272,7 @@ def _application(
             images=services.images,
             quotas=config.limits,
             wake=dispatcher.wake,
+            preview=Previewer(services).preview,
         )
     )
     front_ends: list[FrontEnd] = [ec2, EbsFrontEnd(ebs), StsFrontEnd(), IamFrontEnd(services.catalog)]

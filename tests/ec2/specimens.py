@@ -18,6 +18,7 @@ from tests.ec2.running_gateway import OTHER_ACCOUNT
 from vmferry.aws.model import Kind, Operation, Shape, load_service
 from vmferry.ec2.actions import ACTIONS
 from vmferry.ec2.services import Services
+from vmferry.import_manifest import ImportManifest, ManifestPart, render_manifest
 
 BUCKET, KEY = "imports", "disk.vmdk"
 Request = dict[str, Any]
@@ -46,9 +47,11 @@ def leaves(shape: Shape, path: str = "") -> Iterator[tuple[str, Shape]]:
 def make_objects(services: Services) -> None:
     """What the requests name in the users' object store."""
     store = services.objects(HERE)
-    for key in (KEY, "disk.manifest.xml"):
+    part = ManifestPart(0, 0, (1 << 20) - 1, KEY, f"s3://{BUCKET}/{KEY}")
+    manifest = render_manifest(ImportManifest("VMDK", 1 << 20, 1, (part,)))
+    for key, content in ((KEY, b"specimen"), ("disk.manifest.xml", manifest)):
         writer = store.create(BUCKET, key)
-        writer.write_at(0, b"specimen")
+        writer.write_at(0, content)
         writer.finish()
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.ec2.material import HERE
 from tests.ec2.running_gateway import Endpoint
 from vmferry.ec2.services import Services
+from vmferry.import_manifest import ImportManifest, ManifestPart, render_manifest
 
 IMAGE = {"Format": "VMDK", "Bytes": 1 << 20, "ImportManifestUrl": "s3://imports/disk.manifest.xml"}
 VOLUME = {"Size": 1}
@@ -81,6 +83,7 @@ def test_a_volume_is_creating_until_its_parts_are_there(ec2: Any, services: Serv
         ({"ImportManifestUrl": "s3://imports/../x"}, {}, "InaccessibleStorageLocation"),
         ({}, {"Size": 0}, "InvalidParameterValue"),
         ({}, {"Size": 20000}, "InvalidParameterValue"),
+        ({"Format": "RAW", "Bytes": (1 << 30) + 1}, {}, "InvalidParameterValue"),
     ],
 )
 def test_a_disk_image_that_cannot_be_is_refused(
@@ -88,6 +91,50 @@ def test_a_disk_image_that_cannot_be_is_refused(
 ) -> None:
     asked = {"AvailabilityZone": "us-east-1a", "Image": {**IMAGE, **image}, "Volume": {**VOLUME, **volume}}
     assert refusal(ec2.import_volume, **asked)[0] == code
+
+
+def part(index: int, start: int, end: int, url: str = "s3://imports/part") -> ManifestPart:
+    return ManifestPart(index, start, end, f"part{index}", url)
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "code"),
+    [
+        ([part(0, 0, 99), part(2, 100, 199)], "RAW", "InvalidManifest"),  # one is missing
+        ([part(0, 0, 99), part(1, 150, 199)], "RAW", "InvalidManifest"),  # a gap
+        ([part(0, 0, 99), part(1, 50, 199)], "RAW", "InvalidManifest"),  # an overlap
+        ([part(0, 0, 99, "http://10.0.0.1/secret")], "RAW", "InaccessibleStorageLocation"),
+        ([part(0, 0, 99, "file:///etc/passwd")], "RAW", "InaccessibleStorageLocation"),
+        ([part(0, 0, 99)], "VHD", "InvalidFormat"),  # which the request does not say
+        ([part(0, 0, 1 << 30)], "RAW", "InvalidParameterValue"),  # more than the volume holds
+    ],
+)
+def test_a_manifest_that_is_there_and_cannot_be_used_is_refused_at_once(
+    ec2: Any, services: Services, parts: list[ManifestPart], kind: str, code: str
+) -> None:
+    """A client that names the disk itself, say, would else wait for a week."""
+    put(services, "bad.manifest.xml", render_manifest(ImportManifest(kind, 200, 1, tuple(parts))))
+    asked = {"AvailabilityZone": "us-east-1a", "Volume": VOLUME}
+    image = {**IMAGE, "Format": "RAW", "ImportManifestUrl": "s3://imports/bad.manifest.xml"}
+    for dry in (False, True):
+        assert refusal(ec2.import_volume, **asked, Image=image, DryRun=dry)[0] == code
+        disks = [{"Image": image, "Volume": VOLUME}]
+        assert refusal(ec2.import_instance, Platform="Linux", DiskImages=disks, DryRun=dry)[0] == code
+
+
+@pytest.mark.parametrize("content", [b"KDMV", b"<!DOCTYPE m [<!ENTITY a 'b'>]><manifest>&a;</manifest>", b""])
+def test_what_is_no_manifest_is_refused_at_once(ec2: Any, services: Services, content: bytes) -> None:
+    put(services, "none.manifest.xml", content)
+    image = {**IMAGE, "ImportManifestUrl": "s3://imports/none.manifest.xml"}
+    code, message = refusal(ec2.import_volume, AvailabilityZone="us-east-1a", Image=image, Volume=VOLUME)
+    assert (code, message[:37]) == ("InvalidManifest", "The import manifest cannot be used: i")
+
+
+def put(services: Services, key: str, content: bytes) -> None:
+    writer = services.objects(HERE).create("imports", key)
+    writer.write_at(0, content)
+    writer.set_size(len(content))
+    writer.finish()
 
 
 @pytest.mark.parametrize(

@@ -236,10 +236,10 @@ def test_imports_are_refused_with_aws_sentence_until_the_role_is_whole(
     assert ec2.import_snapshot(DiskContainer=disk, RoleName="late")["ImportTaskId"].startswith("import-snap-")
 
 
-def test_a_dry_run_does_not_find_a_missing_role(endpoint: Endpoint) -> None:
+def test_a_dry_run_finds_a_missing_role(endpoint: Endpoint) -> None:
     disk = {"UserBucket": {"S3Bucket": "imports", "S3Key": "web.ova"}}
-    code, _, status = refused(endpoint.client().import_image, DiskContainers=[disk], RoleName="none", DryRun=True)
-    assert (code, status) == ("DryRunOperation", 412)
+    code, message, _ = refused(endpoint.client().import_image, DiskContainers=[disk], RoleName="none", DryRun=True)
+    assert (code, message.startswith(SENTENCE.format("none"))) == ("InvalidParameter", True)
 
 
 def test_the_default_role_once_deleted_stays_so(endpoint: Endpoint, services: Services) -> None:

@@ -136,13 +136,40 @@ def test_an_object_that_is_not_there_is_said_at_once(
             {"DiskContainers": [in_s3("k")], "UsageOperation": "RunInstances:0002", "Platform": "Linux"},
             "InvalidParameterCombination",
         ),
-        ({"DiskContainers": [in_s3("k")], "DryRun": True}, "DryRunOperation"),
+        ({"DiskContainers": [in_s3("k")], "DryRun": True}, "DryRunOperation"),  # its upload may come later
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_refused_with_awss_code(server: Server, parameters: dict[str, object], code: str) -> None:
     with pytest.raises(ClientError) as refused:
         server.client("ec2").import_image(**parameters)
     assert refused.value.response["Error"]["Code"] == code
+
+
+def test_a_dry_run_looks_into_the_disks_and_makes_nothing(server: Server, small_ova: Path, small_disk: Path) -> None:
+    """What metadata can tell is said before there is a task: EC2's code, and the words of the task's StatusMessage."""
+    ec2 = server.client("ec2")
+    server.upload(small_ova, "imports")
+    server.upload(small_disk, "imports")
+    tasks, snapshots = ec2.describe_import_image_tasks(), ec2.describe_snapshots(OwnerIds=["self"])
+
+    def tried(key: str, declared: str) -> tuple[str, str]:
+        for _ in range(30):
+            with pytest.raises(ClientError) as refused:
+                ec2.import_image(DiskContainers=[in_s3(key, declared)], DryRun=True)
+            code, message = (refused.value.response["Error"][name] for name in ("Code", "Message"))
+            if "were not looked into" not in message:  # on a busy machine they are not, within the time of a request
+                return code, message
+        raise AssertionError(message)
+
+    code, message = tried(small_ova.name, "OVA")
+    assert code == "DryRunOperation"
+    assert message.startswith("Request would have succeeded, but DryRun flag is set. | ")
+    assert "No system was recognised" in message
+    code, message = tried(small_disk.name, "VMDK")
+    assert code == "InvalidParameter"
+    assert message.startswith("Disk validation failed [Unsupported VMDK File Format] | s3://imports/")
+    assert ec2.describe_import_image_tasks()["ImportImageTasks"] == tasks["ImportImageTasks"]
+    assert ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == snapshots["Snapshots"]
 
 
 def test_what_vmferry_lacks_is_named(server: Server) -> None:

@@ -54,6 +54,9 @@ class Upload:
         manifest = ImportManifest(self._format, self.size, 1, tuple(parts))
         self._s3.put_object(Bucket=BUCKET, Key=f"{self._name}.manifest.xml", Body=render_manifest(manifest))
 
+    def drop_manifest(self) -> None:
+        self._s3.delete_object(Bucket=BUCKET, Key=f"{self._name}.manifest.xml")
+
     def send_part(self, index: int) -> None:
         part = self.parts()[index]
         with self._disk.open("rb") as file:
@@ -163,8 +166,9 @@ def test_what_is_cancelled_or_cannot_be_leaves_nothing(server: Server, small_dis
         [*parts[:-1], ManifestPart(parts[-1].index, parts[-1].start, parts[-1].end, "k", "http://10.0.0.1/secret")],
         [parts[0], *parts[2:]],
     ):
-        wrong.send_manifest(bad)
+        wrong.drop_manifest()
         made_task = ec2.import_volume(AvailabilityZone="us-east-1a", Image=wrong.image(), Volume={"Size": 1})
+        wrong.send_manifest(bad)  # after the call, which would else have said so itself
         ended = wait(server, made_task["ConversionTask"]["ConversionTaskId"])
         assert ended["State"] == "cancelled"
         assert ended["StatusMessage"].startswith("ClientError: ")

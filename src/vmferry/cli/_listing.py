@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from vmferry.cli._client import Clients, api_errors, without_metadata
 from vmferry.cli._output import print_facts, print_json
-from vmferry.errors import quote
+from vmferry.errors import escape, quote
 
 
 class _ListingGroup(TyperGroup):
@@ -56,23 +56,28 @@ def change(clients: Clients, method: str, done: str, *, as_json: bool, **paramet
 
 def try_dry_run(clients: Clients, method: str, *, as_json: bool, **parameters: Any) -> None:
     """Ask whether the action would succeed, and say so. Raises ``ApiError`` where it would not."""
-    check_dry_run(clients, method, **parameters)
+    notes = check_dry_run(clients, method, **parameters)
     if as_json:
-        print_json({"DryRun": True, "Action": "".join(word.capitalize() for word in method.split("_"))})
+        action = "".join(word.capitalize() for word in method.split("_"))
+        print_json({"DryRun": True, "Action": action, **({"Notes": notes} if notes else {})})
     else:
-        print("It would succeed; nothing was changed.")
+        print("It would succeed; nothing was changed.", *([escape(notes)] if notes else []))
 
 
-def check_dry_run(clients: Clients, method: str, **parameters: Any) -> None:
-    """Raise ``ApiError`` where the action would not succeed, as far as a dry run finds out."""
+def check_dry_run(clients: Clients, method: str, **parameters: Any) -> str:
+    """What vmferry says of a request that would succeed. Raises ``ApiError`` where it would not, as far as a dry run
+    finds out."""
     from botocore.exceptions import ClientError
 
     with api_errors():
         try:
             getattr(clients.ec2, method)(**{**parameters, "DryRun": True})
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "DryRunOperation":
+            answer = error.response.get("Error", {})
+            if answer.get("Code") != "DryRunOperation":
                 raise
+            return str(answer.get("Message", "")).partition(" | ")[2]
+    return ""
 
 
 def _word(value: object) -> object:

@@ -25,7 +25,7 @@ from vmferry.ec2.choices import choose
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import new_id
 from vmferry.ec2.import_task_views import tag_list, waiting_message
-from vmferry.ec2.manifest_sizes import check_image_size, check_manifest_sizes
+from vmferry.ec2.manifests import check_image_size, check_manifests, check_volume_holds
 from vmferry.ec2.volume_images import check_volume_size
 from vmferry.errors import VmferryError
 from vmferry.quotas import ImageBounds
@@ -59,6 +59,8 @@ def read_disk_image(
         kind = choose(image["Format"], bounds.formats, "format")
     except Ec2Error as error:
         raise Ec2Error("InvalidFormat", str(error)) from error
+    if kind == "RAW":
+        check_volume_holds(image["Bytes"], size)
     return DiskContainer(
         bucket=bucket,
         key=key,
@@ -80,18 +82,35 @@ def start_conversion(
 ) -> ImportTask:
     """Record the task with all that it makes, wake the dispatcher; the task as it stands.
 
-    The parts may be uploaded later; of a manifest that is there already the sizes are looked at. Raises ``Ec2Error``
-    where they are too large, ``ConflictError`` where as many conversions are under way as may be.
+    Raises as ``new_conversion`` does, ``ConflictError`` where as many conversions are under way as may be.
+    """
+    task = new_conversion(context, zone, containers, description, instance)
+    volumes = [_creating(context, task, one) for one in containers]
+    made = None if instance is None else replace(instance, task_id=task.id)
+    most = context.services.quotas.concurrent_conversion_tasks
+    context.services.catalog.conversion_tasks.add(task, volumes, made, most)
+    context.services.wake()
+    return context.services.catalog.import_tasks.get(task.id)
+
+
+def new_conversion(
+    context: RequestContext,
+    zone: str,
+    containers: Sequence[DiskContainer],
+    description: str | None,
+    instance: Instance | None = None,
+) -> ImportTask:
+    """A task that is recorded nowhere. The parts may be uploaded later; a manifest that is there already is looked at,
+    and raises as ``check_manifests`` does.
     """
     quotas = context.services.quotas
     bounds = quotas.import_volume if instance is None else quotas.import_instance
-    check_manifest_sizes(context, containers, bounds.size_gib)
-    now = datetime.now(UTC)
-    task = ImportTask(
+    check_manifests(context, containers, bounds.size_gib)
+    return ImportTask(
         id=new_id("import-vol-" if instance is None else "import-i-"),
         kind=CONVERSION,
         place=context.place,
-        created_at=now,
+        created_at=datetime.now(UTC),
         request=ImportRequest(
             containers=tuple(containers),
             description=description,
@@ -103,12 +122,6 @@ def start_conversion(
         stage=Stage.PENDING.message,
         progress=Stage.PENDING.first,
     )
-    volumes = [_creating(context, zone, one, task.id, now) for one in containers]
-    made = None if instance is None else replace(instance, task_id=task.id)
-    most = quotas.concurrent_conversion_tasks
-    context.services.catalog.conversion_tasks.add(task, volumes, made, most)
-    context.services.wake()
-    return context.services.catalog.import_tasks.get(task.id)
 
 
 def describe_conversion(task: ImportTask, tags: Mapping[str, str]) -> dict[str, Any]:
@@ -137,20 +150,20 @@ def describe_conversion(task: ImportTask, tags: Mapping[str, str]) -> dict[str, 
     }
 
 
-def _creating(context: RequestContext, zone: str, container: DiskContainer, task_id: str, now: datetime) -> Volume:
+def _creating(context: RequestContext, task: ImportTask, container: DiskContainer) -> Volume:
     volume_id = container.volume_id or ""
     return Volume(
         id=volume_id,
         place=context.place,
         state=CREATING,
         size_gib=container.volume_size_gib,
-        zone=zone,
+        zone=task.request.zone or "",
         snapshot_id=None,
         volume_type=DEFAULT_VOLUME_TYPE,
-        created_at=now,
+        created_at=task.created_at,
         bucket=context.place.region,
         key=f"{context.place.account_id}/{volume_id}.qcow2",
-        task_id=task_id,
+        task_id=task.id,
     )
 
 

@@ -10,7 +10,7 @@ from vmferry.catalog.import_tasks import DiskContainer
 from vmferry.ec2.actions import RequestContext
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import check_id
-from vmferry.ec2.manifest_sizes import check_image_size
+from vmferry.ec2.manifests import check_image_size
 from vmferry.ec2.snapshot_copies import check_completed
 from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreUnavailableError, VmferryError, quote
 from vmferry.quotas import ImageBounds

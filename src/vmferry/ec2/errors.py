@@ -6,6 +6,8 @@ clients repeat those; what is not well with us always does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vmferry import errors
 from vmferry.aws.errors import ApiError
 from vmferry.aws.signature import Fault, SignatureError
@@ -68,6 +70,12 @@ def from_error(error: errors.VmferryError) -> ApiError | None:
     if error.client_fault and not isinstance(error, errors.ConfigError):
         return Ec2Error("InvalidRequest", str(error))
     return None
+
+
+def dry_run_succeeded(notes: Sequence[str] = ()) -> Ec2Error:
+    """What a DryRun is answered with where the request is good, and what is to be said of it all the same."""
+    behind = f" | {' '.join(notes)}" if notes else ""
+    return Ec2Error("DryRunOperation", f"Request would have succeeded, but DryRun flag is set.{behind}", 412)
 
 
 def internal_error(request_id: str) -> Ec2Error:

@@ -12,7 +12,7 @@ from vmferry.aws.model import Operation, load_service, snake_case
 from vmferry.aws.query import parse_request, read_form
 from vmferry.aws.signature import Caller, HttpRequest
 from vmferry.ec2.actions import ACTIONS, Action, RequestContext
-from vmferry.ec2.errors import Ec2Error, from_error, internal_error
+from vmferry.ec2.errors import Ec2Error, dry_run_succeeded, from_error, internal_error
 from vmferry.ec2.refusals import check_refused
 from vmferry.ec2.services import Services
 from vmferry.errors import VmferryError, quote
@@ -113,4 +113,4 @@ def _dry_run(action: Action, context: RequestContext, request: Mapping[str, Any]
     """The action's own check, if it has one, and then always an error: that is how EC2 says yes."""
     if action.check is not None:
         action.check(context, request)
-    raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+    raise dry_run_succeeded()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vmferry.catalog import Catalog
+from vmferry.catalog.import_tasks import ImportTask
 from vmferry.catalog.places import Place
 from vmferry.ec2.copy_counter import CopyCounter
 from vmferry.quotas import Quotas
@@ -29,4 +30,6 @@ class Services:
     """How much may be asked."""
     wake: Callable[[], None]
     """To be called when a task was recorded or cancelled: the dispatcher looks at once."""
+    preview: Callable[[ImportTask], Sequence[str]] = lambda _: ()
+    """What an import that is only tried would find in its disks: see ``Previewer``. By default nothing is looked at."""
     copies: CopyCounter = field(default_factory=CopyCounter)

@@ -24,8 +24,7 @@ from vmferry.tasks.export_image.formats import EXPORT_FORMATS, export_key
 def export_image(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
     """Check what can be checked at once, record the task, wake the dispatcher, answer the task as it stands."""
     task, tags = _read_request(context, request)
-    check_role(context, task.role_name, Purpose.EXPORT, [(task.bucket, task.key)])
-    check_export_target(context, task)
+    _check_target(context, task)
     tasks = context.services.catalog.export_tasks
     token, most = request.get("ClientToken") or None, context.services.quotas.concurrent_export_tasks
     task_id = tasks.add(task, tags, token, fingerprint(request), most)
@@ -40,11 +39,16 @@ def export_image(context: RequestContext, request: Mapping[str, Any]) -> dict[st
 
 
 def check_export_image(context: RequestContext, request: Mapping[str, Any]) -> None:
-    """What a DryRun checks: the parameters, and nothing in S3, as with AWS."""
-    _read_request(context, request)
+    """What a DryRun checks: all that the call does."""
+    _check_target(context, _read_request(context, request)[0])
 
 
 ACTION = Action("ExportImage", export_image, check_export_image)
+
+
+def _check_target(context: RequestContext, task: ExportTask) -> None:
+    check_role(context, task.role_name, Purpose.EXPORT, [(task.bucket, task.key)])
+    check_export_target(context, task)
 
 
 def _read_request(context: RequestContext, request: Mapping[str, Any]) -> tuple[ExportTask, dict[str, str]]:

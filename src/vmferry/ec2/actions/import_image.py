@@ -13,7 +13,7 @@ from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
 from vmferry.ec2.disk_containers import read_container
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.import_starting import start_import
+from vmferry.ec2.import_starting import new_import, start_import, try_import
 from vmferry.ec2.import_task_views import describe_requested_containers, tag_list
 from vmferry.ec2.refusals import ENCRYPTION
 from vmferry.ec2.tag_specifications import tags_for
@@ -37,9 +37,10 @@ def import_image(context: RequestContext, request: Mapping[str, Any]) -> dict[st
 
 
 def check_import_image(context: RequestContext, request: Mapping[str, Any]) -> None:
-    """What a DryRun checks: the parameters, and nothing in S3, as with AWS."""
-    _read_request(context, request)
+    """What a DryRun checks: all that the call does, and the disks, which may come later."""
+    asked = _read_request(context, request)
     tags_for(request.get("TagSpecifications"), IMPORT_IMAGE)
+    try_import(context, new_import(context, IMPORT_IMAGE, asked))
 
 
 ACTION = Action(

@@ -10,9 +10,10 @@ from vmferry.catalog.import_tasks import DiskContainer
 from vmferry.catalog.instances import PENDING, Instance
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.choices import choose
-from vmferry.ec2.conversions import describe_conversion, read_disk_image, start_conversion
+from vmferry.ec2.conversions import describe_conversion, new_conversion, read_disk_image, start_conversion
 from vmferry.ec2.errors import Ec2Error
 from vmferry.ec2.ids import new_id
+from vmferry.ec2.import_starting import try_import
 from vmferry.ec2.launch_plan import PLACES, ROOT_DEVICE, plan_launch
 from vmferry.ec2.refusals import all_but
 from vmferry.machine import Firmware
@@ -32,8 +33,9 @@ def import_instance(context: RequestContext, request: Mapping[str, Any]) -> dict
 
 
 def check_import_instance(context: RequestContext, request: Mapping[str, Any]) -> None:
-    """What a DryRun checks: the parameters."""
-    _read_request(context, request)
+    """What a DryRun checks: all that the call does, and the disks, which may come later."""
+    instance, containers = _read_request(context, request)
+    try_import(context, new_conversion(context, instance.zone, containers, request.get("Description"), instance))
 
 
 ACTION = Action(

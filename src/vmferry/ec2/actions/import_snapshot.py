@@ -9,7 +9,7 @@ from vmferry.catalog.import_tasks import IMPORT_SNAPSHOT, ImportRequest
 from vmferry.ec2.actions import Action, RequestContext
 from vmferry.ec2.disk_containers import read_container
 from vmferry.ec2.errors import Ec2Error
-from vmferry.ec2.import_starting import start_import
+from vmferry.ec2.import_starting import new_import, start_import, try_import
 from vmferry.ec2.import_task_views import describe_import_snapshot_task
 from vmferry.ec2.refusals import ENCRYPTION
 from vmferry.ec2.tag_specifications import tags_for
@@ -23,9 +23,10 @@ def import_snapshot(context: RequestContext, request: Mapping[str, Any]) -> dict
 
 
 def check_import_snapshot(context: RequestContext, request: Mapping[str, Any]) -> None:
-    """What a DryRun checks: the parameters, and nothing in S3, as with AWS."""
-    _read_request(context, request)
+    """What a DryRun checks: all that the call does, and the disk, which may come later."""
+    asked = _read_request(context, request)
     tags_for(request.get("TagSpecifications"), IMPORT_SNAPSHOT)
+    try_import(context, new_import(context, IMPORT_SNAPSHOT, asked))
 
 
 ACTION = Action(

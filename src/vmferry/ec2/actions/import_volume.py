@@ -7,9 +7,10 @@ from typing import Any
 
 from vmferry.catalog.import_tasks import DiskContainer
 from vmferry.ec2.actions import Action, RequestContext
-from vmferry.ec2.conversions import describe_conversion, read_disk_image, start_conversion
+from vmferry.ec2.conversions import describe_conversion, new_conversion, read_disk_image, start_conversion
 from vmferry.ec2.default_network import find_zone
 from vmferry.ec2.errors import Ec2Error
+from vmferry.ec2.import_starting import try_import
 
 
 def import_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,8 +21,9 @@ def import_volume(context: RequestContext, request: Mapping[str, Any]) -> dict[s
 
 
 def check_import_volume(context: RequestContext, request: Mapping[str, Any]) -> None:
-    """What a DryRun checks: the parameters."""
-    _read_request(context, request)
+    """What a DryRun checks: all that the call does, and the disk, which may come later."""
+    zone, container = _read_request(context, request)
+    try_import(context, new_conversion(context, zone, [container], request.get("Description")))
 
 
 ACTION = Action("ImportVolume", import_volume, check_import_volume)
