@@ -23,6 +23,8 @@ _ALGORITHM = "ed25519"
 KIND = "vmferry receipt 1"
 MAX_SIZE = 4 * 1024 * 1024
 """Bytes that a receipt has at most."""
+_MAX_BITS = 63
+"""Of a size in it."""
 
 _MEMBERS: Mapping[str, Any] = {
     "task": str,
@@ -68,7 +70,7 @@ def read(text: bytes, name: str) -> dict[str, Any]:
     """The receipt ``text``, from the file ``name``, whose signature is right.
 
     Raises ``CorruptDiskError`` where it is not, as anything in it may have been changed since, and where the members
-    are missing that every receipt has.
+    are missing, or make no sense, that every receipt has.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -87,7 +89,9 @@ def read(text: bytes, name: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptDiskError(f"{quote(name)} is no receipt of vmferry, or a damaged one: {error!r}.") from error
     if not _fits(found, _MEMBERS):
-        raise CorruptDiskError(f"{quote(name)} is signed, and is no receipt of vmferry: members of it are missing.")
+        raise CorruptDiskError(
+            f"{quote(name)} is signed, and is no receipt of vmferry: members of it are missing, or make no sense."
+        )
     return {**found, "signed_by": fingerprint(public)}
 
 
@@ -102,7 +106,7 @@ def _fits(value: object, wanted: Any) -> bool:
         return isinstance(value, dict) and all(key in value and _fits(value[key], wanted[key]) for key in wanted)
     if isinstance(wanted, list):
         return isinstance(value, list) and all(_fits(item, wanted[0]) for item in value)
-    return isinstance(value, wanted)
+    return isinstance(value, wanted) and not (isinstance(value, int) and value.bit_length() > _MAX_BITS)
 
 
 def _make_key(path: Path) -> None:
