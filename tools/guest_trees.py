@@ -35,6 +35,8 @@ _TINY_MODULES = (
 )
 _VIRTIO = {"virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev"}
 _VIRTIO |= {"virtio_pci", "virtio_blk", "virtio_scsi"}
+_MAPPER = frozenset({"dm-mod", "dax"})
+"""What logical volumes need; dax is built into many kernels."""
 _ON_ROOT_ONLY = _VIRTIO | {"virtio_net", "net_failover", "failover"}
 """What the host-only guest has on its root, and not in its initramfs."""
 _TINY_INIT = """#!/bin/busybox sh
@@ -42,7 +44,7 @@ _TINY_INIT = """#!/bin/busybox sh
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev
 @LOAD@
 wanted=$(sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline)
-for second in 1 2 3 4 5 6 7 8 9 10; do device=$(findfs $wanted 2>/dev/null) && break; sleep 1; done
+for second in 1 2 3 4 5 6 7 8 9 10; do @ACTIVATE@device=$(findfs $wanted 2>/dev/null) && break; sleep 1; done
 if [ -n "$device" ] && mount -o ro -t ext4 $device /mnt; then
   . /mnt/etc/os-release; echo "VMFERRY-GUEST-READY $PRETTY_NAME on $device" > /dev/ttyS0
 else echo VMFERRY-GUEST-NO-ROOT > /dev/ttyS0; fi
@@ -58,7 +60,14 @@ for pass in 1 2 3; do
   for alias in $(find /sys/devices -name modalias | xargs cat | sort -u); do modprobe -q $alias; done
   sleep 1
 done
-for m in sd_mod crc32c_generic ext4; do modprobe -q $m; done"""
+for m in sd_mod crc32c_generic ext4 dm-mod; do modprobe -q $m; done"""
+
+_ACTIVATE = """for part in /dev/[sv]d?[0-9] /dev/nvme*p*; do
+  [ "$(dd if=$part bs=512 skip=1 count=1 2>/dev/null | head -c 8)" = LABELONE ] &&
+  dmsetup create vg-root --table "0 $(($(blockdev --getsz $part) - 2048)) linear $part 2048" && break
+done
+"""
+"""What `vgchange -ay` comes to for the only volume of a disk of ours."""
 
 
 def _distribution() -> dict[str, str]:
@@ -168,11 +177,11 @@ def _system_hooks(uuid: UUID) -> list[str]:
     ]
 
 
-def tiny_tree(work: Path, packages: Path, *, hostonly: bool = False) -> Tree:
+def tiny_tree(work: Path, packages: Path, *, hostonly: bool = False, lvm: bool = False) -> Tree:
     """The distribution's kernel and busybox, in ``work/root``: prints ``VMFERRY-GUEST-READY`` once its root is mounted.
 
     ``hostonly``: as an initramfs made for the machine it ran on, which had no virtio; those modules are on the root
-    only. Without its root it prints ``VMFERRY-GUEST-NO-ROOT``.
+    only. Without its root it prints ``VMFERRY-GUEST-NO-ROOT``. ``lvm``: the root may be on a logical volume.
 
     Needs no root. Kernel packages are kept in ``packages``. Raises ``ConfigError`` when apt knows no kernel or busybox
     is missing.
@@ -190,7 +199,7 @@ def tiny_tree(work: Path, packages: Path, *, hostonly: bool = False) -> Tree:
     version = kernel.name.removeprefix("vmlinuz-")
     (root / "etc/os-release").write_text('PRETTY_NAME="vmferry tiny guest"\nID=debian\nVERSION_ID="12"\n')
     shutil.copy(busybox, initramfs / "bin/busybox")
-    wanted = frozenset(_TINY_MODULES.split())
+    wanted = frozenset(_TINY_MODULES.split()) | (_MAPPER if lvm else frozenset())
     if hostonly:
         _make_modules(unpacked, root, version, wanted | _ON_ROOT_ONLY, busybox)
         _make_modules(unpacked, initramfs, version, wanted - _VIRTIO, busybox)
@@ -198,7 +207,10 @@ def tiny_tree(work: Path, packages: Path, *, hostonly: bool = False) -> Tree:
         (initramfs / "lib/modules").mkdir(parents=True)
         for module in _find_modules(unpacked, wanted):
             _copy_module(module, initramfs / "lib/modules")
+    if lvm:
+        _copy_program("dmsetup", initramfs)
     init = _TINY_INIT.replace("@LOAD@", _LOAD_BY_ALIAS if hostonly else _LOAD_ALL)
+    init = init.replace("@ACTIVATE@", _ACTIVATE if lvm else "")
     if hostonly:  # what it has not loaded by now will not come
         init = init.replace("1 2 3 4 5 6 7 8 9 10; do device", "1 2; do device")
     (initramfs / "init").write_text(init)
@@ -224,6 +236,18 @@ def _make_modules(unpacked: Path, root: Path, version: str, wanted: frozenset[st
         folder.mkdir(parents=True, exist_ok=True)
         _copy_module(module, folder)
     run(busybox, "depmod", "-b", root, version)
+
+
+def _copy_program(name: str, root: Path) -> None:
+    """The host's program ``name`` with its libraries, into ``root/bin``. Raises ``ConfigError`` where it is missing."""
+    program = shutil.which(name, path=environment()["PATH"])
+    if program is None:
+        raise ConfigError(f"{name} is missing: install the package {name} (`make setup`).")
+    shutil.copy(program, root / "bin" / name)
+    for library in re.findall(r"(/\S+) \(0x", run("ldd", program)):
+        target = root / library.removeprefix("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
 
 
 def _fetch_kernel(name: str, folder: Path) -> list[Path]:

@@ -71,6 +71,7 @@ def test_a_terabyte_costs_little(kind: str, tmp_path: Path) -> None:
 def test_a_disk_that_does_not_boot_is_noted(tmp_path: Path) -> None:
     document = inspect(make_raw(tmp_path / "data.raw", 8 * MIB))
     assert document["importable"] is True
+    assert document["hardware"] is None
     (finding,) = document["preflight"]["vmferry"]
     assert (finding["id"], finding["severity"]) == ("no-partition-table", "will not boot")
     assert document["ec2"]["refusals"] == [

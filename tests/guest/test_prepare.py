@@ -6,6 +6,7 @@ import gzip
 import random
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.guest.ext_images import check, dump
-from tests.guest.linear_volume import make_physical_volume
 from tests.guest.linux_guests import (
     BOOT_UUID,
     DEPENDENCIES,
@@ -34,6 +34,9 @@ from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import Preparation
 from vmferry.guest.prepare import prepare_linux
 from vmferry.units import MIB
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+from linear_volume import make_physical_volume
 
 NOW = 1_800_000_000
 INITRAMFS = f"/boot/initrd.img-{VERSION}"

@@ -62,25 +62,6 @@ def test_a_guest_that_is_to_be_prepared_has_virtio_and_the_receipt_says_what_was
     assert "--prepare is an AMI's" in done.stderr
 
 
-def test_a_machine_that_starts_is_seen_to_before_there_is_an_ami(server: Server, tmp_path: Path) -> None:
-    done = server.vmferry("import", str(cached_guest("tiny")), "--format", "raw", "--boot-check", "--json")
-    assert done.returncode == 0, done.stderr
-    task_id = json.loads(done.stdout)["ImportTaskId"]
-    assert "booting" in done.stderr
-    shown = server.vmferry("tasks", "show", task_id, "--evidence", str(tmp_path), "--data-dir", str(server.data_dir))
-    assert shown.returncode == 0, shown.stderr
-    assert b"VMFERRY-GUEST-READY" in (tmp_path / "serial.log").read_bytes()
-    assert (tmp_path / "screen.png").read_bytes().startswith(b"\x89PNG")
-    (task,) = server.client("ec2").describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"]
-    place = {tag["Key"]: tag["Value"] for tag in task["Tags"]}["vmferry:evidence:serial.log"]
-    bucket, _, key = place.removeprefix("s3://").partition("/")
-    said = server.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    assert said == (tmp_path / "serial.log").read_bytes()
-    shown = server.vmferry("tasks", "show", task_id, "--evidence", str(tmp_path / "by-s3"))
-    assert shown.returncode == 0, shown.stderr
-    assert {path.name for path in (tmp_path / "by-s3").iterdir()} >= {"serial.log", "screen.png"}
-
-
 def test_a_machine_that_does_not_start_ends_in_ec2s_first_boot_failure(server: Server, tmp_path: Path) -> None:
     disk = make_disk(tmp_path / "data.raw", 8, 2, boots=False)
     done = server.vmferry("import", str(disk), "--format", "raw", "--boot-check")

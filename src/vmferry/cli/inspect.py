@@ -19,7 +19,7 @@ from vmferry.guest import Bootability, BootFacts, Partition
 from vmferry.guest.evidence import Evidence, name_system
 from vmferry.guest.facts_json import to_json
 from vmferry.guest.findings import Finding, RuleSet
-from vmferry.guest.hardware import choose_hardware
+from vmferry.guest.hardware import HardwareProfile, choose_hardware
 from vmferry.guest.preflight import Verdict, judge
 from vmferry.machine import Machine, NetworkInterface
 from vmferry.units import SECTOR, format_size
@@ -96,11 +96,28 @@ def _document(blob: CountedBlob, found: Found) -> dict[str, Any]:
         "root_disk": None if (root := found.root()) is None else root + 1,
         "importable": found.importable,
         "guest": None if found.evidence is None else to_json(found.evidence.guest),
+        "hardware": None if (advised := _hardware(found.evidence)) is None else _hardware_document(advised),
         "preflight": {name.value: list(map(_finding_document, verdict.findings)) for name, verdict in _verdicts(found)},
         "ec2": {"accepts": not (refusals := list(ec2_refusals(found))), "refusals": refusals},
         "problem": None if found.problem is None else str(found.problem),
         "notes": found.notes,
         "bytes_read": blob.bytes_read,
+    }
+
+
+def _hardware(evidence: Evidence | None) -> HardwareProfile | None:
+    """What the system starts on as it is; ``None`` where none was found."""
+    if evidence is None or (evidence.linux is None and evidence.windows is None):
+        return None
+    return choose_hardware(evidence)
+
+
+def _hardware_document(hardware: HardwareProfile) -> dict[str, Any]:
+    return {
+        "firmware": hardware.firmware.value,
+        "bus": hardware.bus,
+        "bus_reason": hardware.why,
+        "network_card": hardware.network_card,
     }
 
 
@@ -182,14 +199,13 @@ def _guest_lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield "system", f"{name_system(evidence) or 'not known'}, on {quote(evidence.system.root)}"
     if evidence.linux is not None and evidence.linux.kernels:
         yield "  kernel", quote(evidence.linux.kernels[0].version)
-    if evidence.linux is not None or evidence.windows is not None:
-        yield "  hardware", f"{_hardware_line(evidence)}: what it starts on as it is"
+    if (hardware := _hardware(evidence)) is not None:
+        yield "  hardware", f"{_hardware_line(hardware)}: what it starts on as it is"
     for finding in judge(evidence, RuleSet.VMFERRY).findings:
         yield finding.severity.words, f"{finding.sentence} [{finding.id}]"
 
 
-def _hardware_line(evidence: Evidence) -> str:
-    hardware = choose_hardware(evidence)
+def _hardware_line(hardware: HardwareProfile) -> str:
     return f"{hardware.firmware.value}, disks by {hardware.bus}, network by {hardware.network_card}"
 
 
