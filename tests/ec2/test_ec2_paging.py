@@ -84,6 +84,28 @@ def test_what_is_kept_fills_the_pages_however_little_it_is(numbers: set[int], li
     assert asked[0] == limit + 1
 
 
+def test_a_page_that_a_filter_leaves_empty_ends_in_time_and_the_walk_goes_on() -> None:
+    ordered, looked_at, walked = [f"{number:06}" for number in range(50_000)], list[int](), list[str]()
+
+    def fetch(after: str | None, most: int) -> list[str]:
+        first = 0 if after is None else int(after) + 1
+        looked_at[-1] += most
+        return ordered[first : first + most]
+
+    request = dict[str, Any](MaxResults=1000)
+    while True:
+        looked_at.append(0)
+        page = PAGING.read(fetch, lambda item: item.endswith("49999"), request)
+        walked += page.items
+        if page.next_token is None:
+            break
+        request = {"MaxResults": 1000, "NextToken": page.next_token}
+    assert walked == ["049999"]
+    assert max(looked_at) <= 3001
+    looked_at.append(0)
+    assert PAGING.read(fetch, lambda item: item == "049999", {}).items == walked, "without a limit all are looked at"
+
+
 @pytest.mark.parametrize(
     "token",
     [

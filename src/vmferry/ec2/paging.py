@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 _MAX_TOKEN = 1024
 _LARGEST_BATCH = 1000
+_MOST_LOOKED_AT = 2000
+"""Items that are looked at for a page, lest a filter that lets few of many through takes its time: as EC2's, a page may
+have fewer items than asked for, or none, and others come behind it."""
 _OF_THE_PAGE = ("MaxResults", "NextToken")
 """What may differ between the requests of one walk."""
 
@@ -63,19 +66,23 @@ class Paging(Generic[T]):
         self, fetch: Callable[[str | None, int], list[T]], keeps: Callable[[T], bool], request: Mapping[str, Any]
     ) -> Page[T]:
         """As ``page``, of the items that ``keeps`` says yes to. ``fetch(after, most)`` gets the first ``most`` behind
-        the position ``after``, in order: no more of them than the page needs.
+        the position ``after``, in order: no more of them than the page needs, and not many more than
+        ``_MOST_LOOKED_AT`` for a page that has a limit.
         """
         limit, after = self._limit(request), self._after(request)
         chosen: list[T] = []
-        most = _LARGEST_BATCH if limit is None else limit + 1
+        most, looked_at = _LARGEST_BATCH if limit is None else limit + 1, 0
         while True:
             batch = fetch(after, most)
+            looked_at += len(batch)
             chosen += filter(keeps, batch)
             if limit is not None and len(chosen) > limit:
                 return Page(chosen[:limit], self._token(self.position(chosen[limit - 1]), request))
             if len(batch) < most:
                 return Page(chosen, None)
             after, most = self.position(batch[-1]), min(2 * most, _LARGEST_BATCH)
+            if limit is not None and looked_at >= _MOST_LOOKED_AT:
+                return Page(chosen, self._token(after, request))
 
     def _limit(self, request: Mapping[str, Any]) -> int | None:
         if (limit := request.get("MaxResults")) is None:
