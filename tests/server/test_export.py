@@ -184,6 +184,7 @@ def test_an_export_is_one_at_a_time_and_is_cancelled_without_a_trace(
     assert (ended["Status"], ended["StatusMessage"]) == ("deleted", "User initiated task cancelation")
     assert keys(server, "cancelled/") == []
     assert uploads(server) == []
+    assert list((server.data_dir / "exports").iterdir()) == []
     with pytest.raises(ClientError) as refused:
         server.client("ec2").cancel_export_task(ExportTaskId=task_id)
     assert refused.value.response["Error"]["Code"] == "IncorrectState"

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from tests.stores.running_s3 import READER, RunningS3, running_s3
+from tests.stores.running_s3 import READER, WRITER, RunningS3, running_s3
+from tests.stores.test_s3 import uploads
 from vmferry.catalog import open_catalog
 from vmferry.catalog.export_tasks import ExportTask
 from vmferry.catalog.places import Place
@@ -20,6 +22,7 @@ from vmferry.stores.s3 import STORE, S3Store
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.export_image.activities import ExportImageActivities
+from vmferry.units import MIB
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -79,3 +82,21 @@ def test_an_export_ends_though_nothing_may_be_removed(s3: RunningS3, tmp_path: P
     ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "no right to write"))
     ended = services.catalog.export_tasks.get(task.id)
     assert (ended.status, ended.reason) == ("deleted", "no right to write")
+
+
+def test_what_a_dead_worker_has_sent_is_removed_without_the_right_to_list(s3: RunningS3, tmp_path: Path) -> None:
+    store = STORE.connect(s3.options(WRITER))
+    services = make_services(tmp_path, store)
+    task = add_task(services, "begun.raw")
+    kept = tmp_path / "exports" / task.id
+    upload = store.keep_upload("bucket", task.key, kept, 64 * MIB)
+    upload.begin()
+    upload.write_at(0, bytes(8 * MIB))
+    assert uploads(s3) == [task.key]
+    with pytest.raises(ApplicationError, match="Another process writes"):  # it may live still
+        ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "enough"))
+    upload.detach()
+    ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "enough"))
+    assert services.catalog.export_tasks.get(task.id).status == "deleted"
+    assert uploads(s3) == []
+    assert not kept.exists()

@@ -68,7 +68,8 @@ class KeptUpload(S3Upload):
 
     def begin(self) -> None:
         """Begin anew: what is left of another upload is removed."""
-        self._abort_other()
+        with suppress(StoreError):
+            self._abort_begun()
         try:
             for path in self._part_files():
                 path.unlink()
@@ -118,12 +119,17 @@ class KeptUpload(S3Upload):
         self.detach()
 
     def abort(self) -> None:
+        """As ``S3Upload``; of one that was neither begun nor gone on with here it removes what others have begun, and
+        raises ``StoreError`` where that cannot be: then all is as it was."""
         if self._lock < 0:
             return
         super().abort()
-        self._abort_other()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self.detach()
+        try:
+            if self._upload is None:
+                self._abort_begun()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        finally:
+            self.detach()
 
     def detach(self) -> None:
         """Let go of the upload, which is gone on with later."""
@@ -136,9 +142,9 @@ class KeptUpload(S3Upload):
                 os.close(fd)
         self._lock = -1
 
-    def _abort_other(self) -> None:
-        """Remove the upload that was begun in the folder, as far as it is there; what cannot be is swept by S3."""
-        with suppress(OSError, StoreError):
+    def _abort_begun(self) -> None:
+        """Remove from S3 what was begun in the folder."""
+        if self._id_file.exists():
             self._multipart.abort(self._id_file.read_text())
 
     def _keep(self, part: Part, offset: int, data: memoryview) -> None:
