@@ -96,6 +96,7 @@ def test_old_evidence_goes_with_its_objects_and_its_tags(services: Services) -> 
     folder = services.config.evidence_dir / "import-ami-1"
     unknown = services.config.evidence_dir / "import-ami-2"
     unknown.mkdir()
+    (services.config.evidence_dir / "note").touch()  # somebody else's
     remove_forgotten(services, NOW + timedelta(days=29))
     assert len(objects(services)) == 2
     dead = replace(services, objects=lambda _: dead_store())
@@ -105,7 +106,7 @@ def test_old_evidence_goes_with_its_objects_and_its_tags(services: Services) -> 
     remove_forgotten(services, NOW + timedelta(days=31))
     assert objects(services) == {}
     assert tags(services) == {"team": "b"}
-    assert list(services.config.evidence_dir.iterdir()) == []
+    assert [path.name for path in services.config.evidence_dir.iterdir()] == ["note"]
 
 
 def test_how_long_it_is_kept_is_configured(services: Services) -> None:

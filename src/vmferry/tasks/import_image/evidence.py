@@ -46,9 +46,8 @@ def remove_old(services: Services, now: datetime) -> None:
     """Remove evidence that is older than ``evidence_days``: objects, tags and files. What cannot be removed from the
     object store is tried again the next time."""
     before = (now - timedelta(days=services.config.evidence_days)).timestamp()
-    folders = services.config.evidence_dir.glob("*") if services.config.evidence_dir.is_dir() else ()
-    for folder in sorted(folders):
-        if folder.stat().st_mtime >= before:
+    for folder in sorted(services.config.evidence_dir.glob("*")):
+        if not folder.is_dir() or folder.stat().st_mtime >= before:
             continue
         try:
             _remove(services, folder)
