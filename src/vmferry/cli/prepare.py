@@ -75,7 +75,9 @@ def prepare_disk(
         help="The disk image to write, a path or s3://bucket/key (default: only say what is changed).",
     ),
     virt_v2v: str = typer.Option(
-        PROGRAM, metavar="PROGRAM", help="What prepares a guest that is not prepared otherwise, by minutes; or none."
+        PROGRAM,
+        metavar="PROGRAM",
+        help="What is run for a guest that is not prepared otherwise; it takes minutes. none: nothing.",
     ),
     drivers: str = typer.Option("virtio", metavar="LIST", help=f"What the guest is to start on: {', '.join(DRIVERS)}."),
     read_as: str | None = READ_AS,

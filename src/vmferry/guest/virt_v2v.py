@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmferry.errors import ComputeError, GuestError, quote
+from vmferry.errors import ComputeError, ConfigError, GuestError, quote
 from vmferry.guest.boot_check.accelerator import environment, kvm_usable
 from vmferry.guest.boot_check.nbd import NbdServer
 from vmferry.guest.boot_check.qcow2_overlay import commit_overlay, make_overlay
@@ -77,7 +77,7 @@ def prepare_by_virt_v2v(overlay: OverlayDisk, way: VirtV2v) -> Preparation:
     """Let virt-v2v prepare the guest on ``overlay`` for virtio.
 
     Raises ``GuestError`` where it is not installed, and with what it said where it fails; ``ConfigError`` where
-    qemu-img is missing, ``ComputeError`` where that fails, what ``way.watching`` raises, and as ``Disk.read_at``:
+    qemu-img or prlimit is missing, ``ComputeError`` where that fails, what ``way.watching`` raises, and as ``Disk.read_at``:
     ``overlay`` is then to be thrown away.
     """
     program = find_program(way.program)
@@ -109,15 +109,18 @@ def _run(command: Sequence[str], work: Path, way: VirtV2v) -> int:
     alone = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--"]
     end = time.monotonic() + way.seconds
     with (work / "said").open("wb") as said:
-        process = subprocess.Popen(
-            [*limits, *alone, *command],
-            env=_environment(work),
-            cwd=work,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
+        try:
+            process = subprocess.Popen(
+                [*limits, *alone, *command],
+                env=_environment(work),
+                cwd=work,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+        except FileNotFoundError as error:
+            raise ConfigError(f"{limits[0]} is not installed: install the package util-linux.") from error
         try:
             while process.poll() is None:
                 way.watching()
@@ -159,7 +162,6 @@ def _failure(code: int, said: Sequence[str]) -> str:
 
 def _record(overlay: OverlayDisk, said: Sequence[str]) -> Preparation:
     size = sum(end - start for start, end, is_zero in overlay.changed() if not is_zero)
-    why = f"virt-v2v has changed {format_size(size)} of the disk, in files that it does not list; its words are noted"
     done = Preparation()
     why = f"virt-v2v has changed {format_size(size)} of the disk, in files that it does not list; its words are noted"
     done.changes.append(Change("/", CHANGED, None, size, why))
