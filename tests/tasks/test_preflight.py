@@ -14,7 +14,8 @@ from temporalio.testing import ActivityEnvironment
 
 from tests.server.material import make_disk
 from tests.tasks.material import PLACE, put_object
-from vmferry.catalog.import_tasks import PREFLIGHT_TAG, DiskContainer, ImportRequest, ImportTask
+from vmferry import own_tags
+from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
 from vmferry.config import load_config
 from vmferry.errors import ConfigError
 from vmferry.tasks import Services
@@ -52,7 +53,7 @@ def test_by_our_rules_a_disk_without_a_system_is_imported_and_its_ami_says_so(
     put_object(services, make_disk(tmp_path / "data.raw", 8, 2, boots=False))
     image_id = run(services, begin(services))
     tags = services.catalog.tags.of([image_id]).get(image_id, {})
-    assert set(tags[PREFLIGHT_TAG].split(", ")) <= {"no-partition-table", "no-boot-loader"}
+    assert set(tags[own_tags.PREFLIGHT].split(", ")) <= {"no-partition-table", "no-boot-loader"}
     (finding, *_) = services.catalog.import_tasks.get("import-ami-1").facts.findings
     assert finding.severity == "will not boot"
     receipt = json.loads(services.catalog.import_tasks.receipt("import-ami-1") or "")
@@ -74,7 +75,7 @@ def test_what_is_off_finds_nothing(services: Services, tmp_path: Path) -> None:
     services = ruled_by(services, "off")
     put_object(services, make_disk(tmp_path / "data.raw", 8, 2, boots=False))
     image_id = run(services, begin(services))
-    assert PREFLIGHT_TAG not in services.catalog.tags.of([image_id]).get(image_id, {})
+    assert own_tags.PREFLIGHT not in services.catalog.tags.of([image_id]).get(image_id, {})
     assert services.catalog.import_tasks.get("import-ami-1").facts.findings == ()
 
 

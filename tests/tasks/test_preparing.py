@@ -14,6 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from tests.guest.images import make_xfs
 from tests.server.material import make_disk
 from tests.tasks.material import PLACE, put_object
+from vmferry import own_tags
 from vmferry.blob import FileBlob
 from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
 from vmferry.convert import digest_disk
@@ -23,8 +24,6 @@ from vmferry.receipt import read
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image.activities import ImportImageActivities
-from vmferry.tasks.import_image.booting import BOOT_TAG
-from vmferry.tasks.import_image.preparing import PREPARE_TAG
 from vmferry.units import MIB
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -58,7 +57,7 @@ def run(services: Services, task_id: str) -> Path:
 def test_a_guest_without_virtio_has_it_in_its_image_and_the_receipt_says_how(services: Services) -> None:
     guest = cached_guest("hostonly")
     put_object(services, guest)
-    task_id = begin(services, **{PREPARE_TAG: "auto"})
+    task_id = begin(services, **{own_tags.PREPARE: "auto"})
     image = open_disk(FileBlob(run(services, task_id)))
     facts = services.catalog.import_tasks.get(task_id).facts
     assert "initr" in facts.changes[0].path
@@ -95,7 +94,7 @@ def test_a_guest_that_cannot_be_prepared_is_imported_as_it_is_with_the_reason(
 def test_a_request_may_choose_otherwise_than_the_configuration(services: Services, tmp_path: Path) -> None:
     services = replace(services, config=replace(services.config, prepare="auto"))
     put_object(services, make_disk(tmp_path / "data.raw", 8, 2))
-    run(services, begin(services, **{PREPARE_TAG: "none"}))
+    run(services, begin(services, **{own_tags.PREPARE: "none"}))
     assert services.catalog.import_tasks.get("import-ami-1").facts.notes == ()
 
 
@@ -139,7 +138,7 @@ def test_what_another_program_prepares_is_in_the_image_and_is_started_before_it_
 def test_it_is_not_started_where_that_is_declined_and_the_record_says_so(services: Services, xfs_guest: Path) -> None:
     services = with_program(services, WRITE)
     put_object(services, xfs_guest)
-    task_id = begin(services, **{BOOT_TAG: "none"})
+    task_id = begin(services, **{own_tags.BOOT_CHECK: "none"})
     assert not ActivityEnvironment().run(ImportImageActivities(services).validate, task_id).boots
     notes = services.catalog.import_tasks.get(task_id).facts.notes
     assert "Whether the guest starts is not known: it was not started, as vmferry:boot-check=none says." in notes
@@ -172,7 +171,7 @@ def test_a_guest_that_neither_prepares_is_imported_as_it_is_and_told_what_it_sta
 @pytest.mark.slow
 def test_a_task_that_ends_early_leaves_no_changes_behind(services: Services) -> None:
     put_object(services, cached_guest("hostonly"))
-    task_id = begin(services, **{PREPARE_TAG: "auto"})
+    task_id = begin(services, **{own_tags.PREPARE: "auto"})
     activities = ImportImageActivities(services)
     ActivityEnvironment().run(activities.validate, task_id)
     images = services.config.data_dir / "images"

@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vmferry import own_tags
 from vmferry.catalog.hardware import Hardware, hardware_from_json
 
-PREFLIGHT_TAG = "vmferry:preflight"
-"""The tag of an AMI that lists what preflight found against its guest."""
-EVIDENCE_TAG = "vmferry:evidence:"
-"""What the key of a task's tag begins with that says where an object of its boot check's evidence is: the file's name
-follows, and the value is ``s3://bucket/key``."""
 _MAX_TAG_VALUE = 255
 
 
@@ -102,7 +98,7 @@ class ImportFacts:
 def found_tags(facts: ImportFacts) -> dict[str, str]:
     """What an AMI's tags say of its guest: the ids of what was found against it, notes left out."""
     ids = dict.fromkeys(finding.id for finding in facts.findings if finding.severity != "note")
-    return {PREFLIGHT_TAG: ", ".join(ids)[:_MAX_TAG_VALUE]} if ids else {}
+    return {own_tags.PREFLIGHT: ", ".join(ids)[:_MAX_TAG_VALUE]} if ids else {}
 
 
 def facts_to_json(facts: ImportFacts) -> dict[str, Any]:

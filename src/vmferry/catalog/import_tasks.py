@@ -14,7 +14,6 @@ from vmferry.catalog._outbox import ACTIVE, COMPLETED, DELETED, DELETING, Outbox
 from vmferry.catalog._schema import ImportTaskRow, SliceRow
 from vmferry.catalog.images import Image, add_image
 from vmferry.catalog.import_facts import (
-    PREFLIGHT_TAG,
     ImportChange,
     ImportedDisk,
     ImportFacts,
@@ -37,7 +36,6 @@ __all__ = [
     "DELETING",
     "IMPORT_IMAGE",
     "IMPORT_SNAPSHOT",
-    "PREFLIGHT_TAG",
     "DiskContainer",
     "DiskConversion",
     "ImportChange",

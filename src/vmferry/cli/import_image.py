@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from vmferry import own_tags
 from vmferry.aws.service_role import Purpose
 from vmferry.cli import _options as options
 from vmferry.cli._client import ApiError, Clients, api_errors, open_clients, without_metadata
@@ -34,10 +35,6 @@ _ONLY_IMAGES = {
     "BootCheck": "--boot-check",
 }
 """Parameters that ImportSnapshot does not have, and their options."""
-_PREPARE = "vmferry:prepare=auto"
-"""The tag by which a request asks for a prepared guest."""
-_BOOT_CHECK = "vmferry:boot-check=auto"
-"""That by which it asks for the boot check."""
 
 
 def import_machine(
@@ -93,7 +90,8 @@ def import_machine(
         KmsKeyId=kms_key,
         Encrypted=True if kms_key is not None else None,
     )
-    asked_by_tag = [tag for tag, wanted in ((_PREPARE, prepare), (_BOOT_CHECK, boot_check)) if wanted]
+    choices = ((own_tags.PREPARE, prepare), (own_tags.BOOT_CHECK, boot_check))
+    asked_by_tag = [f"{tag}={own_tags.AUTO}" for tag, wanted in choices if wanted]
     kind = "import-snapshot-task" if snapshot else "import-image-task"
     specified = options.tag_specification([*tags, *asked_by_tag], kind)
     if snapshot:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from vmferry.catalog.import_facts import EVIDENCE_TAG
+from vmferry import own_tags
 from vmferry.cli import _options as options
 from vmferry.cli._client import ApiError, Clients, api_errors, open_clients, without_metadata
 from vmferry.cli._following import follow_task
@@ -71,7 +71,7 @@ def _copy_evidence(clients: Clients, task: Mapping[str, Any], data_dir: Path | N
     name. Raises ``NotFoundError`` where it is in neither."""
     task_id = str(view_task(task).id)
     found = load_config(data_dir or default_data_dir()).evidence_dir / task_id
-    tags = {tag["Key"]: tag["Value"] for tag in task.get("Tags", ()) if tag["Key"].startswith(EVIDENCE_TAG)}
+    tags = {tag["Key"]: tag["Value"] for tag in task.get("Tags", ()) if tag["Key"].startswith(own_tags.EVIDENCE)}
     if not found.is_dir() and not tags:
         raise NotFoundError(
             f"There is no evidence of a boot check of {task_id} in {quote(found)}, nor do tags of the task name any: "
@@ -86,7 +86,7 @@ def _copy_evidence(clients: Clients, task: Mapping[str, Any], data_dir: Path | N
             bucket, _, key = place.removeprefix("s3://").partition("/")
             with api_errors():
                 content = clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            (target / Path(name.removeprefix(EVIDENCE_TAG)).name).write_bytes(content)
+            (target / Path(name.removeprefix(own_tags.EVIDENCE)).name).write_bytes(content)
     except (OSError, shutil.Error) as error:
         raise StoreError(f"The evidence cannot be copied to {quote(target)}: {quote(error)}.") from error
 

@@ -77,8 +77,8 @@ def prepare_by_virt_v2v(overlay: OverlayDisk, way: VirtV2v) -> Preparation:
     """Let virt-v2v prepare the guest on ``overlay`` for virtio.
 
     Raises ``GuestError`` where it is not installed, and with what it said where it fails; ``ConfigError`` where
-    qemu-img or prlimit is missing, ``ComputeError`` where that fails, what ``way.watching`` raises, and as ``Disk.read_at``:
-    ``overlay`` is then to be thrown away.
+    qemu-img or prlimit is missing, ``ComputeError`` where that fails, what ``way.watching`` raises, and as
+    ``Disk.read_at``: ``overlay`` is then to be thrown away.
     """
     program = find_program(way.program)
     if program is None:

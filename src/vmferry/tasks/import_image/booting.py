@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
-from vmferry import formats
+from vmferry import formats, own_tags
 from vmferry.catalog.import_tasks import ImportTask
 from vmferry.errors import GuestError
 from vmferry.guest import find_boot_facts, look
@@ -13,16 +13,13 @@ from vmferry.guest.boot_check import BootOutcome, check_boot, choose_hardware
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.tasks import Services
 from vmferry.tasks.import_image import evidence
+from vmferry.tasks.import_image.choices import is_chosen
 from vmferry.tasks.import_image.preparing import is_another_program_s
-
-BOOT_TAG = "vmferry:boot-check"
-"""The tag of a request by which it chooses for itself: ``auto`` or ``none``."""
-AUTO = "auto"
 
 _FAILURE = "FirstBootFailure: This import request failed because the instance failed to boot"
 
 
-UNKNOWN = f"Whether the guest starts is not known: it was not started, as {BOOT_TAG}=none says."
+UNKNOWN = f"Whether the guest starts is not known: it was not started, as {own_tags.BOOT_CHECK}=none says."
 
 
 def is_declined(services: Services, task: ImportTask) -> bool:
@@ -33,9 +30,8 @@ def is_declined(services: Services, task: ImportTask) -> bool:
 def is_wanted(services: Services, task: ImportTask) -> bool:
     """Whether the machine of ``task`` is to be started: the request says so, or the configuration where it does not, or
     another program has prepared its guest."""
-    asked = services.catalog.tags.of([task.id]).get(task.id, {}).get(BOOT_TAG)
-    unsaid = AUTO if is_another_program_s(task.facts) else services.config.boot_check
-    return (asked or unsaid).lower() == AUTO
+    unsaid = own_tags.AUTO if is_another_program_s(task.facts) else services.config.boot_check
+    return is_chosen(services, task, own_tags.BOOT_CHECK, unsaid)
 
 
 def start_machine(services: Services, task: ImportTask, watching: Callable[[], None]) -> BootOutcome:

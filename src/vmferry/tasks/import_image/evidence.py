@@ -14,8 +14,8 @@ from pathlib import Path
 
 import structlog
 
+from vmferry import own_tags
 from vmferry.blob import foreign_error
-from vmferry.catalog.import_facts import EVIDENCE_TAG
 from vmferry.catalog.import_tasks import ImportTask
 from vmferry.catalog.places import Place
 from vmferry.errors import BlobNotFoundError, ConfigError, ConflictError, NotFoundError, StoreError
@@ -71,7 +71,7 @@ def _put_objects(services: Services, task: ImportTask, folder: Path) -> dict[str
         except BaseException:
             writer.abort()
             raise
-    return {EVIDENCE_TAG + path.name: f"s3://{bucket}/{_key(path)}" for path in sorted(folder.iterdir())}
+    return {own_tags.EVIDENCE + path.name: f"s3://{bucket}/{_key(path)}" for path in sorted(folder.iterdir())}
 
 
 def _remove(services: Services, folder: Path) -> None:
@@ -86,7 +86,7 @@ def _remove(services: Services, folder: Path) -> None:
         for path in paths:
             with suppress(BlobNotFoundError):  # there is no such bucket any more
                 store.delete(bucket, _key(path))
-        services.catalog.tags.remove(task.place, [task.id], {EVIDENCE_TAG + path.name: None for path in paths})
+        services.catalog.tags.remove(task.place, [task.id], {own_tags.EVIDENCE + path.name: None for path in paths})
     try:
         shutil.rmtree(folder)
     except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from vmferry import own_tags
 from vmferry.catalog.import_tasks import ImportChange, ImportedDisk, ImportFacts, ImportTask
 from vmferry.disk import Disk
 from vmferry.errors import GuestError
@@ -23,10 +24,8 @@ from vmferry.guest.prepare import prepare_guest
 from vmferry.guest.virt_v2v import VirtV2v
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
+from vmferry.tasks.import_image.choices import is_chosen
 
-PREPARE_TAG = "vmferry:prepare"
-"""The tag of a request by which it chooses for itself: ``auto`` or ``none``."""
-AUTO = "auto"
 _DRIVERS = ("virtio",)
 
 
@@ -56,8 +55,7 @@ def changes_of(services: Services, task: ImportTask, found: ImportedDisk) -> Cha
 
 def is_wanted(services: Services, task: ImportTask) -> bool:
     """Whether the guest of ``task`` is to be prepared: as the request says, or the configuration where it does not."""
-    asked = services.catalog.tags.of([task.id]).get(task.id, {}).get(PREPARE_TAG)
-    return (asked or services.config.prepare).lower() == AUTO
+    return is_chosen(services, task, own_tags.PREPARE, services.config.prepare)
 
 
 def is_another_program_s(facts: ImportFacts) -> bool:

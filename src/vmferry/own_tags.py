@@ -1,0 +1,15 @@
+"""Tags of our own, ``vmferry:…``: with some a request chooses, with others tasks and AMIs tell."""
+
+from __future__ import annotations
+
+PREPARE = "vmferry:prepare"
+"""Of an import: whether its guest is prepared, ``AUTO`` or ``none``."""
+BOOT_CHECK = "vmferry:boot-check"
+"""Of an import: whether its machine is started once before there is an AMI, ``AUTO`` or ``none``."""
+AUTO = "auto"
+"""Yes, to either."""
+PREFLIGHT = "vmferry:preflight"
+"""Of an AMI: what preflight found against its guest."""
+EVIDENCE = "vmferry:evidence:"
+"""Of a task, what the key begins with that says where an object of its boot check's evidence is: the file's name
+follows, and the value is ``s3://bucket/key``."""
