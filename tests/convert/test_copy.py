@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.convert.fakes import KeptWriter, MappedDisk, lay_out
 from vmferry.blob import Buffer
 from vmferry.convert import copy
 from vmferry.convert.copy import PIECE
+from vmferry.digest import DigestTree
 from vmferry.errors import CorruptDiskError, OutOfSpaceError, TaskCancelledError
 from vmferry.extent import Extent, ExtentKind
 from vmferry.units import KIB, MIB
@@ -176,3 +178,22 @@ def test_progress_is_told_by_one_thread_at_a_time() -> None:
 
     disk = MappedDisk(lay_out((40 * MIB, DATA)))
     assert copy(disk, KeptWriter(disk.size, 65536), workers=4, progress=tell).data == 40 * MIB
+
+
+def test_a_digest_is_gone_on_with_from_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["vmferry.convert.copy"], "_COLLAPSE_AFTER", 1)
+    disk = MappedDisk(lay_out((24 * MIB, DATA)))
+    tree = DigestTree(disk.size)
+    notes: list[tuple[int, bytes]] = []
+
+    def note(offset: int) -> None:
+        time.sleep(0.005)  # the other threads get ahead
+        notes.append((offset, tree.pack()))
+
+    copy(disk, KeptWriter(disk.size, 65536), workers=4, digest=tree, checkpoint=note)
+    expected = tree.finish()
+    for offset, nodes in notes:
+        other = DigestTree(disk.size)
+        other.merge(nodes)
+        copy(disk, KeptWriter(disk.size, 65536), offset, digest=other)
+        assert other.finish() == expected, offset

@@ -88,5 +88,5 @@ def open_destination(name: str, memory: int) -> Destination:
 
 def _state_folder(endpoint: str, name: str) -> Path:
     """Where that is kept which is not in S3 yet of the object ``name``."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
     return Path(state) / "vmferry" / hashlib.sha256(f"{endpoint} {name}".encode()).hexdigest()[:32]

@@ -300,6 +300,8 @@ class _Run:
         """Where ``until`` ended the copy."""
         self._taking = threading.Lock()
         self._telling = threading.Lock()
+        self._complete = start
+        """What was told last of how far the copy is complete."""
         self.error: BaseException | None = None
         self.data = 0
 
@@ -340,11 +342,13 @@ class _Run:
 
     def _tell(self, number: int, copied: int) -> None:
         complete = self._frontier.done(number)
-        if self._digest is not None and number % _COLLAPSE_AFTER == 0:  # else its memory would grow with the disk
-            self._digest.collapse(self._start, complete)
         with self._telling:
+            self._complete = max(self._complete, complete)
+            if self._digest is not None and number % _COLLAPSE_AFTER == 0:  # else its memory would grow with the disk
+                # No farther than the next checkpoint tells: a node that reaches behind it could not be gone on with.
+                self._digest.collapse(self._start, self._complete)
             self.data += copied
             if self._progress is not None:
                 self._progress(copied)
             if self._checkpoint is not None:
-                self._checkpoint(complete)
+                self._checkpoint(self._complete)

@@ -159,9 +159,11 @@ class S3Upload:
             taken = min(len(view), start + size - offset)
             part = self._take(number, start, size, offset, view[:taken])
             if part is not None:
-                part.data[offset - start : offset - start + taken] = view[:taken]
-                self._keep(part, offset, view[:taken])
-                self._settle(part)
+                try:
+                    part.data[offset - start : offset - start + taken] = view[:taken]
+                    self._keep(part, offset, view[:taken])
+                finally:
+                    self._settle(part)  # else others would wait for it
             view, offset = view[taken:], offset + taken
 
     def set_size(self, size: int) -> None:
