@@ -40,6 +40,8 @@ def resume_conversion(
     tree = DigestTree(found.disk.size) if effort.digests else None
     with _kept(path, target) as kept:
         kept.journal = journal = Journal(path, {**facts, "digest": effort.digests}, target, tree)
+        if not journal.offset:
+            target.begin()  # nothing of an older conversion may show through where this one writes no zeros
         writer = output.maker.create(target, found.disk.size, found.disk.extents(), output.options)
         made = _copy(found, writer, journal, tree, destination.path.name, effort)
         if found.file is not None:

@@ -17,7 +17,7 @@ from vmferry.digest import DigestTree
 from vmferry.disk import Disk, DiskWriter, OrderedDiskWriter, SupportsReplay
 from vmferry.errors import ConflictError, StoreError, quote
 
-_STEP = 100
+STEPS = 100
 """A hundredth of the data is the most that is done again, whenever the process is killed."""
 _SYNC_SECONDS = 10.0
 """How often what was written is also made durable, for the day the power goes."""
@@ -30,7 +30,7 @@ class Journal:
     def __init__(self, path: Path, facts: Mapping[str, Any], target: KeptBlobWriter, tree: DigestTree | None) -> None:
         """``facts`` say what is converted into what: notes of anything else are none of ours.
 
-        Raises ``ConflictError`` where there are such notes.
+        Where there are none, ``offset`` is 0 and ``target`` as it was. Raises ``ConflictError`` where there are others.
         """
         self._path = path.with_name(f".{path.name}.resume")
         self._facts = dict(facts)
@@ -48,7 +48,6 @@ class Journal:
         self._load(path)
         if not self.offset:
             self._placements.remove()
-            target.begin()  # nothing of an older conversion may show through where this one writes no zeros
 
     def replay(self, writer: SupportsReplay) -> None:
         """Bring ``writer``, a new one, to where the one before it was. Raises ``StoreError`` where the notes do not go
@@ -69,7 +68,7 @@ class Journal:
 
     def plan(self, data: int) -> None:
         """Say how many guest bytes of data there are in all."""
-        self._step = data // _STEP
+        self._step = data // STEPS
 
     def checkpoint(self, offset: int, copied: int) -> None:
         """All before guest ``offset`` was written, in this process ``copied`` bytes of data. Raises ``StoreError``."""

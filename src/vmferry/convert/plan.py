@@ -50,10 +50,12 @@ def find_granules(extents: Iterable[Extent], granularity: int, size: int) -> Ite
         yield held
 
 
-def count_granules(disk: Disk, granularity: int, end: int | None = None) -> int:
-    """Bytes of the ``find_granules`` of ``disk``, or of what lies before guest offset ``end``."""
+def count_granules(disk: Disk, granularity: int, end: int | None = None, start: int = 0) -> int:
+    """Bytes of the ``find_granules`` of ``disk``, or of what lies between guest offsets ``start`` and ``end``."""
     limit = disk.size if end is None else end
-    return sum(high - low for low, high in find_granules(disk.extents(0, limit), granularity, limit)) if limit else 0
+    if start >= limit:
+        return 0
+    return sum(high - low for low, high in find_granules(disk.extents(start, limit), granularity, limit))
 
 
 def cut(ranges: Iterable[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:

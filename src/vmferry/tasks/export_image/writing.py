@@ -40,6 +40,8 @@ def write_disk(disk: Disk, name: str, target: KeptBlobWriter, folder: Path, iden
     except ConflictError as error:
         target.abort()
         raise StoreUnavailableError("The disk was changed after its export had begun: that begins anew.") from error
+    if not journal.offset:
+        target.begin()
     writer = _writer(disk, name, target)
     total = count_granules(disk, find_unit(writer))
     copy_rest(disk, writer, journal, total, workers=_THREADS, progress=listener.progress, cancelled=listener.cancelled)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from temporalio import activity
@@ -26,7 +27,7 @@ from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image import booting
-from vmferry.tasks.import_image.conversion import Conversion, Way
+from vmferry.tasks.import_image.conversion import Conversion, Way, held_notes
 from vmferry.tasks.import_image.facts import (
     find_facts,
     find_slices,
@@ -115,7 +116,8 @@ class ImportImageActivities:
                 opened = source_disk(source, task.facts.disks[step.disk])
                 way = Way(opened.disk, source.layout(opened), _SLICE_THREADS, source.read)
                 piece = self._tasks.slice(task.id, step.disk, step.number)
-                self._convert(task, [piece], way, pulse)
+                with held_notes(self._notes(task.id), step.disk, step.number) as notes:
+                    self._convert(task, [piece], way, pulse, notes=notes)
 
     @activity.defn(no_thread_cancel_exception=True)
     def convert_disk(self, step: DiskStep) -> bool:
@@ -154,6 +156,7 @@ class ImportImageActivities:
                         digest = found.digest or self._digest_whole(opened, pulse)
                     self._tasks.complete_disk(task_id, index, digest)
                     pulse.moved()
+            shutil.rmtree(self._notes(task_id), ignore_errors=True)
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -189,6 +192,7 @@ class ImportImageActivities:
         with border(self._services, step.task_id):
             self._tasks.fail(step.task_id, step.reason)
             self._sources.forget(step.task_id)
+            shutil.rmtree(self._notes(step.task_id), ignore_errors=True)
             self._drop_changes(self._tasks.get(step.task_id))
             if self._tasks.get(step.task_id).status == COMPLETED:
                 return  # what it has made is the user's
@@ -235,15 +239,25 @@ class ImportImageActivities:
             self._services.images.delete(snapshot.bucket, snapshot.key)
 
     def _convert(
-        self, task: ImportTask, slices: Sequence[Slice], way: Way, pulse: Pulse, ends_at: float | None = None
+        self,
+        task: ImportTask,
+        slices: Sequence[Slice],
+        way: Way,
+        pulse: Pulse,
+        ends_at: float | None = None,
+        notes: Path | None = None,
     ) -> bool:
         """Copy slices of a disk to their place in its unfinished image; see ``Conversion.run``."""
         with self._unfinished_image(task, slices[0].disk) as target:
             try:
-                return Conversion(self._tasks, task.id, slices, way, pulse).run(target, ends_at)
+                return Conversion(self._tasks, task.id, slices, way, pulse).run(target, ends_at, notes)
             except TaskCancelledError:
                 pulse.raise_if_stopped()
                 raise
+
+    def _notes(self, task_id: str) -> Path:
+        """Where it is kept how far slices are that workers have in hand."""
+        return self._services.config.data_dir / "slices" / task_id
 
     def _digest(self, task: ImportTask, disk: int) -> str | None:
         """The guest digest of a disk, put together from its slices'; ``None`` where one is not known any more."""

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from vmferry.appliances import HashedBlob
-from vmferry.blob import Buffer
+from vmferry.blob import Buffer, foreign_error
 from vmferry.catalog.import_tasks import ImportTasks, Slice
-from vmferry.convert import copy
+from vmferry.convert import copy, count_granules
+from vmferry.convert.journal import STEPS, Journal
 from vmferry.digest import DigestTree
 from vmferry.disk import Disk
-from vmferry.formats.qcow2.layout import Layout
+from vmferry.formats.qcow2.layout import CLUSTER_SIZE, Layout
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.stores import ResumableBlobWriter
+from vmferry.stores.local import SharedFileWriter
 from vmferry.tasks._pulse import Pulse
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.traffic import Meter, MeteredWriter
+from vmferry.units import MIB
 
 _RECORD_SECONDS = 0.25
 """How often progress is written to the catalog."""
+
+_NOTED_BYTES = 16 * MIB
+"""How many bytes of a slice are done again at the most, beside those in hand, when its worker dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,23 @@ class Way:
     """Of what is read for the task, by whichever step."""
     file: HashedBlob | None = None
     """What ``disk`` reads, where a manifest has a digest for it."""
+
+
+@contextmanager
+def held_notes(folder: Path, disk: int, number: int) -> Iterator[Path | None]:
+    """Where notes of a slice are, held against other steps; ``None`` while one that is taken for dead has them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = (folder / f"{disk}-{number}.lock").open("w")
+    except OSError as error:
+        raise foreign_error(error, str(folder)) from error
+    with held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield folder / f"{disk}-{number}"
 
 
 class Conversion:
@@ -55,28 +81,39 @@ class Conversion:
         self._digests = _SliceDigests(way.disk.size, slices)
         self._kept: list[Future[None]] = []
 
-    def run(self, target: ResumableBlobWriter, ends_at: float | None = None) -> bool:
+    def run(self, target: ResumableBlobWriter, ends_at: float | None = None, notes: Path | None = None) -> bool:
         """Copy into ``target``, which is not finished; whether all slices are converted.
 
-        From ``ends_at`` (by ``time.monotonic``) on, no other slice is begun. Raises what ``copy`` does.
+        From ``ends_at`` (by ``time.monotonic``) on, no other slice is begun. How far the first slice is is kept at
+        ``notes``, and gone on with from there; nobody else uses them meanwhile. Raises what ``copy`` does.
         """
         written = Meter()
-        progress = _Progress(self._tasks, self._task_id, self._slices, self._pulse, self._way.read, written)
+        journal = self._open_notes(target, notes)
+        first = self._slices[0]
+        start = first.start if journal is None else max(journal.offset, first.start)
+        there = count_granules(self._way.disk, CLUSTER_SIZE, start, first.start)
+        progress = _Progress(self._tasks, self._task_id, self._slices, self._pulse, self._way.read, written, there)
         begins = {piece.start for piece in self._slices}
 
         def is_over(offset: int) -> bool:
             return ends_at is not None and offset in begins and time.monotonic() > ends_at
 
+        def checkpoint(offset: int) -> None:
+            self._keep_to(offset, keeper, target)
+            if journal is not None and offset < first.end:
+                self._digests.first.collapse(first.start, offset)
+                journal.checkpoint(offset, progress.copied)
+
         with ThreadPoolExecutor(1, "keep") as keeper:
             copied = copy(
                 self._way.disk,
                 Qcow2Writer(MeteredWriter(target, written), self._way.layout),
-                self._slices[0].start,
+                start,
                 self._slices[-1].end,
                 workers=self._way.threads,
                 digest=self._digests,
                 progress=progress,
-                checkpoint=lambda offset: self._keep_to(offset, keeper, target),
+                checkpoint=checkpoint,
                 cancelled=self._pulse.stop,
                 until=is_over,
             )
@@ -84,7 +121,17 @@ class Conversion:
         for kept in self._kept:
             kept.result()
         progress.record()
+        if journal is not None:
+            journal.remove()
         return len(self._kept) == len(self._slices)
+
+    def _open_notes(self, target: ResumableBlobWriter, path: Path | None) -> Journal | None:
+        if path is None or not isinstance(target, SharedFileWriter):  # a finished image: there is nothing to go on with
+            return None
+        piece = self._slices[0]
+        journal = Journal(path, {"start": piece.start, "end": piece.end}, target, self._digests.first)
+        journal.plan(_NOTED_BYTES * STEPS)
+        return journal
 
     def _keep_to(self, offset: int, keeper: ThreadPoolExecutor, target: ResumableBlobWriter) -> None:
         """Have the slices kept that end at ``offset`` or before. Called by one thread at a time."""
@@ -108,6 +155,11 @@ class _SliceDigests:
         self._starts = [piece.start for piece in slices]
         self._trees = [DigestTree(size) for _ in slices]
 
+    @property
+    def first(self) -> DigestTree:
+        """Of the first slice."""
+        return self._trees[0]
+
     def add(self, offset: int, data: Buffer) -> None:
         self._trees[bisect_right(self._starts, offset) - 1].add(offset, data)
 
@@ -128,15 +180,24 @@ class _Progress:
     """Takes the progress of a copy and writes it to the catalog now and then. Called by one thread at a time."""
 
     def __init__(
-        self, tasks: ImportTasks, task_id: str, slices: Sequence[Slice], pulse: Pulse, read: Meter, written: Meter
+        self,
+        tasks: ImportTasks,
+        task_id: str,
+        slices: Sequence[Slice],
+        pulse: Pulse,
+        read: Meter,
+        written: Meter,
+        there: int,
     ) -> None:
+        """``there`` bytes of DATA of the first slice are converted already."""
         self._tasks = tasks
         self._task_id = task_id
         self._slices = slices
         self._pulse = pulse
         self._read = read
         self._written = written
-        self._done = 0
+        self._done = there
+        self.copied = 0
         self._whole = 0
         """Slices of which nothing more is to be recorded."""
         self._before = 0
@@ -146,6 +207,7 @@ class _Progress:
     def __call__(self, copied: int) -> None:
         """``copied`` more bytes of DATA are converted."""
         self._done += copied
+        self.copied += copied
         self._pulse.moved()
         if time.monotonic() - self._recorded_at >= _RECORD_SECONDS:
             self.record()
