@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 from vmferry.blob import Blob, WrappedBlob
 from vmferry.errors import StoreError
@@ -35,7 +36,8 @@ class ReadAheadBlob(WrappedBlob):
     """A blob whose bytes are fetched in blocks of 4 MiB, each once, where they are read one behind another.
 
     Reads of scattered places go through as they are, and so do reads of a block and more. A block is kept until all of
-    it was read, or four younger ones are there. Thread-safe; who waits for a block fetches the next one meanwhile.
+    it was read, or four younger ones are there. While readers go on from block to block, a thread of its own fetches
+    the one before them, so that they need not wait for the store. Thread-safe.
     """
 
     def __init__(self, blob: Blob, block: int = BLOCK, kept: int = _KEPT) -> None:
@@ -45,6 +47,8 @@ class ReadAheadBlob(WrappedBlob):
         self._lock = threading.Lock()
         self._blocks: dict[int, _Block] = {}  # oldest first
         self._ends: deque[int] = deque(maxlen=_REMEMBERED)  # of the last reads
+        self._begun: deque[int] = deque(maxlen=_REMEMBERED)  # the blocks that readers came to last
+        self._fetcher = ThreadPoolExecutor(1, "fetch")  # its thread begins with the first block that is fetched ahead
 
     def read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length <= 0 or offset + length > self.size or not self._pays(offset, length):
@@ -61,8 +65,10 @@ class ReadAheadBlob(WrappedBlob):
         """Let go of what was read ahead: nobody reads for a while."""
         with self._lock:
             self._blocks.clear()
+            self._begun.clear()
 
     def close(self) -> None:
+        self._fetcher.shutdown(cancel_futures=True)
         self.rest()
         super().close()
 
@@ -76,16 +82,25 @@ class ReadAheadBlob(WrappedBlob):
 
     def _read(self, number: int, offset: int, length: int) -> bytes:
         """Bytes inside one block."""
+        if self._goes_on(number):
+            self._fetcher.submit(self._fetch_ahead, number + 1)
         block, mine = self._claim(number, length)
         if mine:
             self._fetch(number, block)
-        elif not block.ready.is_set():
-            self._fetch_ahead(number + 1)
+        else:
             block.ready.wait()
         if block.data is None:  # whoever reads gets the error of a read of its own
             return self._blob.read_at(offset, length)
         begin = offset - number * self._size
         return block.data[begin : begin + length]
+
+    def _goes_on(self, number: int) -> bool:
+        """Whether a reader comes to block ``number`` as the first one, and readers come from the block before it."""
+        with self._lock:
+            if number in self._begun:
+                return False
+            self._begun.append(number)
+            return number - 1 in self._begun
 
     def _claim(self, number: int, wanted: int) -> tuple[_Block, bool]:
         """A block, and whether the caller has to fetch it; ``wanted`` bytes of it are taken now."""
@@ -111,9 +126,10 @@ class ReadAheadBlob(WrappedBlob):
             block.ready.set()
 
     def _fetch_ahead(self, number: int) -> None:
-        """Fetch a block that nobody has asked for: what goes wrong with it concerns nobody yet."""
-        if number * self._size >= self.size:
-            return
+        """Fetch a block, unless readers have come to it by now: what goes wrong with it concerns nobody yet."""
+        with self._lock:
+            if number * self._size >= self.size or number in self._begun:
+                return
         block, mine = self._claim(number, 0)
         if mine:
             try:
