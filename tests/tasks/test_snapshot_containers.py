@@ -163,3 +163,16 @@ def test_a_cancelled_import_leaves_the_named_snapshot_alone(services: Services, 
     ActivityEnvironment().run(activities.clean_up, CleanUp(task_id, "enough"))
     assert services.catalog.snapshots.of_task(task_id) == []
     assert list(services.images.keys(PLACE.region)) == [found(services, "snap-root").key]
+
+
+def test_a_turn_ends_only_where_another_task_waits(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    activities = ImportImageActivities(services)
+    begin(services, IN_S3)
+    monkeypatch.setattr("vmferry.tasks.import_image.activities._TURN_SECONDS", -1)
+    is_over = activities._begin_turn()
+    assert not is_over()
+    other = ImportTask("import-ami-2", OTHER, datetime.now(UTC), ImportRequest((IN_S3,)))
+    services.catalog.import_tasks.add(other, {}, None, "", most=20)
+    assert is_over()
+    monkeypatch.setattr("vmferry.tasks.import_image.activities._TURN_SECONDS", 1000)
+    assert not activities._begin_turn()()

@@ -52,7 +52,7 @@ _DISK_THREADS = 3
 memory than a worker may."""
 
 _TURN_SECONDS = 2.0
-"""How long a step goes on with slices of one disk before it lets others have their turn."""
+"""How long a step goes on with slices of one disk before it lets other tasks have their turn."""
 
 
 class ImportImageActivities:
@@ -123,8 +123,8 @@ class ImportImageActivities:
     def convert_disk(self, step: DiskStep) -> bool:
         """Convert a disk, slice after slice, and check its file against the manifest's digest with the same reads.
 
-        After some time others have their turn; whether there is more to do. How far the digest is is kept with each
-        slice, so any worker goes on.
+        After some time other tasks, if there are any, have their turn; whether there is more to do. How far the digest
+        is is kept with each slice, so any worker goes on.
         """
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, "OVA"), self._pulse(task.id) as pulse:
@@ -134,7 +134,7 @@ class ImportImageActivities:
                 disk, file = opened.reopen_hashed(self._tasks.file_digest(task.id, step.disk))
                 way = Way(disk, source.layout(opened), _DISK_THREADS, source.read, file)
                 left = self._tasks.unconverted(task.id, step.disk)
-                if left and not self._convert(task, left, way, pulse, time.monotonic() + _TURN_SECONDS):
+                if left and not self._convert(task, left, way, pulse, self._begin_turn()):
                     return True
                 file.finish(partial(_go_on, pulse))
         return False
@@ -244,13 +244,13 @@ class ImportImageActivities:
         slices: Sequence[Slice],
         way: Way,
         pulse: Pulse,
-        ends_at: float | None = None,
+        is_over: Callable[[], bool] = lambda: False,
         notes: Path | None = None,
     ) -> bool:
         """Copy slices of a disk to their place in its unfinished image; see ``Conversion.run``."""
         with self._unfinished_image(task, slices[0].disk) as target:
             try:
-                return Conversion(self._tasks, task.id, slices, way, pulse).run(target, ends_at, notes)
+                return Conversion(self._tasks, task.id, slices, way, pulse).run(target, is_over, notes)
             except TaskCancelledError:
                 pulse.raise_if_stopped()
                 raise
@@ -258,6 +258,13 @@ class ImportImageActivities:
     def _notes(self, task_id: str) -> Path:
         """Where it is kept how far slices are that workers have in hand."""
         return self._services.config.data_dir / "slices" / task_id
+
+    def _begin_turn(self) -> Callable[[], bool]:
+        """Whether the turn that begins now is over; it takes a tenth of a second to hand over to another step."""
+        ends_at = time.monotonic() + _TURN_SECONDS
+        catalog = self._services.catalog
+        kinds = (catalog.import_tasks, catalog.export_tasks, catalog.snapshot_uploads)
+        return lambda: time.monotonic() > ends_at and sum(len(tasks.unfinished()) for tasks in kinds) > 1
 
     def _digest(self, task: ImportTask, disk: int) -> str | None:
         """The guest digest of a disk, put together from its slices'; ``None`` where one is not known any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,10 +81,15 @@ class Conversion:
         self._digests = _SliceDigests(way.disk.size, slices)
         self._kept: list[Future[None]] = []
 
-    def run(self, target: ResumableBlobWriter, ends_at: float | None = None, notes: Path | None = None) -> bool:
+    def run(
+        self,
+        target: ResumableBlobWriter,
+        is_over: Callable[[], bool] = lambda: False,
+        notes: Path | None = None,
+    ) -> bool:
         """Copy into ``target``, which is not finished; whether all slices are converted.
 
-        From ``ends_at`` (by ``time.monotonic``) on, no other slice is begun. How far the first slice is is kept at
+        Before each slice ``is_over`` is asked whether it is left to another step. How far the first slice is is kept at
         ``notes``, and gone on with from there; nobody else uses them meanwhile. Raises what ``copy`` does.
         """
         written = Meter()
@@ -94,9 +99,6 @@ class Conversion:
         there = count_granules(self._way.disk, CLUSTER_SIZE, start, first.start)
         progress = _Progress(self._tasks, self._task_id, self._slices, self._pulse, self._way.read, written, there)
         begins = {piece.start for piece in self._slices}
-
-        def is_over(offset: int) -> bool:
-            return ends_at is not None and offset in begins and time.monotonic() > ends_at
 
         def checkpoint(offset: int) -> None:
             self._keep_to(offset, keeper, target)
@@ -115,7 +117,7 @@ class Conversion:
                 progress=progress,
                 checkpoint=checkpoint,
                 cancelled=self._pulse.stop,
-                until=is_over,
+                until=lambda offset: offset in begins and is_over(),
             )
             self._keep_to(copied.end, keeper, target)
         for kept in self._kept:
