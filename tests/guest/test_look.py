@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from vmferry.guest._child import pack_facts
 from vmferry.guest.facts import GuestFacts, SystemFacts, VolumeFacts
 from vmferry.guest.facts_json import from_json
 from vmferry.guest.inside import look_inside
-from vmferry.guest.look import DEFAULT_ALLOWANCE, look, look_by
+from vmferry.guest.look import DEFAULT_ALLOWANCE, SpareLooker, _command, look, look_by
 from vmferry.limits import MAX_LOOK_ANSWER
 from vmferry.units import MIB
 
@@ -267,3 +268,53 @@ def test_the_child_holds_no_file_of_the_parents(tmp_path: Path) -> None:
         os.set_inheritable(held.fileno(), True)
         (problem,) = look_by_script("asker.say(NOTE, repr(os.listdir('/proc/self/fd')).encode())\nos._exit(3)")
     assert problem.count("'") == 2 * 5, problem  # three standard ones, the socket, the folder being listed
+
+
+def test_a_spare_looker_waits_and_each_look_has_a_process_of_its_own() -> None:
+    spare = SpareLooker()
+    pids = set()
+    try:
+        for _ in range(3):
+            with spare.take() as looker:
+                pids.add(looker.pid)
+                assert looker.look([BLANK]).problems == ()
+        waiting = spare.take()
+        waiting.close()
+        assert spare._spare is not None
+        os.kill(spare._spare.pid, signal.SIGKILL)
+        while spare._spare.waits:
+            time.sleep(0.01)
+        with spare.take() as looker:  # not the one that died
+            assert looker.look([BLANK]).problems == ()
+    finally:
+        spare.close()
+    assert len(pids) == 3
+
+
+def test_a_spare_looker_ends_with_its_parent() -> None:
+    script = (
+        "import os; from vmferry.guest import SpareLooker\n"
+        "spare = SpareLooker(); spare.take(); print(spare._spare.pid, flush=True); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    ends_at = time.monotonic() + 30
+    while _is_alive(int(done.stdout)):
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_child_finds_what_is_compiled_where_the_parent_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    command = _command()
+    begin = command[: command.index("-c")]
+    said = subprocess.run([*begin, "-c", "import sys; print(sys.pycache_prefix)"], capture_output=True, text=True)
+    assert said.stdout.strip() == str(tmp_path)

@@ -15,7 +15,7 @@ else is changed), ``preparation`` (the record), ``overlay_file`` (the changes, k
 from __future__ import annotations
 
 from vmferry.guest.boot import Bootability, BootFacts, find_boot_facts, pick_root
-from vmferry.guest.look import Looker, look
+from vmferry.guest.look import Looker, SpareLooker, look
 from vmferry.guest.partitions import Partition, PartitionTable, read_partition_table
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Looker",
     "Partition",
     "PartitionTable",
+    "SpareLooker",
     "find_boot_facts",
     "look",
     "pick_root",

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -69,12 +70,26 @@ class Looker:
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._child.pid
+
+    @property
+    def waits(self) -> bool:
+        """Whether the child is alive."""
+        return self._child.poll() is None
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
         self._channel.close()
         with self._child:
             self._child.kill()
@@ -86,6 +101,34 @@ class Looker:
         ``UnsafeDiskError`` of reading ``disks``, nothing else.
         """
         return _Listener(self._channel, disks, allowance, self._child).listen()
+
+
+class SpareLooker:
+    """A ``Looker`` that was started before anybody wants it: who takes it need not wait, and the next one starts.
+
+    Each is a process of its own, as ever. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spare: Looker | None = None
+
+    def take(self) -> Looker:
+        """A fresh one; the first time nothing was started for it."""
+        with self._lock:
+            taken, self._spare = self._spare, Looker()
+        if taken is not None and taken.waits:
+            return taken
+        if taken is not None:
+            taken.close()
+        return Looker()
+
+    def close(self) -> None:
+        """End the one that waits."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
 
 
 def look(disks: Sequence[Area], *, allowance: Allowance = DEFAULT_ALLOWANCE) -> GuestFacts:
@@ -103,7 +146,8 @@ def look_by(command: Sequence[str], disks: Sequence[Area], allowance: Allowance)
 def _command() -> list[str]:
     """This interpreter, isolated, with the places that this process imports from: whatever way they came there."""
     path = [place for place in sys.path if Path(place).is_absolute()]
-    return [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _START, "{}", *path]
+    compiled = [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return [sys.executable, "-I", "-S", "-B", "-X", "utf8", *compiled, "-c", _START, "{}", *path]
 
 
 class _LieError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vmferry.guest import SpareLooker
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.activities import ImportImageActivities
 from vmferry.tasks.import_image.workflow import ImportImage
@@ -21,7 +22,7 @@ class ImportImageKind:
     workflow = ImportImage
 
     def activities(self, services: Services) -> Sequence[Callable[..., Any]]:
-        return ImportImageActivities(services).all()
+        return ImportImageActivities(services, SpareLooker()).all()
 
 
 TASK = ImportImageKind()

@@ -20,6 +20,7 @@ from vmferry.convert import digest_disk
 from vmferry.digest import DigestTree
 from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
+from vmferry.guest import SpareLooker
 from vmferry.receipt import load_key, sign
 from vmferry.stores import ResumableBlobWriter, copy_blob
 from vmferry.tasks import STEPS_AT_ONCE, Services
@@ -58,8 +59,10 @@ _TURN_SECONDS = 2.0
 class ImportImageActivities:
     """The steps, bound to what they work with. Thread-safe: a worker runs several at once."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, spare: SpareLooker | None = None) -> None:
+        """``spare`` looks into the guests; else a looker is started for each."""
         self._services = services
+        self._spare = spare
         self._tasks = services.catalog.import_tasks
         self._conversions = services.catalog.conversion_tasks
         self._sources = OpenSources(services)
@@ -83,7 +86,7 @@ class ImportImageActivities:
         declared = task.request.containers[0].format or "disk image"
         with border(self._services, task_id, declared), self._pulse(task_id) as pulse:
             self._tasks.advance(task_id, Stage.VALIDATING.message, Stage.VALIDATING.first)
-            with ready_to_look(task) as looker, self._sources.borrow(task) as source:
+            with ready_to_look(task, self._spare) as looker, self._sources.borrow(task) as source:
                 config = self._services.config
                 facts = find_facts(task, source, config.limits, config.preflight, looker)
                 # First what the source is: a second run then reads the same bytes and keeps the same ids.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from vmferry.catalog.import_tasks import IMPORT_IMAGE, ImportFinding, ImportTask
 from vmferry.errors import GuestError
-from vmferry.guest import Looker, find_boot_facts, look
+from vmferry.guest import Looker, SpareLooker, find_boot_facts, look
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.guest.findings import Finding, RuleSet
 from vmferry.guest.preflight import judge
@@ -18,12 +18,13 @@ OFF = "off"
 
 
 @contextmanager
-def ready_to_look(task: ImportTask) -> Iterator[Looker | None]:
-    """What will look into the disks of ``task``, once they are open, where a machine is made of them."""
+def ready_to_look(task: ImportTask, spare: SpareLooker | None = None) -> Iterator[Looker | None]:
+    """What will look into the disks of ``task``, once they are open, where a machine is made of them: of ``spare``,
+    where that is given."""
     if not _makes_machine(task):
         yield None
         return
-    with Looker() as looker:
+    with Looker() if spare is None else spare.take() as looker:
         yield looker
 
 
