@@ -148,10 +148,11 @@ def measure_service(folder: Path, raw: Path, large: Path, rounds: int) -> tuple[
 @contextmanager
 def _running(folder: Path) -> Iterator[Bench]:
     data_dir = folder / "server"
-    server = start_server(data_dir, folder / "server.log")
+    compiled = installed(folder)
+    server = start_server(data_dir, folder / "server.log", compiled)
     try:
         told = client_environment(data_dir)
-        variables = {**installed(folder), **{key: told[key] for key in told if key.startswith("AWS_")}}
+        variables = {**compiled, **{key: told[key] for key in told if key.startswith("AWS_")}}
         variables["PATH"] = f"{BIN}:{variables['PATH']}"
         yield Bench(data_dir, variables, _connect(told), server.ready["account_id"])
     finally:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(data_dir: Path, log: Path) -> Server:
-    """Start ``vmferry serve`` and wait for its one line of JSON; its standard error goes to ``log``.
+def start_server(data_dir: Path, log: Path, env: Mapping[str, str] | None = None) -> Server:
+    """Start ``vmferry serve`` and wait for its one line of JSON; its standard error goes to ``log``. ``env`` is ours
+    where it is not given.
 
     Raises ``ComputeError`` when it ends, or says something else, or nothing within a minute; it is stopped then.
     """
@@ -50,7 +52,7 @@ def start_server(data_dir: Path, log: Path) -> Server:
     with log.open("wb") as errors:
         # A session of its own: the terminal's Ctrl-C goes to the demo alone, which then stops the server in order.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
         )
     try:
         line = _first_line(process, log)
