@@ -10,6 +10,8 @@ AUTO = "auto"
 """Yes, to either."""
 PREFLIGHT = "vmferry:preflight"
 """Of an AMI: what preflight found against its guest."""
+PREPARED = "vmferry:prepared"
+"""Of a task and its AMI: what became of preparing, where that was asked for."""
 EVIDENCE = "vmferry:evidence:"
 """Of a task, what the key begins with that says where an object of its boot check's evidence is: the file's name
 follows, and the value is ``s3://bucket/key``."""

@@ -114,6 +114,10 @@ def with_program(services: Services, body: str) -> Services:
     return replace(services, config=replace(services.config, prepare="auto", virt_v2v=str(program)))
 
 
+def prepared(services: Services, resource_id: str) -> str:
+    return services.catalog.tags.of([resource_id])[resource_id]["vmferry:prepared"]
+
+
 WRITE = 'qemu-io -f qcow2 -c "write -P 9 200M 4k" "$5" >words && echo "[ 1.0] Converting"'
 
 
@@ -133,6 +137,8 @@ def test_what_another_program_prepares_is_in_the_image_and_is_started_before_it_
     assert "virt-v2v: [ 1.0] Converting" in facts.notes
     receipt = read((services.catalog.import_tasks.receipt(task_id) or "").encode(), "receipt")
     assert receipt["changes"][0]["what"] == "changed"
+    image_id = services.catalog.import_tasks.get(task_id).image_id
+    assert prepared(services, task_id) == prepared(services, str(image_id)) == "by virt-v2v"
 
 
 def test_it_is_not_started_where_that_is_declined_and_the_record_says_so(services: Services, xfs_guest: Path) -> None:
@@ -165,7 +171,9 @@ def test_a_guest_that_neither_prepares_is_imported_as_it_is_and_told_what_it_sta
     assert facts.changes == ()
     assert facts.notes[0].startswith("The guest is not prepared: No Linux was found on an ext2")
     assert facts.notes[0].endswith(words)
-    assert facts.notes[1].startswith("It is imported as it is: give it disks by sata (nothing is known of its drivers)")
+    given = "give it disks by sata and a network card of type e1000e"
+    assert facts.notes[1] == f"It is imported as it is: {given}; nothing is known of its drivers."
+    assert prepared(services, task_id) == f"no, {given}"
 
 
 @pytest.mark.slow

@@ -93,12 +93,17 @@ class ImportFacts:
     """Of preflight, the gravest first."""
     changes: tuple[ImportChange, ...] = ()
     """To the root disk's guest: the disk that is converted has them, the source does not."""
+    prepared: str | None = None
+    """What became of preparing, where it was asked for: ``yes``, ``by virt-v2v``, ``nothing to do``; or ``no`` and what
+    the guest starts on as it is."""
 
 
 def found_tags(facts: ImportFacts) -> dict[str, str]:
-    """What an AMI's tags say of its guest: the ids of what was found against it, notes left out."""
+    """What an AMI's tags say of its guest: the ids of what was found against it, notes left out; whether it is
+    prepared."""
     ids = dict.fromkeys(finding.id for finding in facts.findings if finding.severity != "note")
-    return {own_tags.PREFLIGHT: ", ".join(ids)[:_MAX_TAG_VALUE]} if ids else {}
+    found = {own_tags.PREFLIGHT: ", ".join(ids)[:_MAX_TAG_VALUE]} if ids else {}
+    return found if facts.prepared is None else {**found, own_tags.PREPARED: facts.prepared}
 
 
 def facts_to_json(facts: ImportFacts) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import Any
 
 from temporalio import activity
 
+from vmferry import own_tags
 from vmferry.catalog.import_tasks import COMPLETED, CONVERSION, IMPORT_IMAGE, ImportFacts, ImportTask, Slice
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.catalog.volumes import Volume
 from vmferry.convert import digest_disk
 from vmferry.digest import DigestTree
-from vmferry.errors import StoreError, TaskCancelledError, UnsafeDiskError, quote
+from vmferry.errors import ConflictError, StoreError, TaskCancelledError, UnsafeDiskError, quote
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.guest import SpareLooker
 from vmferry.receipt import load_key, sign
@@ -217,6 +218,8 @@ class ImportImageActivities:
         facts = prepare_root(self._services, task, facts, root.disk, partial(_go_on, pulse, 0))
         if booting.is_declined(self._services, replace(task, facts=facts)):
             facts = replace(facts, notes=(*facts.notes, booting.UNKNOWN))
+        with suppress(ConflictError):  # it has as many tags as one may have
+            self._services.catalog.tags.put(task.place, [task.id], {own_tags.PREPARED: str(facts.prepared)})
         self._tasks.advance(task.id, Stage.VALIDATING.message, Stage.VALIDATING.last, facts)
         return facts
 

@@ -72,7 +72,9 @@ def find_facts(
     if not before.changes:
         return facts
     # An earlier run of this step has prepared the guest, and now the source shows it so.
-    return replace(facts, notes=before.notes, findings=before.findings, changes=before.changes)
+    return replace(
+        facts, notes=before.notes, findings=before.findings, changes=before.changes, prepared=before.prepared
+    )
 
 
 def _architecture(evidence: Evidence) -> str:

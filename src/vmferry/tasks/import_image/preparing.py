@@ -77,8 +77,8 @@ def prepare_root(
     try:
         overlay, done = prepare_guest(disk, _DRIVERS, int(task.created_at.timestamp()), virt_v2v)
     except GuestError as error:
-        return replace(facts, notes=(*facts.notes, f"The guest is not prepared: {error}", _as_it_is(disk)))
-    facts = replace(facts, notes=(*facts.notes, *done.notes))
+        return _left_as_it_is(facts, disk, error)
+    facts = replace(facts, notes=(*facts.notes, *done.notes), prepared="yes" if done.changes else "nothing to do")
     if not done.changes:
         return facts
     kept = changes_of(services, task, root)
@@ -89,16 +89,17 @@ def prepare_root(
     except BaseException:
         writer.abort()
         raise
-    return replace(facts, changes=_recorded(done))
+    facts = replace(facts, changes=_recorded(done))
+    return replace(facts, prepared="by virt-v2v") if is_another_program_s(facts) else facts
 
 
-def _as_it_is(disk: Disk) -> str:
-    """What it starts on."""
+def _left_as_it_is(facts: ImportFacts, disk: Disk, error: GuestError) -> ImportFacts:
+    """The facts of a guest that is not prepared, for ``error``; with what it starts on."""
     hardware = choose_hardware(Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], look([disk])))
-    return (
-        f"It is imported as it is: give it disks by {hardware.bus} ({hardware.why}) and a network card of type "
-        f"{hardware.network_card}."
-    )
+    parts = f"disks by {hardware.bus} and a network card of type {hardware.network_card}"
+    as_it_is = f"It is imported as it is: give it {parts}; {hardware.why}."
+    notes = (*facts.notes, f"The guest is not prepared: {error}", as_it_is)
+    return replace(facts, notes=notes, prepared=f"no, give it {parts}")
 
 
 def _recorded(done: Preparation) -> tuple[ImportChange, ...]:
