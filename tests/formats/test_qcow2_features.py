@@ -178,6 +178,20 @@ def test_a_snapshot_is_read_by_its_name(with_snapshots: tuple[Path, dict[str, by
     disk.close()
 
 
+@pytest.mark.parametrize("name", ["eight", "nine letter", "x"])
+def test_a_table_of_snapshots_may_end_with_the_file(tmp_path: Path, name: str) -> None:
+    path = create(tmp_path / "disk.qcow2", size=MIB)
+    qemu_io(path, "write -P 65 0 200k")
+    for label in ("before", name):
+        qemu_img("snapshot", "-c", label, path)
+    blob = FileBlob(path)
+    assert blob.size % 512
+    disk = open_disk(blob, companions=Companions(snapshot=name))
+    assert whole(disk) == seen_by_qemu(path)
+    assert facts(disk).snapshots == ("before", name)
+    disk.close()
+
+
 def test_a_snapshot_is_read_by_its_id(with_snapshots: tuple[Path, dict[str, bytes]]) -> None:
     path, seen = with_snapshots
     disk = open_disk(FileBlob(path), companions=Companions(snapshot="2"))

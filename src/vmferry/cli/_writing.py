@@ -92,14 +92,20 @@ def open_input(container: Container, index: int) -> InputDisk:
     return InputDisk(file.name, container.kind(index), container.open_disk(index, hashed), hashed)
 
 
-def pick_disk(container: Container, number: int | None) -> InputDisk:
-    """Disk ``number`` of ``container``, from 1; ``None``: the first of those that boot most certainly."""
+def pick_disk(container: Container, number: int | None, *, as_json: bool) -> InputDisk:
+    """Disk ``number`` of ``container``, from 1; ``None``: the first of those that boot most certainly, which is said
+    on stderr unless ``as_json``."""
     if number is not None or len(container.names) == 1:
-        return open_input(container, container.disk_index(number or 1))
+        return open_input(container, container.disk_index(1 if number is None else number))
     from vmferry.guest import find_boot_facts, pick_root
 
     inputs = [open_input(container, index) for index in range(len(container.names))]
-    return inputs[pick_root([find_boot_facts(found.disk) for found in inputs])]
+    index = pick_root([find_boot_facts(found.disk) for found in inputs])
+    if not as_json:
+        print_note(
+            f"It has {len(inputs)} disks; this is disk {index + 1}, {quote(inputs[index].name)}: --disk picks one."
+        )
+    return inputs[index]
 
 
 def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort: Effort) -> Made:

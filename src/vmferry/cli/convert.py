@@ -87,7 +87,7 @@ def convert_disk(
         )
     output = choose_output(kind, subformat, compress)
     with open_container(sources[0], said) as container:
-        found = pick_disk(container, disk)
+        found = pick_disk(container, disk, as_json=as_json)
         tell_warnings([found], as_json=as_json)
         if not resume:
             convert_file(found, output, destination, effort)

@@ -101,7 +101,7 @@ def prepare_disk(
         check_sources([source], destination)
         output = choose_output(find_target_format(destination, to), None, None)
     with open_container(source, said) as container:
-        found = pick_disk(container, disk)
+        found = pick_disk(container, disk, as_json=as_json)
         tell_warnings([found], as_json=as_json)
         prepared = _prepare(found, wanted, virt_v2v)
         for note in () if as_json else prepared.preparation.notes:

@@ -68,7 +68,7 @@ def verify_disk(
         containers = [opened.enter_context(open_container(*source)) for source in sources]
         machines = [one.machine is not None for one in containers]
         disks = [
-            pick_disk(one, disk if is_machine or not any(machines) else None)
+            pick_disk(one, disk if is_machine or not any(machines) else None, as_json=as_json)
             for one, is_machine in zip(containers, machines, strict=True)
         ]
         if len(disks) == 2:
@@ -84,7 +84,7 @@ def _find_in_receipt(
     found: Mapping[str, Any], name: str, said: Said, number: int | None, workers: int | None, *, as_json: bool
 ) -> None:
     with open_container(name, said) as container:
-        disk = pick_disk(container, number).disk
+        disk = pick_disk(container, number, as_json=as_json).disk
         with show_progress("reading", count_data(disk), as_json=as_json) as progress:
             digest = digest_disk(disk, workers=workers or default_threads([name]), progress=progress)
     index = find_disk(found, digest, name)

@@ -74,6 +74,11 @@ class _Table:
         self._read = start
         self._held = b""
         self._position = 0
+        self._taken = 0
+
+    def align(self) -> None:
+        """Go to the next multiple of 8 bytes. Behind the last entry QEMU writes nothing up to there."""
+        self.take(-self._taken % 8)
 
     def take(self, length: int) -> bytes:
         while self._position + length > len(self._held):
@@ -85,10 +90,12 @@ class _Table:
             self._position = 0
         taken = self._held[self._position : self._position + length]
         self._position += length
+        self._taken += length
         return taken
 
 
 def _read_entry(table: _Table, header: Header) -> Snapshot:
+    table.align()
     l1_table_offset, l1_size, id_length, name_length, _, _, _, _, extra_length = _ENTRY.unpack(table.take(_ENTRY.size))
     if extra_length > _MAX_EXTRA:
         raise corrupt(table.blob, f"an internal snapshot has {extra_length:,} bytes of extra data")
@@ -97,7 +104,6 @@ def _read_entry(table: _Table, header: Header) -> Snapshot:
     if extra_length >= _DISK_SIZE_OFFSET + _DISK_SIZE.size:
         (size,) = _DISK_SIZE.unpack_from(extra, _DISK_SIZE_OFFSET)
     identity, name = table.take(id_length), table.take(name_length)
-    table.take(-(_ENTRY.size + extra_length + id_length + name_length) % 8)
     return Snapshot(
         identity.decode("utf-8", "replace"), name.decode("utf-8", "replace"), size, l1_size, l1_table_offset
     )
