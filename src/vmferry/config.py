@@ -111,6 +111,16 @@ class Config:
         return self.data_dir / "evidence"
 
     @property
+    def slices_dir(self) -> Path:
+        """How far slices are that workers have in hand: a folder for each import."""
+        return self.data_dir / "slices"
+
+    @property
+    def exports_dir(self) -> Path:
+        """How far exports are, and what is not in S3 yet: a folder for each."""
+        return self.data_dir / "exports"
+
+    @property
     def log_dir(self) -> Path:
         return self.data_dir / "log"
 

@@ -115,7 +115,7 @@ class ExportImageActivities:
 
     def _folder(self, task: ExportTask) -> Path:
         """What is not in S3 yet of an object that is being written; gone when it is whole, or the task has ended."""
-        return self._services.config.data_dir / "exports" / task.id
+        return self._services.config.exports_dir / task.id
 
     def _recorder(self, task_id: str, planned: int, pulse: Pulse) -> Callable[[int], None]:
         """Takes the progress of a copy of ``planned`` bytes, of one thread at a time, and writes it to the catalog now

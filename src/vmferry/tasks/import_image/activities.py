@@ -263,7 +263,7 @@ class ImportImageActivities:
 
     def _notes(self, task_id: str) -> Path:
         """Where it is kept how far slices are that workers have in hand."""
-        return self._services.config.data_dir / "slices" / task_id
+        return self._services.config.slices_dir / task_id
 
     def _begin_turn(self) -> Callable[[], bool]:
         """Whether the turn that begins now is over; it takes a tenth of a second to hand over to another step."""
