@@ -78,10 +78,6 @@ class GuestError(VmferryError):
     client_fault = True
 
 
-class SourceError(VmferryError):
-    """A live hypervisor failed us."""
-
-
 class StoreError(VmferryError):
     """A store failed us, or cannot hold what is asked of it."""
 

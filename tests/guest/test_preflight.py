@@ -13,7 +13,7 @@ from vmferry.guest.evidence import Evidence
 from vmferry.guest.facts import SystemFacts, VolumeFacts
 from vmferry.guest.findings import RuleSet, Severity
 from vmferry.guest.linux.facts import InterfaceFacts, MountFacts
-from vmferry.guest.preflight import gather, judge
+from vmferry.guest.preflight import judge
 from vmferry.guest.rules import rules
 from vmferry.guest.windows.facts import DriverFacts
 from vmferry.machine import Firmware, Machine, NetworkInterface
@@ -241,11 +241,6 @@ def test_why_a_driver_does_not_start_is_told() -> None:
 def test_what_the_boot_configuration_names_may_be_its_own_partition_or_one_that_is_there() -> None:
     for facts in (windows(root_named="boot"), windows(root_named="partition x", root_volume=made.ROOT)):
         assert judge(facts, RuleSet.AWS).findings == ()
-
-
-def test_findings_gather_into_a_tag() -> None:
-    found = judge(linux(kernels=(), cloud_init="enabled"), RuleSet.VMFERRY).findings
-    assert gather(found) == "no-kernel, cloud-init"
 
 
 @pytest.mark.parametrize(

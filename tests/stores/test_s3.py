@@ -29,7 +29,7 @@ from vmferry.errors import (
 )
 from vmferry.stores import STORES, Pin, Store
 from vmferry.stores._s3_upload import MIN_PART, PartSizes, S3Upload
-from vmferry.stores.s3 import STORE, S3Store
+from vmferry.stores.s3 import STORE, S3Store, parse_location
 from vmferry.units import MIB
 
 pytestmark = pytest.mark.server
@@ -275,10 +275,10 @@ def test_the_environment_does_not_lead_astray(s3: RunningS3, store: S3Store, mon
 def test_a_presigned_url_opens_with_the_stores_own_rights(s3: RunningS3, store: S3Store) -> None:
     put(store, "bucket", "url/a b+ü.ova", b"content")
     url = judge(s3).generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "url/a b+ü.ova"})
-    assert store.open_url(url).read_at(0, 7) == b"content"
-    assert store.open_url("s3://bucket/url/a b+ü.ova").size == 7
+    assert store.open(*parse_location(url, s3.endpoint)).read_at(0, 7) == b"content"
+    assert store.open(*parse_location("s3://bucket/url/a b+ü.ova", s3.endpoint)).size == 7
     with pytest.raises(AccessDeniedError):
-        STORE.connect(s3.options(WRITER)).open_url(url)
+        STORE.connect(s3.options(WRITER)).open(*parse_location(url, s3.endpoint))
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

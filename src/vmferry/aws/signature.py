@@ -24,7 +24,6 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 MAX_SKEW = timedelta(minutes=15)
 MAX_EXPIRES_SECONDS = 604_800
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 _DATE_FORM = "%Y%m%dT%H%M%SZ"
 _CREDENTIAL = re.compile(

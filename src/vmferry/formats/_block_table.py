@@ -69,10 +69,6 @@ class BlockTable:
         """Where the data of ``block``, which is in the file, begins."""
         return self._base + int(self._entries[block]) * self._unit
 
-    def stored_blocks(self, first: int, last: int) -> list[int]:
-        """The blocks of ``[first, last)`` that are in the file, ascending."""
-        return [first + index for index in np.flatnonzero(self._entries[first:last] < self._lowest_special).tolist()]
-
     def _runs(self, first: int, last: int) -> Iterator[Extent]:
         size = self.block_size
         for low in range(first, last, _CHUNK):

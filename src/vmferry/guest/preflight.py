@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmferry.guest.evidence import Evidence
@@ -34,8 +33,3 @@ def judge(evidence: Evidence, rule_set: RuleSet) -> Verdict:
     found = {rule.id: list(rule.apply(evidence, rule_set)) for rule in rules()}
     left = [finding for rule in rules() if not any(found[cause] for cause in rule.unless) for finding in found[rule.id]]
     return Verdict(rule_set, tuple(sorted(left, key=lambda finding: -finding.severity)))
-
-
-def gather(findings: Sequence[Finding]) -> str:
-    """``findings`` in one line of their ids, as a tag holds them: ``no-boot-loader, static-address``."""
-    return ", ".join(dict.fromkeys(finding.id for finding in findings))

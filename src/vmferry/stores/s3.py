@@ -179,10 +179,6 @@ class S3Store:
             raise changed(request)
         return S3Blob(objects, request, pin)
 
-    def open_url(self, url: str) -> S3Blob:
-        """The object that an ``s3://`` URL, or a URL below this store's endpoint, names: see ``parse_location``."""
-        return self.open(*parse_location(url, self._options.endpoint))
-
     def create(self, bucket: str, key: str) -> S3Upload:
         """See ``Store`` and ``S3Upload``."""
         return self.upload(bucket, key)

@@ -44,11 +44,6 @@ class Hive:
                 report(f"{quote(name)} ends early: it has {format_size(size)} and claims {format_size(base.length)}.")
 
     @property
-    def readable(self) -> bool:
-        """Whether it begins as a hive does."""
-        return self._cells is not None
-
-    @property
     def root(self) -> Key:
         """The key that every path begins at."""
         cells = self._cells
