@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmferry.blob import FileBlob
+
 START = 1 << 20
 """Where the first partition begins."""
 
 
-def partitioned(out: Path, parts: Sequence[tuple[str, Path]], label: str = "gpt") -> Path:
-    """A disk at ``out`` whose partitions are ``(type as sfdisk has it, image)``."""
+def partitioned(out: Path, parts: Sequence[tuple[str, Path]], label: str = "gpt", code: bytes = b"") -> Path:
+    """A disk at ``out`` whose partitions are ``(type as sfdisk has it, image)``; ``code`` is its boot code."""
     lines, at = ["label-id: 0x1234abcd" if label == "dos" else ""], START
     places = []
     for kind, image in parts:
@@ -24,7 +26,11 @@ def partitioned(out: Path, parts: Sequence[tuple[str, Path]], label: str = "gpt"
     environment = {"PATH": "/usr/sbin:/sbin:/usr/bin"}
     subprocess.run(["sfdisk", "-q", "-X", label, out], input="\n".join(lines), text=True, check=True, env=environment)
     with out.open("r+b") as file:
+        file.write(code)
         for place, image in places:
-            file.seek(place)
-            file.write(image.read_bytes())
+            blob = FileBlob(image)
+            for low, high in blob.data_ranges(0, blob.size):
+                file.seek(place + low)
+                file.write(blob.read_at(low, high - low))
+            blob.close()
     return out

@@ -123,8 +123,10 @@ def lvm_incomplete(evidence: Evidence) -> Iterator[Seen]:
     remedy="Check it on the guest (fsck, xfs_repair, chkdsk /f), shut down cleanly, and export again.",
 )
 def file_system_unreadable(evidence: Evidence) -> Iterator[Seen]:
+    lacking = any(volume.problem for volume in _of_kind(evidence, "lvm"))
     for volume in evidence.guest.volumes:
-        if volume.problem and volume.kind not in _KINDS:
+        explained = volume.kind in _KINDS or (lacking and _is_logical(volume))
+        if volume.problem and not explained:
             yield Seen(volume.place, quote(volume.problem))
 
 
@@ -220,6 +222,11 @@ def look_ended_early(evidence: Evidence) -> Iterator[Seen]:
 
 def _of_kind(evidence: Evidence, *kinds: str) -> Iterator[VolumeFacts]:
     return (volume for volume in evidence.guest.volumes if volume.kind in kinds)
+
+
+def _is_logical(volume: VolumeFacts) -> bool:
+    """Whether it is a logical volume whose bytes cannot be read."""
+    return volume.kind is None and volume.partition is None and "/" in volume.place
 
 
 def _describe(volume: VolumeFacts) -> str:

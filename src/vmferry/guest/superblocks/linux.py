@@ -23,6 +23,7 @@ _RO_COMPAT = {0x1: "sparse_super", 0x2: "large_file", 0x8: "huge_file", 0x10: "u
               0x2000: "project", 0x8000: "verity", 0x10000: "orphan_present"}  # fmt: skip
 _EXT3 = (0x4, 0x1 | 0x2 | 0x4 | 0x10, 0x1 | 0x2)
 """What ext3 knows: the journal; and of the features that who mounts, or writes, must know."""
+_EXT_REVISIONS = (0, 1)
 _RECOVER = 0x4
 _JOURNAL_DEVICE = 0x8
 _CLEAN, _ERRORS = 1, 2
@@ -44,8 +45,13 @@ def read_ext(head: Head) -> Contents | None:
     block = head.read(KIB, KIB)
     inodes, blocks, _, free_blocks, free_inodes, _, log_size = struct.unpack_from("<7I", block)
     mounted, written, _, _, magic, state = struct.unpack_from("<IIHHHH", block, 44)
-    if magic != 0xEF53 or not inodes or not blocks or log_size > 6:
+    revision = struct.unpack_from("<I", block, 76)[0]
+    if magic != 0xEF53:
         return None
+    if not inodes or not blocks or log_size > 6:
+        # Two bytes stand there by chance, too; the revision beside them does not.
+        damaged = Contents("ext4", problem="The superblock is damaged: it tells no inodes, or no blocks of a size.")
+        return damaged if revision in _EXT_REVISIONS else None
     compat, incompat, ro_compat = struct.unpack_from("<III", block, 92)
     if incompat & _JOURNAL_DEVICE:
         return Contents("jbd", uuid=uuid_text(block[104:120]))
