@@ -10,10 +10,11 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from vmferry.app import _first_account, _identities, _listen, account_key, open_accounts, remove_access_key
+from vmferry.app import _identities, _listen
 from vmferry.catalog import open_catalog
 from vmferry.catalog._database import Database, alembic_config
 from vmferry.config import Config
+from vmferry.data_directory import account_key, first_account, open_accounts, remove_access_key
 from vmferry.errors import ConfigError, NotFoundError
 
 
@@ -42,7 +43,7 @@ def test_the_first_account_opens_every_bucket_and_others_their_own(tmp_path: Pat
     config = Config(tmp_path)
     catalog = open_catalog(config.catalog_url)
     catalog.migrate()
-    first = _first_account(config, catalog)
+    first = first_account(config, catalog)
     with open_accounts(config) as accounts:
         second = accounts.create("team-b")
         third = accounts.create_key(first.account_id)
@@ -60,7 +61,7 @@ def test_an_account_without_keys_is_shut_and_the_first_key_stays(tmp_path: Path)
         pass
     catalog = open_catalog(config.catalog_url)
     catalog.migrate()
-    first = _first_account(config, catalog)
+    first = first_account(config, catalog)
     second = catalog.accounts.create("team-b")
     catalog.close()
     assert account_key(config, "team-b") == second

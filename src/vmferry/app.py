@@ -12,12 +12,9 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -28,9 +25,9 @@ from starlette.routing import Mount, Route
 
 from vmferry.aws.signature import Credential
 from vmferry.catalog import Catalog, open_catalog
-from vmferry.catalog.accounts import AccessKey, Accounts, new_access_key
-from vmferry.catalog.volumes import CREATING
+from vmferry.catalog.accounts import AccessKey
 from vmferry.config import Config
+from vmferry.data_directory import first_account
 from vmferry.ebs.expiry import expire_uploads
 from vmferry.ebs.gateway import EbsFrontEnd
 from vmferry.ebs.services import Services as EbsServices
@@ -43,15 +40,14 @@ from vmferry.embedded.child import Command
 from vmferry.embedded.lock import DataDirectoryLock
 from vmferry.embedded.ports import check_free, load_ports
 from vmferry.embedded.supervisor import Service, Supervisor, end_leftovers
-from vmferry.errors import ConfigError, NotFoundError, StoreError, quote
+from vmferry.errors import ConfigError, quote
 from vmferry.gateway import FrontEnd, create_gateway
 from vmferry.iam.gateway import IamFrontEnd
-from vmferry.private_file import make_private_file, replace_private_file
+from vmferry.private_file import replace_private_file
 from vmferry.runtime.dispatcher import Dispatcher
 from vmferry.runtime.leftovers import remove_forgotten, remove_unfinished
 from vmferry.runtime.metrics import CONTENT_TYPE, Metrics
 from vmferry.runtime.sweeper import Sweeper
-from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.preview import Previewer
 from vmferry.work import UMASK, configure_logs, open_services, own_s3_options
@@ -67,12 +63,6 @@ _DAY_SECONDS = 86_400.0
 
 _TELL_SECONDS = 1.0
 """How often accounts are looked at that the object store does not know yet."""
-
-_KNOWN_SECONDS = 10.0
-"""How long a new key is waited for."""
-
-_FIRST_ACCOUNT = "default"
-"""Its name."""
 
 _SHUTDOWN_SECONDS = 2
 """How long requests in flight may take once the server is told to end."""
@@ -94,7 +84,7 @@ def serve(config: Config, on_ready: Callable[[dict[str, Any]], None]) -> None:
         catalog = open_catalog(config.catalog_url)
         life.callback(catalog.close)
         catalog.migrate()
-        key = _first_account(config, catalog)
+        key = first_account(config, catalog)
         children = _Children(config, catalog, key.account_id)
         life.callback(children.supervisor.stop)
         children.start()
@@ -208,26 +198,6 @@ def _listen(config: Config) -> socket.socket:
     return listener
 
 
-def _first_account(config: Config, catalog: Catalog) -> AccessKey:
-    """The keys in ``credentials.json``; made at random, with their account, at the first start."""
-    key = _read_credentials(config)
-    if key is None:
-        key = new_access_key()
-        make_private_file(config.credentials_path, json.dumps(asdict(key)).encode())
-    catalog.accounts.add(key, _FIRST_ACCOUNT)
-    return key
-
-
-def _read_credentials(config: Config) -> AccessKey | None:
-    path = config.credentials_path
-    if not path.exists():
-        return None
-    try:
-        return AccessKey(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{quote(path)} does not hold an account's keys: {quote(error)}.") from error
-
-
 def _facts(config: Config, listener: socket.socket, key: AccessKey, s3_endpoint: str) -> dict[str, Any]:
     host, port = listener.getsockname()[:2]
     return {
@@ -321,93 +291,3 @@ class _Server(uvicorn.Server):
         """End after the requests in flight; at once when asked again."""
         self.force_exit = self.should_exit
         self.should_exit = True
-
-
-def task_receipt(config: Config, task_id: str) -> str:
-    """The receipt of a completed import, in text. Raises ``ConfigError``, ``NotFoundError``."""
-    with _existing_catalog(config) as catalog:
-        receipt = catalog.import_tasks.receipt(task_id)
-    if receipt is None:
-        raise NotFoundError(f"{quote(task_id)} has no receipt: it is written when an import completes.")
-    return receipt
-
-
-@contextmanager
-def open_accounts(config: Config) -> Iterator[Accounts]:
-    """The accounts of a data directory, whether its server runs or not. Raises ``ConfigError``."""
-    with ExitStack() as life:
-        catalog = life.enter_context(_existing_catalog(config))
-        with suppress(ConfigError):  # a server runs, which has brought the catalog up to date
-            life.enter_context(DataDirectoryLock(config.data_dir))
-            catalog.migrate()
-        yield catalog.accounts
-
-
-def remove_access_key(config: Config, access_key_id: str) -> None:
-    """Let nobody sign with a key any more. Raises ``ConfigError`` for the one in ``credentials.json``,
-    ``NotFoundError``."""
-    first = _read_credentials(config)
-    if first is not None and first.access_key_id == access_key_id:
-        raise ConfigError(
-            f"{quote(access_key_id)} is the first account's key in {quote(config.credentials_path)}: each start of the "
-            "server takes it from there, so it stays."
-        )
-    with open_accounts(config) as accounts:
-        accounts.remove_key(access_key_id)
-
-
-def account_key(config: Config, account: str) -> AccessKey:
-    """The oldest key of an account, by its name or id. Raises ``ConfigError``, ``NotFoundError``."""
-    with _existing_catalog(config) as catalog:
-        found = catalog.accounts.get(account)
-        key = catalog.accounts.of_account(found.id)
-    if key is None:
-        raise NotFoundError(f"The account {quote(account)} has no key: `vmferry accounts keys create` makes one.")
-    return key
-
-
-def await_key(config: Config, s3_endpoint: str, key: AccessKey) -> None:
-    """Return when the embedded object store of the server that runs knows ``key``. Raises ``StoreError``."""
-    until = time.monotonic() + _KNOWN_SECONDS
-    while config.s3_endpoint is None and not seaweedfs.is_known(s3_endpoint, key.access_key_id, key.secret_access_key):
-        if time.monotonic() > until:
-            raise StoreError(f"The key is recorded, but {s3_endpoint} does not know it yet: look at the server's log.")
-        time.sleep(0.1)
-
-
-@contextmanager
-def _existing_catalog(config: Config) -> Iterator[Catalog]:
-    """The catalog of a data directory that has one. Raises ``ConfigError``."""
-    if not (config.data_dir / "catalog.sqlite").exists():
-        raise ConfigError(
-            f"{quote(config.data_dir)} is not a vmferry data directory: it has no catalog. Name it with --data-dir."
-        )
-    catalog = open_catalog(config.catalog_url)
-    try:
-        yield catalog
-    finally:
-        catalog.close()
-
-
-def snapshot_path(config: Config, snapshot_id: str) -> Path:
-    """Where the disk image of a snapshot lies. Raises ``ConfigError``, ``BlobNotFoundError``."""
-    with _existing_catalog(config) as catalog:
-        snapshot = catalog.snapshots.find(snapshot_id)
-    if snapshot is None:
-        raise ConfigError(f"There is no snapshot {quote(snapshot_id)} in {quote(config.data_dir)}.")
-    return Path(LocalStore(config.images_dir).locate(snapshot.bucket, snapshot.key))
-
-
-def volume_path(config: Config, volume_id: str) -> Path:
-    """Where the disk image of a volume lies, which from now on shares no bytes with a snapshot: it may be written.
-
-    Raises ``ConfigError``, ``BlobNotFoundError``, ``StoreError``.
-    """
-    with _existing_catalog(config) as catalog:
-        volume = catalog.volumes.find(volume_id)
-    if volume is None or volume.state == CREATING:
-        what = "is being made" if volume is not None else "is not there"
-        raise ConfigError(f"The volume {quote(volume_id)} {what} in {quote(config.data_dir)}.")
-    images = LocalStore(config.images_dir)
-    images.unshare(volume.bucket, volume.key)
-    return Path(images.locate(volume.bucket, volume.key))

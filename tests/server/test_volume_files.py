@@ -52,6 +52,19 @@ def test_a_volumes_file_is_its_own_once_it_is_asked_for(server: Server, snapshot
     assert path.stat().st_ino == before, "its bytes stay where they are"
 
 
+def test_a_volume_that_is_larger_than_its_snapshot_is_so_for_its_machine(
+    server: Server, snapshot_id: str, small_disk: Path
+) -> None:
+    ec2 = server.client("ec2")
+    volume = ec2.create_volume(AvailabilityZone="us-east-1a", SnapshotId=snapshot_id, Size=3)["VolumeId"]
+    path = Path(call(server, "volumes", "locate", volume).strip())
+    shown = json.loads(subprocess.run(["qemu-img", "info", "--output=json", path], capture_output=True).stdout)
+    assert shown["virtual-size"] == 3 << 30
+    command = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", str(path), str(small_disk)]
+    assert subprocess.run(command, capture_output=True).returncode == 0, "zeros behind what the snapshot holds"
+    assert same_guest(server.locate(snapshot_id), small_disk), "the snapshot has the size that it had"
+
+
 def test_volumes_and_instances_are_listed(server: Server, snapshot_id: str) -> None:
     ec2 = server.client("ec2")
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=5)["VolumeId"]

@@ -32,7 +32,7 @@ def create(
     as_json: bool = _AS_JSON,
 ) -> None:
     """Make an account with its first key; what it has is its own, buckets called NAME or NAME-… among it."""
-    from vmferry.app import open_accounts
+    from vmferry.data_directory import open_accounts
 
     config = load_config(data_dir or default_data_dir())
     with open_accounts(config) as accounts:
@@ -43,7 +43,7 @@ def create(
 @COMMAND.command("list")
 def list_accounts(data_dir: Path = _DATA_DIR, as_json: bool = _AS_JSON) -> None:
     """List the accounts, oldest first; the first is the operator's, whose keys open every bucket."""
-    from vmferry.app import open_accounts
+    from vmferry.data_directory import open_accounts
 
     with open_accounts(load_config(data_dir or default_data_dir())) as accounts:
         rows = [(one, len(accounts.keys(one.id))) for one in accounts.all()]
@@ -58,7 +58,7 @@ def list_accounts(data_dir: Path = _DATA_DIR, as_json: bool = _AS_JSON) -> None:
 @_KEYS.command("create")
 def create_key(account: str = _ACCOUNT, data_dir: Path = _DATA_DIR, as_json: bool = _AS_JSON) -> None:
     """Make one more access key of an account."""
-    from vmferry.app import open_accounts
+    from vmferry.data_directory import open_accounts
 
     config = load_config(data_dir or default_data_dir())
     with open_accounts(config) as accounts:
@@ -70,7 +70,7 @@ def create_key(account: str = _ACCOUNT, data_dir: Path = _DATA_DIR, as_json: boo
 @_KEYS.command("list")
 def list_keys(account: str = _ACCOUNT, data_dir: Path = _DATA_DIR, as_json: bool = _AS_JSON) -> None:
     """List the ids of an account's access keys, oldest first: with the first, tasks read the account's buckets."""
-    from vmferry.app import open_accounts
+    from vmferry.data_directory import open_accounts
 
     with open_accounts(load_config(data_dir or default_data_dir())) as accounts:
         ids = [key.access_key_id for key in accounts.keys(accounts.get(account).id)]
@@ -85,14 +85,14 @@ def delete_key(
     access_key_id: str = typer.Argument(metavar="KEY", help="The key's id: AKIA…"), data_dir: Path = _DATA_DIR
 ) -> None:
     """Let nobody sign with a key any more. An account without keys is shut, and keeps what it has."""
-    from vmferry.app import remove_access_key
+    from vmferry.data_directory import remove_access_key
 
     remove_access_key(load_config(data_dir or default_data_dir()), access_key_id)
 
 
 def _show_key(config: Config, key: AccessKey, name: str | None, *, as_json: bool) -> None:
     """Say the new key; return when a server that runs takes it."""
-    from vmferry.app import await_key
+    from vmferry.data_directory import await_key
 
     shown = {
         "Name": name,

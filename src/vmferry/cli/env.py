@@ -28,7 +28,7 @@ def print_environment(
     if facts is None:
         raise ConfigError(f"No server runs on {quote(directory)}: start one with `vmferry serve`, or name --data-dir.")
     if account is not None:
-        from vmferry.app import account_key
+        from vmferry.data_directory import account_key
 
         key = account_key(config, account)
         facts |= {"access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key}

@@ -14,7 +14,7 @@ def print_receipt(
     data_dir: Path = typer.Option(None, metavar="FOLDER", help="The server's data directory."),
 ) -> None:
     """Print the signed receipt of a completed import, as JSON; `vmferry verify` checks it anywhere."""
-    from vmferry.app import task_receipt
+    from vmferry.data_directory import task_receipt
 
     print(task_receipt(load_config(data_dir or default_data_dir()), task_id), end="")
 

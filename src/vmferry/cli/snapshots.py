@@ -138,7 +138,7 @@ def locate(
     as_json: bool = typer.Option(False, "--json", help="One JSON object instead of a line."),
 ) -> None:
     """Print the path of the disk image that holds a snapshot: a standalone qcow2, for any tool."""
-    from vmferry.app import snapshot_path
+    from vmferry.data_directory import snapshot_path
 
     path = snapshot_path(load_config(data_dir or default_data_dir()), snapshot_id)
     if as_json:

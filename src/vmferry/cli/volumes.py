@@ -174,7 +174,7 @@ def locate(
     as_json: bool = typer.Option(False, "--json", help="One JSON object instead of a line."),
 ) -> None:
     """Print the path of the disk image that holds a volume: a standalone qcow2 that is the volume's alone to write."""
-    from vmferry.app import volume_path
+    from vmferry.data_directory import volume_path
 
     path = volume_path(load_config(data_dir or default_data_dir()), volume_id)
     if as_json:
