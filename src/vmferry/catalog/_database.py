@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # else imported where the schema is migrated: a worker never 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _BUSY_SECONDS = 30
 """How long a writer waits for another process's transaction; transactions here take milliseconds."""
+
+
+_WRITER = 0x766D6665727279
+"""The lock in PostgreSQL that stands for the writer's place: no other program's of that database."""
 
 
 class Database:
@@ -45,6 +49,8 @@ class Database:
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
+            if connection.dialect.name == "postgresql":  # which has no BEGIN IMMEDIATE: one writer at a time, as there
+                session.execute(select(func.pg_advisory_xact_lock(_WRITER)))
             yield session
 
     def migrate(self) -> None:
