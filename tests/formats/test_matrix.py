@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from vmferry.blob import FileBlob
 from vmferry.convert import copy
 from vmferry.disk import Disk
+from vmferry.extent import ExtentKind
 from vmferry.formats import FORMATS, SupportsCreate, WriteOptions, open_disk
 from vmferry.stores.local import create_file
 from vmferry.units import KIB, MIB, round_up
@@ -106,6 +109,38 @@ def test_qemu_img_finds_the_same_bytes(
         ["qemu-img", "compare", "-f", "raw", "-F", name, raw, images[kind]], capture_output=True, text=True, timeout=60
     )
     assert "Images are identical" in done.stdout, done.stdout + done.stderr
+
+
+def data_by_qemu(path: Path, name: str) -> list[tuple[int, int]]:
+    """Where ``qemu-img`` finds bytes that are not said to be zeros, runs that touch taken together."""
+    command = ["qemu-img", "map", "-f", name, "--output=json", str(path)]
+    shown = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    return merged((entry["start"], entry["start"] + entry["length"]) for entry in shown if entry["data"])
+
+
+def merged(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for start, end in runs:
+        if found and found[-1][1] == start:
+            start = found.pop()[0]
+        found.append((start, end))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=label)
+def test_extents_are_those_that_qemu_img_maps(
+    kind: tuple[str, str | None], images: dict[tuple[str, str | None], Path]
+) -> None:
+    """Holes of a VHDX, and those of the file of a fixed VHD, it does not tell."""
+    disk = open_disk(FileBlob(images[kind]))
+    ours = merged((extent.start, extent.end) for extent in disk.extents() if extent.kind is ExtentKind.DATA)
+    disk.close()
+    theirs = data_by_qemu(images[kind], FORMATS[kind[0]].qemu_name)
+    if kind in (("vhdx", "dynamic"), ("vhd", "fixed")):
+        assert theirs == [(0, disk.size)]
+        assert len(ours) > 1
+    else:
+        assert ours == theirs
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=label)
