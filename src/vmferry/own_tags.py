@@ -1,4 +1,4 @@
-"""Tags of our own, ``vmferry:…``: with some a request chooses, with others tasks and AMIs tell."""
+"""Tags of our own, ``vmferry:…``: with some a request chooses, with others tasks, AMIs and snapshots tell."""
 
 from __future__ import annotations
 
@@ -15,3 +15,5 @@ PREPARED = "vmferry:prepared"
 EVIDENCE = "vmferry:evidence:"
 """Of a task, what the key begins with that says where an object of its boot check's evidence is: the file's name
 follows, and the value is ``s3://bucket/key``."""
+GUEST_DIGEST = "vmferry:guest-digest"
+"""Of a snapshot: the digest of what the guest sees."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from vmferry import own_tags
 from vmferry.catalog._database import Database
 from vmferry.catalog._outbox import ACTIVE, DELETING
 from vmferry.catalog._schema import BlockDeviceRow, SnapshotRow, SnapshotUploadRow
@@ -21,8 +22,6 @@ from vmferry.errors import ConflictError, NotFoundError, quote
 from vmferry.units import to_gib
 
 PENDING, COMPLETED, ERROR = "pending", "completed", "error"
-DIGEST_TAG = "vmferry:guest-digest"
-"""The tag of a snapshot that holds its guest digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,9 @@ def complete_snapshot(session: Session, snapshot_id: str, digest: str | None) ->
     row.state, row.digest = COMPLETED, digest
     if digest is not None:
         with suppress(ConflictError):  # the user's own tags may take all the room there is
-            put_tags(session, Place(row.region, row.account_id), snapshot_id, "snapshot", {DIGEST_TAG: digest})
+            put_tags(
+                session, Place(row.region, row.account_id), snapshot_id, "snapshot", {own_tags.GUEST_DIGEST: digest}
+            )
 
 
 def _end_upload(session: Session, snapshot_id: str) -> bool:
