@@ -22,7 +22,7 @@ from vmferry.guest._child import pack_facts
 from vmferry.guest.facts import GuestFacts, SystemFacts, VolumeFacts
 from vmferry.guest.facts_json import from_json
 from vmferry.guest.inside import look_inside
-from vmferry.guest.look import DEFAULT_ALLOWANCE, SpareLooker, _command, look, look_by
+from vmferry.guest.look import DEFAULT_ALLOWANCE, SpareLooker, look, look_by
 from vmferry.limits import MAX_LOOK_ANSWER
 from vmferry.units import MIB
 
@@ -310,11 +310,11 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def test_the_child_finds_what_is_compiled_where_the_parent_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("writes", [True, False])
+def test_the_child_keeps_what_it_compiles_where_the_parent_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: bool
 ) -> None:
     monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
-    command = _command()
-    begin = command[: command.index("-c")]
-    said = subprocess.run([*begin, "-c", "import sys; print(sys.pycache_prefix)"], capture_output=True, text=True)
-    assert said.stdout.strip() == str(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", not writes)
+    assert look([BLANK]).problems == ()
+    assert any(tmp_path.rglob("superblocks/*.pyc")) == writes

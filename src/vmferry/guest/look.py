@@ -144,10 +144,12 @@ def look_by(command: Sequence[str], disks: Sequence[Area], allowance: Allowance)
 
 
 def _command() -> list[str]:
-    """This interpreter, isolated, with the places that this process imports from: whatever way they came there."""
+    """This interpreter, isolated, with the places that this process imports from, whatever way they came there; modules
+    are compiled for later, before the child gives up its rights, where they are by this process."""
     path = [place for place in sys.path if Path(place).is_absolute()]
-    compiled = [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-    return [sys.executable, "-I", "-S", "-B", "-X", "utf8", *compiled, "-c", _START, "{}", *path]
+    compiled = ["-B"] if sys.dont_write_bytecode else []
+    compiled += [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return [sys.executable, "-I", "-S", "-X", "utf8", *compiled, "-c", _START, "{}", *path]
 
 
 class _LieError(Exception):
