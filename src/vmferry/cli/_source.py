@@ -38,6 +38,15 @@ def read_ahead(blob: Blob) -> Blob:
     return ReadAheadBlob(blob)
 
 
+def read_nearby(blob: Blob, source: str) -> Blob:
+    """``blob``, for who looks at its headers and tables: in fewer requests, where ``source`` is an object in S3."""
+    if not source.startswith(SCHEME):
+        return blob
+    from vmferry.stores import NearbyBlob
+
+    return NearbyBlob(blob)
+
+
 def connect_object(url: str) -> tuple[S3Store, str, str]:
     """The S3 that the environment names, and the bucket and key of ``s3://bucket/key`` there.
 

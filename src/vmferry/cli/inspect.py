@@ -14,6 +14,7 @@ from vmferry.cli._ec2_verdict import ec2_refusals
 from vmferry.cli._inspection import CountedBlob, Found, FoundDisk, look_at
 from vmferry.cli._options import EXTENT, PARENT, READ_AS
 from vmferry.cli._output import print_facts, print_json
+from vmferry.cli._source import read_nearby
 from vmferry.errors import quote
 from vmferry.guest import Bootability, BootFacts, Partition
 from vmferry.guest.evidence import Evidence, name_system
@@ -67,7 +68,7 @@ def inspect_file(
 
     def count(blob: Blob) -> Blob:
         counted.append(CountedBlob(blob))
-        return counted[-1]
+        return read_nearby(counted[-1], source)
 
     found = look_at(source, Said(source_format(read_as), parent, extent), count)
     if found.problem is not None and not counted:

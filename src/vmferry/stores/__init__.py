@@ -9,11 +9,13 @@ from typing import Protocol, runtime_checkable
 
 from vmferry.blob import Blob, BlobWriter, KeptBlobWriter, SupportsDataRanges
 from vmferry.registry import Registry
+from vmferry.stores._nearby import NearbyBlob
 from vmferry.stores._read_ahead import ReadAheadBlob
 from vmferry.units import MIB
 
 __all__ = [
     "STORES",
+    "NearbyBlob",
     "Pin",
     "PinnedBlob",
     "ReadAheadBlob",
