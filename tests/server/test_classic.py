@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,17 @@ def wait(server: Server, task_id: str) -> tuple[dict[str, str], dict[str, str]]:
     raise AssertionError(task)
 
 
+def exported(ec2: Any, task_id: str) -> dict[str, Any]:
+    """The task of an AMI's export, once it has ended."""
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        (task,) = ec2.describe_export_image_tasks(ExportImageTaskIds=[task_id])["ExportImageTasks"]
+        if task["Status"] != "active":
+            return dict(task)
+        time.sleep(0.3)
+    raise AssertionError(task)
+
+
 def image_of(server: Server, resource_id: str) -> Path:
     (path,) = (server.data_dir / "images").rglob(f"{resource_id}.qcow2")
     return path
@@ -73,6 +85,10 @@ def test_in_stopped_image_copy_out_and_the_same_guest(server: Server, small_disk
     (copied,) = west.describe_images(ImageIds=[copy])["Images"]
     assert same_guest(image_of(server, copied["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]), small_disk)
 
+    out = west.export_image(
+        ImageId=copy, DiskImageFormat="VMDK", S3ExportLocation={"S3Bucket": BUCKET, "S3Prefix": "west/"}
+    )["ExportImageTaskId"]
+
     line = call(
         server, "create-instance-export-task", instance_id, "-e", "vmware", "-f", "vmdk", "-c", "ova", "-b", BUCKET
     )
@@ -81,10 +97,12 @@ def test_in_stopped_image_copy_out_and_the_same_guest(server: Server, small_disk
     ec2.get_waiter("export_task_completed").wait(ExportTaskIds=[words[1]], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
     ended = call(server, "describe-export-tasks", words[1]).rstrip("\n").split("\t")
     assert ended[3:] == ["completed", instance_id, "vmware", "vmdk", "ova", BUCKET, f"{words[1]}.ova"]
-    ova, back = tmp_path / "out.ova", tmp_path / "back.qcow2"
-    server.client("s3").download_file(BUCKET, ended[-1], str(ova))
-    subprocess.run([VMFERRY, "convert", ova, back], check=True, capture_output=True)
-    assert same_guest(back, small_disk)
+    assert exported(west, out)["Status"] == "completed"
+    for key in (ended[-1], f"west/{out}.vmdk"):  # the instance, and the copy of its image
+        there, back = tmp_path / key.replace("/", "-"), tmp_path / f"{key.replace('/', '-')}.qcow2"
+        server.client("s3").download_file(BUCKET, key, str(there))
+        subprocess.run([VMFERRY, "convert", there, back], check=True, capture_output=True)
+        assert same_guest(back, small_disk)
 
     before = server.client("s3").list_objects_v2(Bucket=BUCKET)["KeyCount"]
     assert call(server, "delete-disk-image", "-t", task_id).startswith("DELETE-TASK\t")
