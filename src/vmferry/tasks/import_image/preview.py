@@ -45,7 +45,9 @@ class Previewer:
                 config = self._services.config
                 facts = find_facts(task, source, config.limits, config.preflight, looker)
         except VmferryError as error:
-            if error.retryable or isinstance(error, BlobNotFoundError):
+            if isinstance(error, BlobNotFoundError):  # clients try a request before they upload
+                return [f"The disks were not looked into: not all of them are there yet. {error}"]
+            if error.retryable:
                 return [f"The disks were not looked into: {error}"]
             words = status_message(error, task.request.containers[0].format or "disk image")
             raise RefusedError(words.removeprefix("ClientError: "), error) from error
