@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 from tests.guest.images import make_btrfs, make_ext, make_fat, make_ntfs, make_xfs
 from tests.guest.lvm_builder import EXTENT, Group, striped
 from tests.guest.trees import OS_RELEASE, open_raw, run
+from vmferry.guest.boot import find_boot_facts
+from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.guest.facts import GuestFacts
+from vmferry.guest.findings import RuleSet
 from vmferry.guest.look import look
+from vmferry.guest.preflight import judge
 from vmferry.limits import MAX_LOOK_READ, MAX_LOOK_SECONDS
 
 Fault = Callable[[bytearray, random.Random], None]
@@ -87,12 +91,15 @@ class Damaged:
 
 
 def look_at(content: bytes | bytearray | Damaged) -> GuestFacts:
-    """A look that must end in time, having read what it may."""
+    """A look that must end in time, having read what it may; and what it found must be judged, in words to print."""
     disk = content if isinstance(content, Damaged) else Damaged(bytes(content))
     began = time.monotonic()
     facts = look([disk])
     assert time.monotonic() - began < MAX_LOOK_SECONDS + 5
     assert facts.bytes_read <= MAX_LOOK_READ
+    evidence = Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], facts)
+    sentences = [finding.sentence for rule_set in RuleSet for finding in judge(evidence, rule_set).findings]
+    assert "".join(sentences).isprintable()
     return facts
 
 
