@@ -17,9 +17,17 @@ from tests.cli.material import call_vmferry
 from tests.guest.debian_disk import GRUB, UUID, VERSION, debian, grub_cfg, make_disk, make_root
 from tests.guest.disks import partitioned
 from tests.guest.images import make_fat
+from tests.guest.linux_guests import ROOT_UUID, make_ext
+from tests.guest.linux_guests import VERSION as PREPARED
+from tests.guest.linux_guests import debian as preparable
+from tests.guest.linux_guests import make_disk as make_mbr_disk
 from tests.guest.linux_trees import cpio
 from tests.guest.trees import OS_RELEASE, open_raw
+from vmferry.blob import MemoryBlob
+from vmferry.formats import FORMATS, open_disk
 from vmferry.guest.look import look
+from vmferry.guest.overlay import OverlayDisk
+from vmferry.guest.prepare import prepare_linux
 from vmferry.limits import MAX_INITRAMFS_UNPACKED, MAX_LOOK_SECONDS
 from vmferry.units import MIB
 
@@ -48,7 +56,22 @@ def test_an_initramfs_that_unpacks_without_end_is_a_finding(packing: str, tmp_pa
     found = json.loads(done.stdout)
     # The last where the machine has so much else to do that the look's ten seconds are over before.
     known = {"initramfs-unreadable", "initramfs-too-large", "look-ended-early"}
-    assert known & {one["id"] for one in found["preflight"]["vmferry"]}
+    for rule_set in ("vmferry", "aws"):
+        ids = {one["id"] for one in found["preflight"][rule_set]}
+        assert known & ids
+        assert "no-system" not in ids, "what was not looked at to its end is not known to be missing"
+
+
+def test_an_initramfs_that_unpacks_without_end_is_prepared_and_told_of(tmp_path: Path) -> None:
+    """Drivers are appended to it as to any other: nothing of it need be unpacked for that."""
+    guest = preparable()
+    guest.files[f"boot/initrd.img-{PREPARED}"] = bomb("zstd")
+    disk = make_mbr_disk(make_ext(guest.write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID))
+    overlay = OverlayDisk(open_disk(MemoryBlob(disk), FORMATS["raw"]))
+    done = prepare_linux(overlay, ("virtio",), 1_800_000_000)
+    overlay.close()
+    assert done.changes[0].path == f"/boot/initrd.img-{PREPARED}"
+    assert f"/boot/initrd.img-{PREPARED} could not be read to its end: it unpacks to more than 1 GiB." in done.notes
 
 
 def test_no_name_or_setting_of_a_guest_is_printed_as_it_is(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def file_system_unreadable(evidence: Evidence) -> Iterator[Seen]:
     vmferry=Severity.NOTE,
     remedy=_AS_IT_IS,
     message=_UNKNOWN,
-    unless=(*_HIDDEN, "no-partition-table", "partition-table-damaged", "disk-sectors-4k"),
+    unless=(*_HIDDEN, "no-partition-table", "partition-table-damaged", "disk-sectors-4k", "look-ended-early"),
 )
 def no_system(evidence: Evidence) -> Iterator[Seen]:
     if evidence.guest.volumes and not evidence.guest.systems:
