@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -152,14 +154,28 @@ def test_an_instance_goes_out_as_an_ova(server: Server, small_disk: Path, tmp_pa
     said(server, "verify", str(file), str(small_disk))
 
 
-def test_a_task_is_shown_followed_and_cancelled(server: Server, large_ova: Path) -> None:
-    started = server.vmferry("import", str(large_ova), "--no-wait", "--json")
-    task_id = json.loads(started.stdout)["ImportTaskId"]
-    assert task_id in said(server, "tasks", "--active")
-    shown = said(server, "tasks", "show", task_id)
-    assert f"task: {task_id}\nkind: import of an image\n" in shown
-    assert "status: active" in shown
-    assert "being cancelled" in said(server, "tasks", "cancel", task_id, "--reason", "not this one")
+@contextmanager
+def held_up(server: Server) -> Iterator[None]:
+    """Meanwhile the workers do nothing: no task is done before it was looked at."""
+    workers = server.children(" worker ")
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_task_is_shown_followed_and_cancelled(server: Server, small_ova: Path) -> None:
+    with held_up(server):
+        started = server.vmferry("import", str(small_ova), "--no-wait", "--json")
+        task_id = json.loads(started.stdout)["ImportTaskId"]
+        assert task_id in said(server, "tasks", "--active")
+        shown = said(server, "tasks", "show", task_id)
+        assert f"task: {task_id}\nkind: import of an image\n" in shown
+        assert "status: active" in shown
+        assert "being cancelled" in said(server, "tasks", "cancel", task_id, "--reason", "not this one")
     waited = server.vmferry("tasks", "show", task_id, "--wait")
     assert (waited.returncode, waited.stdout) == (1, "")
     last = waited.stderr.splitlines()[-1]
@@ -171,22 +187,23 @@ def test_a_task_is_shown_followed_and_cancelled(server: Server, large_ova: Path)
     assert server.vmferry("tasks", "show", "ami-0123").returncode == 1
 
 
-def test_interrupting_the_wait_leaves_the_task_and_says_how_to_cancel_it(server: Server, large_ova: Path) -> None:
+def test_interrupting_the_wait_leaves_the_task_and_says_how_to_cancel_it(server: Server, small_ova: Path) -> None:
     data_dir = str(server.data_dir)
-    started = said(server, "import", str(large_ova), "--no-wait", "--json")
-    task_id = json.loads(started)["ImportTaskId"]
-    command = [str(BIN / "vmferry"), "tasks", "show", task_id, "--wait", "--data-dir", data_dir]
-    waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert waiting.stderr is not None
-    assert task_id in waiting.stderr.readline()
-    waiting.send_signal(signal.SIGINT)
-    _, stderr = waiting.communicate(timeout=60)
-    assert waiting.returncode == 130
-    told = f"To cancel it: vmferry tasks cancel {task_id} --data-dir {data_dir}"
-    assert told in stderr.splitlines()
-    assert server.task(task_id)["Status"] == "active"
-    words = told.partition("vmferry ")[2].split()
-    assert "being cancelled" in said(server, *words)
+    with held_up(server):
+        started = said(server, "import", str(small_ova), "--no-wait", "--json")
+        task_id = json.loads(started)["ImportTaskId"]
+        command = [str(BIN / "vmferry"), "tasks", "show", task_id, "--wait", "--data-dir", data_dir]
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        assert task_id in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        _, stderr = waiting.communicate(timeout=60)
+        assert waiting.returncode == 130
+        told = f"To cancel it: vmferry tasks cancel {task_id} --data-dir {data_dir}"
+        assert told in stderr.splitlines()
+        assert server.task(task_id)["Status"] == "active"
+        words = told.partition("vmferry ")[2].split()
+        assert "being cancelled" in said(server, *words)
 
 
 def said(server: Server, *arguments: str) -> str:
