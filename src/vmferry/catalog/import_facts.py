@@ -62,7 +62,7 @@ class ImportChange:
 
     path: str
     what: str
-    """``replaced`` or ``added``."""
+    """``replaced`` or ``added``; or ``changed``, of files that are not listed."""
     before: int | None
     """Bytes of the old file."""
     after: int

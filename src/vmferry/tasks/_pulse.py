@@ -82,7 +82,7 @@ class Pulse:
         """Call ``on_quiet``, whatever it raises: a step without a heart goes on, and is begun again beside itself."""
         try:
             self._on_quiet()
-        except Exception:  # noqa: BLE001 - whatever it was
+        except Exception:  # noqa: BLE001 - whatever it was: the heartbeats must go on
             structlog.get_logger("vmferry.tasks").exception("a step could not say that it waits")
 
     def _quiet_for(self) -> float:
