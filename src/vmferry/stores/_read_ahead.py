@@ -106,15 +106,21 @@ class ReadAheadBlob(WrappedBlob):
         """A block, and whether the caller has to fetch it; ``wanted`` bytes of it are taken now."""
         with self._lock:
             block = self._blocks.get(number)
-            mine = block is None
             if block is None:
-                block = self._blocks[number] = _Block(self._length(number))
-                while len(self._blocks) > self._kept:
-                    del self._blocks[next(iter(self._blocks))]
+                block, mine = self._begin(number), True
+            else:
+                mine = False
             block.left -= wanted
             if block.left <= 0:
                 self._blocks.pop(number, None)
             return block, mine
+
+    def _begin(self, number: int) -> _Block:
+        """A block that is on its way from now on. Call it with the lock held."""
+        block = self._blocks[number] = _Block(self._length(number))
+        while len(self._blocks) > self._kept:
+            del self._blocks[next(iter(self._blocks))]
+        return block
 
     def _fetch(self, number: int, block: _Block) -> None:
         try:
@@ -127,15 +133,14 @@ class ReadAheadBlob(WrappedBlob):
 
     def _fetch_ahead(self, number: int) -> None:
         """Fetch a block, unless readers have come to it by now: what goes wrong with it concerns nobody yet."""
-        with self._lock:
-            if number * self._size >= self.size or number in self._begun:
+        with self._lock:  # held from the question to the claim: a block may be read and let go in between
+            if number * self._size >= self.size or number in self._begun or number in self._blocks:
                 return
-        block, mine = self._claim(number, 0)
-        if mine:
-            try:
-                self._fetch(number, block)
-            except StoreError:
-                return
+            block = self._begin(number)
+        try:
+            self._fetch(number, block)
+        except StoreError:
+            return
 
     def _length(self, number: int) -> int:
         return min(self._size, self.size - number * self._size)
