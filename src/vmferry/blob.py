@@ -139,13 +139,18 @@ class KeptBlobWriter(BlobWriter, Protocol):
         """Let go of what was written, which stays."""
 
 
-@runtime_checkable
-class SupportsClone(Protocol):
-    """A ``BlobWriter`` into a file, which may share bytes with another file instead of holding them twice."""
+class Clone(Protocol):
+    """Lets a place of a blob that is being made show bytes of another file, instead of holding them twice."""
 
-    def clone(self, blob: Blob, source: int, offset: int, length: int) -> int:
+    def __call__(self, blob: Blob, source: int, offset: int, length: int) -> int:
         """Let ``offset`` show what ``blob`` holds from ``source`` on: of ``length`` bytes so many as it answers, none
         where that cannot be. The rest is to be written. Raises nothing."""
+
+
+def find_clone(target: BlobWriter) -> Clone | None:
+    """What clones into ``target``, where that is a file. Asked for by name for every write, as ``find_reader_into``."""
+    clone: Clone | None = getattr(target, "clone", None)
+    return clone
 
 
 @runtime_checkable

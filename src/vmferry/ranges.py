@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmferry.blob import Blob, BlobWriter, Buffer, ReadInto, SupportsClone, find_reader_into
+from vmferry.blob import Blob, BlobWriter, Buffer, ReadInto, find_clone, find_reader_into
 from vmferry.units import KIB, MIB
 
 _MAX_GAP = 64 * KIB
@@ -105,14 +105,14 @@ def put_run(target: BlobWriter, host: int, data: Buffer, position: int, stored: 
     """Let ``data`` stand at ``host`` of ``target``. With ``stored`` it lies there from ``position`` on, and is shared
     with that blob as far as may be. Raises as ``BlobWriter.write_at``."""
     view, done = memoryview(data), 0
-    if stored is not None and isinstance(target, SupportsClone):
+    if stored is not None and (clone := find_clone(target)) is not None:
         for found in stored.ranges:
             low = max(found.position - position, 0)
             length = min(found.position + found.length - position, len(view)) - low
             if length <= 0:
                 continue
             source = found.source + position + low - found.position
-            if shared := target.clone(stored.blob, source, host + low, length):
+            if shared := clone(stored.blob, source, host + low, length):
                 if done < low:
                     target.write_at(host + done, view[done:low])
                 done = low + shared

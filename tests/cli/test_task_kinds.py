@@ -72,6 +72,13 @@ def test_disks_have_a_progress_each_where_there_are_several() -> None:
     assert view_task({**IMAGE, "SnapshotDetails": [{}, {}]}).disks == ()
 
 
+def test_the_reason_of_a_task_that_is_being_removed_is_no_stage_of_it() -> None:
+    leaving = {**IMAGE, "Status": "deleting", "StatusMessage": "ClientError: Disk validation failed"}
+    assert view_task(IMAGE).stage == "converting"
+    assert view_task(leaving).stage == "deleting"
+    assert view_task(DONE).stage == "completed"
+
+
 def test_a_terminal_has_a_bar_for_the_task_and_for_each_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Protocol
@@ -88,5 +87,7 @@ def open_destination(name: str, memory: int) -> Destination:
 
 def _state_folder(endpoint: str, name: str) -> Path:
     """Where that is kept which is not in S3 yet of the object ``name``."""
+    import hashlib  # OpenSSL's library takes two milliseconds to load
+
     state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
     return Path(state) / "vmferry" / hashlib.sha256(f"{endpoint} {name}".encode()).hexdigest()[:32]

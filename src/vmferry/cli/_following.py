@@ -33,7 +33,7 @@ def follow_task(clients: Clients, task_id: str, *, as_json: bool) -> dict[str, A
                 view = view_task(last)
                 percent = 100 if view.is_done else max(percent, view.percent or 0)
                 if view.is_done or not view.has_ended:  # the reason of one that failed is told below
-                    show(view.message or view.state, percent, view.disks)
+                    show(view.stage, percent, view.disks)
     except KeyboardInterrupt:
         print(
             f"The task goes on without you. To see it: {clients.command('tasks', 'show', task_id, '--wait')}\n"

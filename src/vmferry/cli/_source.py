@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +76,8 @@ def _check_reachable(endpoint: str, url: str) -> None:
     """
     if any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
         return
+    import socket  # by whoever reads from S3
+
     place = urlsplit(endpoint)
     try:
         port = place.port or (443 if place.scheme == "https" else 80)

@@ -11,7 +11,9 @@ from typing import Any
 from vmferry.cli._client import ApiError, Clients, api_errors, list_all
 from vmferry.errors import ConfigError, quote
 
-_IN_WORK = frozenset({"active", "pending", "deleting", "cancelling"})
+_LEAVING = frozenset({"deleting", "cancelling"})
+"""It failed or was cancelled, and what it had made is being removed."""
+_IN_WORK = frozenset({"active", "pending", *_LEAVING})
 _DONE = "completed"
 
 
@@ -98,6 +100,11 @@ class TaskView:
     @property
     def has_ended(self) -> bool:
         return self.state not in _IN_WORK
+
+    @property
+    def stage(self) -> str:
+        """What is done for it now. One that is leaving says already why, and will say it again at its end."""
+        return self.state if self.state in _LEAVING else self.message or self.state
 
     @property
     def is_done(self) -> bool:

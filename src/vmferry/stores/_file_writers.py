@@ -43,6 +43,8 @@ class FileWriter:
         self._sync = sync
         self._can_clone = True
         """Until the file system refuses."""
+        self._block = 0
+        """Bytes of the file system's blocks, once that was asked for."""
 
     def write_at(self, offset: int, data: Buffer) -> None:
         rest = memoryview(data).cast("B")
@@ -60,14 +62,14 @@ class FileWriter:
             raise foreign_error(error, str(self._final)) from error
 
     def clone(self, blob: Blob, source: int, offset: int, length: int) -> int:
-        """As ``SupportsClone``: whole blocks of the file system (XFS, Btrfs), of a file that nobody has changed."""
-        if not self._can_clone or (found := find_file(blob, source)) is None:
+        """As ``Clone``: whole blocks of the file system (XFS, Btrfs), of a file that nobody has changed."""
+        if not self._can_clone or length < _LEAST_CLONE or (found := find_file(blob, source)) is None:
             return 0
         file, source = found
         try:
-            block = os.fstatvfs(self._fd).f_frsize
+            block = self._block = self._block or os.fstatvfs(self._fd).f_frsize
             length = length // block * block
-            if length < _LEAST_CLONE or source % block or offset % block:
+            if not length or source % block or offset % block:
                 return 0
             fcntl.ioctl(self._fd, _CLONE_RANGE, _CLONE_ARGUMENT.pack(file.fileno(), source, length, offset))
         except OSError:  # another file system, or one that cannot; if there is no room, writing will say so
