@@ -179,16 +179,37 @@ def test_rate_and_time_left_follow_from_what_is_recorded(catalog: Catalog) -> No
     tasks.record_slices(task.id, 0, {0: 60, 1: 20}, read=1, written=2)
     (shown,) = tasks.active()
     assert shown.conversion == (DiskConversion(80, 100), DiskConversion(0, 0))
-    assert (shown.bytes_read, shown.bytes_written, shown.done_before) == (11, 22, 30)
+    assert (shown.bytes_read, shown.bytes_written, shown.done_before, shown.read_before) == (11, 22, 30, 10)
     since = shown.measured_since
     assert since is not None
     later = replace(shown, recorded_at=since + timedelta(seconds=5))
     assert later.rate == 10
-    assert later.seconds_left(since + timedelta(seconds=6)) == 1
+    assert later.seconds_left(since + timedelta(seconds=6)) == pytest.approx(1)
     assert later.seconds_left(since + timedelta(seconds=20)) == 0
     again = replace(later, conversion=(DiskConversion(10, 100),))  # a worker died with what it had in hand
     assert (again.rate, again.seconds_left(since)) == (None, None)
     assert tasks.counts() == {"active": 1}
+
+
+def test_the_time_left_of_a_packed_disk_follows_from_what_is_stored_too() -> None:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    disk = ImportedDisk(0, None, "VMDK", 260, 1000, "/dev/sda1", "snap-1")
+    half = replace(
+        new_task(),
+        facts=ImportFacts(disks=(disk,)),
+        conversion=(DiskConversion(250, 1000),),  # its stored bytes are not evenly spread
+        measured_since=since,
+        recorded_at=since + timedelta(seconds=5),
+        read_before=10,
+        bytes_read=10 + 250 * 3 // 4,
+    )
+    left = half.seconds_left(since + timedelta(seconds=5))
+    assert left is not None
+    assert 5 * 1 / 3 < left < 5 * 3  # between what stored bytes alone would say, and guest bytes alone
+    of_snapshot = replace(half, request=replace(half.request, containers=(DiskContainer(snapshot_id="snap-2"),)))
+    assert of_snapshot.seconds_left(since + timedelta(seconds=5)) == 15  # nothing of it is in the object store
+    done = replace(half, conversion=(DiskConversion(1000, 1000),))
+    assert done.seconds_left(since + timedelta(seconds=5)) == 0  # whatever else lies in its file
 
 
 def test_a_cancelled_task_refuses_to_go_on(catalog: Catalog) -> None:

@@ -228,6 +228,7 @@ class ImportTaskRow(Base):
     bytes_written: Mapped[int] = mapped_column(default=0, server_default="0")
     measured_since: Mapped[datetime | None]
     done_before: Mapped[int] = mapped_column(default=0, server_default="0")
+    read_before: Mapped[int] = mapped_column(default=0, server_default="0")
     recorded_at: Mapped[datetime | None]
     dispatched: Mapped[bool]
     cancel_sent: Mapped[bool]

@@ -98,6 +98,7 @@ class Conversion:
         start = first.start if journal is None else max(journal.offset, first.start)
         there = count_granules(self._way.disk, CLUSTER_SIZE, start, first.start)
         progress = _Progress(self._tasks, self._task_id, self._slices, self._pulse, self._way.read, written, there)
+        progress.record()  # the task's rate is measured from here on
         begins = {piece.start for piece in self._slices}
 
         def checkpoint(offset: int) -> None:
