@@ -119,6 +119,8 @@ class MonolithicSparseWriter:
         """As ``SupportsReplay``."""
         facts = np.frombuffer(note, "<u8").reshape(-1, 2)
         numbers = facts[:, 0].astype(np.int64)
+        if not len(numbers):  # nothing but zeros
+            return
         apart = (np.diff(numbers) != 1) | (numbers[1:] % TABLE_ENTRIES == 0)
         edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(numbers)]
         for low, high in pairwise(edges):
