@@ -33,6 +33,7 @@ class Journal:
         Where there are none, ``offset`` is 0 and ``target`` as it was. Raises ``ConflictError`` where there are others.
         """
         self._path = path.with_name(f".{path.name}.resume")
+        self._partial = path.with_name(f".{path.name}.resume.new")
         self._facts = dict(facts)
         self._target = target
         self._tree = tree
@@ -47,7 +48,7 @@ class Journal:
         """The guest offset before which all is there."""
         self._load(path)
         if not self.offset:
-            self._placements.remove()
+            self.remove()  # notes that are not true now could be taken for true once the file has grown again
 
     def replay(self, writer: SupportsReplay) -> None:
         """Bring ``writer``, a new one, to where the one before it was. Raises ``StoreError`` where the notes do not go
@@ -92,9 +93,14 @@ class Journal:
         self._target.saved()
 
     def remove(self) -> None:
-        """The conversion is at its end."""
+        """The conversion is at its end, or begins anew."""
         self._path.unlink(missing_ok=True)
+        self._partial.unlink(missing_ok=True)
         self._placements.remove()
+
+    def close(self) -> None:
+        """Let go of the notes, which stay. May be called twice."""
+        self._placements.close()
 
     def _load(self, path: Path) -> None:
         try:
@@ -117,9 +123,8 @@ class Journal:
         self.offset, self._placed, self._durable = offset, placed, notes["durable"]
 
     def _write(self, notes: Mapping[str, Any]) -> None:
-        partial = self._path.with_name(self._path.name + ".new")
-        partial.write_text(json.dumps(notes))
-        partial.replace(self._path)
+        self._partial.write_text(json.dumps(notes))
+        self._partial.replace(self._path)
 
 
 def copy_rest(
@@ -138,28 +143,31 @@ def copy_rest(
     ``total`` guest bytes are to be copied in all; ``progress`` is told of those that were there first. Raises as
     ``copy``.
     """
-    if isinstance(writer, SupportsReplay):
-        journal.replay(writer)
     copied = 0
-    journal.plan(total)
-    progress(count_granules(disk, find_unit(writer, digest), journal.offset))
 
     def tell(more: int) -> None:
         nonlocal copied
         copied += more
         progress(more)
 
-    return copy(
-        disk,
-        writer,
-        journal.offset,
-        workers=workers,
-        digest=digest,
-        progress=tell,
-        checkpoint=lambda offset: journal.checkpoint(offset, copied),
-        placed=_noting(writer, journal),
-        cancelled=cancelled,
-    )
+    try:
+        if isinstance(writer, SupportsReplay):
+            journal.replay(writer)
+        journal.plan(total)
+        progress(count_granules(disk, find_unit(writer, digest), journal.offset))
+        return copy(
+            disk,
+            writer,
+            journal.offset,
+            workers=workers,
+            digest=digest,
+            progress=tell,
+            checkpoint=lambda offset: journal.checkpoint(offset, copied),
+            placed=_noting(writer, journal),
+            cancelled=cancelled,
+        )
+    finally:
+        journal.close()  # a server goes on, whatever became of this copy
 
 
 def _noting(writer: DiskWriter | OrderedDiskWriter, journal: Journal) -> Callable[[int, Any], None] | None:
