@@ -22,6 +22,7 @@ from vmferry.stores.s3 import STORE, S3Store
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.export_image.activities import ExportImageActivities
+from vmferry.tasks.export_image.unfinished import SWEPT_FOR, remove_dead
 from vmferry.units import MIB
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -41,8 +42,8 @@ def make_services(folder: Path, store: S3Store) -> Services:
     return Services(Config(data_dir=folder), catalog, lambda _: store, LocalStore(folder / "images"))
 
 
-def add_task(services: Services, key: str) -> ExportTask:
-    task = ExportTask("export-ami-1", PLACE, datetime.now(UTC), "ami-1", "RAW", "bucket", "", key)
+def add_task(services: Services, key: str, task_id: str = "export-ami-1", begun: datetime | None = None) -> ExportTask:
+    task = ExportTask(task_id, PLACE, begun or datetime.now(UTC), "ami-1", "RAW", "bucket", "", key)
     services.catalog.export_tasks.add(task, {}, None, "", 5)
     return task
 
@@ -100,3 +101,26 @@ def test_what_a_dead_worker_has_sent_is_removed_without_the_right_to_list(s3: Ru
     assert services.catalog.export_tasks.get(task.id).status == "deleted"
     assert uploads(s3) == []
     assert not kept.exists()
+
+
+def test_what_is_left_of_exports_that_have_ended_is_removed_later(s3: RunningS3, tmp_path: Path) -> None:
+    store = STORE.connect(s3.options())
+    services = make_services(tmp_path, store)
+    now = datetime.now(UTC)
+    finished = add_task(services, "zombie.ova", "export-ami-2")  # by another worker than the one that still sends
+    services.catalog.export_tasks.complete(finished.id)
+    old = add_task(services, "old.raw", "export-ami-4", now - 2 * SWEPT_FOR)
+    services.catalog.export_tasks.complete(old.id)
+    going = add_task(services, "going.ova", "export-ami-3")
+    for task in (finished, going):
+        store.upload("bucket", task.key, 64 * MIB, 0).write_at(0, bytes(8 * MIB))
+    kept = store.keep_upload("bucket", old.key, tmp_path / "exports" / old.id, 64 * MIB)
+    kept.begin()
+    kept.write_at(0, bytes(8 * MIB))
+    remove_dead(services, now)
+    assert sorted(uploads(s3)) == [going.key, old.key]  # whoever holds the folder may live still
+    kept.detach()
+    remove_dead(services, now)
+    assert uploads(s3) == [going.key]
+    assert not (tmp_path / "exports" / old.id).exists()
+    store.abort_uploads("bucket", going.key)

@@ -120,6 +120,13 @@ class ExportTasks(Outbox[ExportTaskRow]):
         with self._database.read() as session:
             return _fact(self._get(session, task_id))
 
+    def ended(self, since: datetime) -> list[ExportTask]:
+        """All tasks, of every region and account, that were begun after ``since`` and have ended, oldest first."""
+        row = ExportTaskRow
+        query = select(row).where(row.status.in_((COMPLETED, DELETED)), row.created_at >= since.astimezone(UTC))
+        with self._database.read() as session:
+            return [_fact(found) for found in session.scalars(query.order_by(row.created_at, row.id))]
+
     def advance(self, task_id: str, stage: str, progress: int) -> None:
         """Go on to ``stage``; progress never falls. Raises ``TaskCancelledError`` when the task is no longer active."""
         with self._database.write() as session:

@@ -14,6 +14,7 @@ import structlog
 from vmferry.errors import BlobNotFoundError
 from vmferry.snapshot_blocks import file_keys, is_parent_key
 from vmferry.tasks import Services
+from vmferry.tasks.export_image import unfinished
 from vmferry.tasks.import_image import evidence
 from vmferry.tasks.import_image.preparing import changes_of
 
@@ -44,7 +45,8 @@ def remove_unfinished(services: Services) -> None:
 
 def remove_forgotten(services: Services, now: datetime | None = None) -> None:
     """Remove what was left more than a day before ``now``: copies of snapshots that nobody makes any more, and images
-    that the catalog does not know; and old evidence. Run by one thread at a time; requests and tasks may run beside it.
+    that the catalog does not know; old evidence; and what was sent of exports that have ended. Run by one thread at a
+    time; requests and tasks may run beside it.
 
     Where the catalog does not know many of the images, none is removed: it is more likely that it was exchanged for
     another one, or restored from an old copy. Raises ``StoreError``.
@@ -52,6 +54,7 @@ def remove_forgotten(services: Services, now: datetime | None = None) -> None:
     now = now or datetime.now(UTC)
     before = now - KEPT_FOR
     evidence.remove_old(services, now)
+    unfinished.remove_dead(services, now)
     for snapshot in services.catalog.snapshots.abandoned(before):
         services.catalog.snapshots.discard(snapshot.id)
         services.images.delete(snapshot.bucket, snapshot.key)

@@ -1,7 +1,7 @@
 """ExportImage: an AMI's disks become an object in S3, in the format of another hypervisor.
 
 ``workflow`` orders the steps, ``activities`` are the steps, ``writing`` makes the object, ``formats`` says which there
-are.
+are; ``unfinished`` removes what did not become whole.
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,22 +13,25 @@ from temporalio import activity
 from vmferry.catalog.export_tasks import COMPLETED, ExportTask
 from vmferry.convert import count_granules
 from vmferry.disk import Disk
-from vmferry.errors import AccessDeniedError, BlobNotFoundError, StoreError, TaskCancelledError
+from vmferry.errors import AccessDeniedError, BlobNotFoundError, TaskCancelledError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE
 from vmferry.machine import Machine
-from vmferry.stores import SupportsUpload
 from vmferry.tasks import Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.export_image.exported import exported_image, exported_instance
 from vmferry.tasks.export_image.formats import EXPORT_FORMATS
+from vmferry.tasks.export_image.unfinished import (
+    UPLOAD_MEMORY,
+    abort_kept,
+    abort_uploads,
+    find_folder,
+    find_store,
+)
 from vmferry.tasks.export_image.writing import Listener, write_disk, write_ova
-from vmferry.units import MIB
 
-_UPLOAD_MEMORY = 24 * MIB
-"""A worker has two exports in hand, and 256 MiB for all."""
 _RECORD_SECONDS = 0.5
 _VALIDATING, _CONVERTING = "validating", "converting"
 _CONVERTING_FIRST, _CONVERTING_LAST = 21, 95
@@ -53,7 +54,7 @@ class ExportImageActivities:
         task = self._tasks.get(task_id)
         with border(self._services, task_id, tasks=self._tasks), self._pulse(task_id):
             self._tasks.advance(task_id, _VALIDATING, 1)
-            self._store(task).check_upload(task.bucket, task.key)
+            find_store(self._services, task).check_upload(task.bucket, task.key)
             return task.place.account_id
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -81,8 +82,8 @@ class ExportImageActivities:
             self._tasks.fail(step.task_id, step.reason)
             task = self._tasks.get(step.task_id)
             if task.status != COMPLETED:
-                self._abort_kept(task)
-                self._abort_uploads(task)
+                abort_kept(self._services, task)
+                abort_uploads(self._services, task)
                 self._delete(task)
                 self._tasks.mark_deleted(step.task_id)
 
@@ -95,8 +96,8 @@ class ExportImageActivities:
         if task.format != "OVA":
             self._write_disk(task, disks[0], identities[0], expected, listener)
             return
-        self._abort_uploads(task)
-        target = self._store(task).upload(task.bucket, task.key, _UPLOAD_MEMORY, expected)
+        abort_uploads(self._services, task)
+        target = find_store(self._services, task).upload(task.bucket, task.key, UPLOAD_MEMORY, expected)
         try:
             write_ova(machine, disks, target, listener)
         finally:
@@ -104,18 +105,15 @@ class ExportImageActivities:
 
     def _write_disk(self, task: ExportTask, disk: Disk, identity: str, expected: int, listener: Listener) -> None:
         """Write a disk's object, or go on writing it where an earlier attempt ended."""
-        folder = self._folder(task)
+        folder = find_folder(self._services, task.id)
         if not folder.exists():
-            self._abort_uploads(task)
-        target = self._store(task).keep_upload(task.bucket, task.key, folder, _UPLOAD_MEMORY, expected)
+            abort_uploads(self._services, task)
+        store = find_store(self._services, task)
+        target = store.keep_upload(task.bucket, task.key, folder, UPLOAD_MEMORY, expected)
         try:
             write_disk(disk, EXPORT_FORMATS[task.format], target, folder, identity, listener)
         finally:
             target.detach()  # harmless once it is whole
-
-    def _folder(self, task: ExportTask) -> Path:
-        """What is not in S3 yet of an object that is being written; gone when it is whole, or the task has ended."""
-        return self._services.config.exports_dir / task.id
 
     def _recorder(self, task_id: str, planned: int, pulse: Pulse) -> Callable[[int], None]:
         """Takes the progress of a copy of ``planned`` bytes, of one thread at a time, and writes it to the catalog now
@@ -150,34 +148,12 @@ class ExportImageActivities:
                 identities.append(str(blob.pin.etag))
             yield machine, disks, identities
 
-    def _abort_kept(self, task: ExportTask) -> None:
-        """Remove what the attempts before have sent of a disk and kept beside it."""
-        folder = self._folder(task)
-        if folder.exists():
-            try:
-                self._store(task).keep_upload(task.bucket, task.key, folder, _UPLOAD_MEMORY).abort()
-            except (AccessDeniedError, BlobNotFoundError):  # the bucket is gone, or the right to it
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _abort_uploads(self, task: ExportTask) -> None:
-        """Remove what earlier attempts have sent: nobody else uses a key with the task's id."""
-        try:
-            self._store(task).abort_uploads(task.bucket, task.key)
-        except (AccessDeniedError, BlobNotFoundError) as error:  # EC2's role for exports has no right to list them
-            structlog.get_logger("vmferry.tasks").warning("unfinished uploads stay", key=task.key, error=str(error))
-
     def _delete(self, task: ExportTask) -> None:
         """Remove the object that was whole when the task was cancelled."""
         try:
             self._services.objects(task.place).delete(task.bucket, task.key)
         except (AccessDeniedError, BlobNotFoundError) as error:  # it may be what the export failed for
             structlog.get_logger("vmferry.tasks").warning("the object stays", key=task.key, error=str(error))
-
-    def _store(self, task: ExportTask) -> SupportsUpload:
-        store = self._services.objects(task.place)
-        if not isinstance(store, SupportsUpload):
-            raise StoreError("The object store takes no uploads in parts: exports need S3.")
-        return store
 
     def _pulse(self, task_id: str) -> Pulse:
         def say() -> None:
