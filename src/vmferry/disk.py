@@ -77,6 +77,8 @@ class DiskFacts:
     """The disk that shows through the holes, where the image is a snapshot's."""
     extent_files: tuple[str, ...] = ()
     """The files supplied beside the image that hold parts of the disk, by the names of their blobs."""
+    found_files: tuple[str, ...] = ()
+    """The same of files that nobody supplied: they were found beside the image."""
     snapshots: tuple[str, ...] = ()
     """Names of internal snapshots."""
     warnings: tuple[str, ...] = ()

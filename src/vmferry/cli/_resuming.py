@@ -16,20 +16,29 @@ from vmferry.cli._writing import Effort, InputDisk, Made, Output, Writer, made_s
 from vmferry.convert import count_granules, find_unit
 from vmferry.convert.journal import Journal, copy_rest
 from vmferry.digest import DigestTree
+from vmferry.disk import Disk, DiskFacts, SupportsFacts
 from vmferry.errors import BlobChangedError, FormatError, UnsafeDiskError, quote
 
 
 def describe_conversion(source: str, said: Said, found: InputDisk, output: Output) -> dict[str, Any]:
     """All that decides what is written, to be compared when the conversion is gone on with. Raises ``StoreError``."""
-    files = {source, found.name, *said.parents, *said.extents}
+    files = {source, found.name, *said.parents, *said.extents, *_found_files(found.disk)}
     return {
         "sources": sorted(identify(name) for name in files if name == source or Path(name).is_file()),
         "disk": found.name,
         "format": found.format.name,
         "snapshot": said.snapshot,
         "size": found.disk.size,
-        "target": [output.format.name, output.options.subformat],
+        "target": [output.format.name, output.options.subformat, output.options.compression.value],
     }
+
+
+def _found_files(disk: Disk | None) -> Iterator[str]:
+    """The files beside the images of ``disk`` and all its parents that hold its data, too."""
+    while disk is not None:
+        facts = disk.facts if isinstance(disk, SupportsFacts) else DiskFacts()
+        yield from facts.found_files
+        disk = facts.parent
 
 
 def resume_conversion(

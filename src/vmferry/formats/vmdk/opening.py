@@ -95,6 +95,7 @@ def _open_described(blob: Blob, companions: Companions) -> ImageDisk:
         descriptor.creator,
         parent=parent,
         extent_files=tuple(file.name for file in supplied),
+        found_files=tuple(file.name for file in files.opened),
         warnings=tuple(warnings),
     )
     return ImageDisk(layer, facts, [blob, *supplied], identity=descriptor.content_id, opened=files.opened)
