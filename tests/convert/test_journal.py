@@ -167,3 +167,14 @@ def test_a_conversion_that_fails_leaves_no_file_open(tmp_path: Path) -> None:
         convert(disk, tmp_path / "out", ("vhd", "dynamic"), 1)
     assert (tmp_path / ".out.placed").exists()
     assert open_files() == before
+
+
+def test_what_another_version_has_begun_is_begun_anew(tmp_path: Path) -> None:
+    disk, path = ShownDisk(b"words of it " * (2 * MIB), set()), tmp_path / "out"
+    with patch.object(journal_module, "STEPS", 10**9), Mortal(Platter(), 60).living(), suppress(Killed):
+        convert(disk, path, ("qcow2", "zlib"), 1)
+    target = resume_file(path)
+    assert Journal(path, {"disk": "this one"}, target, DigestTree(disk.size)).offset > 0
+    with patch.object(journal_module, "_makers", lambda: ["another version"]):
+        assert Journal(path, {"disk": "this one"}, target, DigestTree(disk.size)).offset == 0
+    target.abort()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vmferry import __version__
 from vmferry.blob import KeptBlobWriter, foreign_error
 from vmferry.convert.copy import Cancelled, CopyResult, copy, find_unit
 from vmferry.convert.placements import Placements
@@ -89,7 +93,7 @@ class Journal:
             self._target.flush()
             self._placements.flush()
             self._durable, self._synced_at = note, time.monotonic()
-        self._write({"facts": self._facts, "boot_id": self._boot_id, "written": note, "durable": self._durable})
+        self._write({"made_by": _makers(), "facts": self._facts, "written": note, "durable": self._durable})
         self._target.saved()
 
     def remove(self) -> None:
@@ -107,6 +111,8 @@ class Journal:
             notes = json.loads(self._path.read_text())
             # What was written but not made durable is there as long as the machine was not started again.
             note = notes["written" if notes["boot_id"] == self._boot_id else "durable"]
+            if notes["made_by"] != _makers():
+                return  # what comes now might be laid out, or packed, in another way
             offset, nodes, placed = int(note["offset"]), base64.b64decode(note["digest"]), int(note["placed"])
             if not self._target.is_there(note["target"]):
                 return  # what was done was removed, or became the whole file
@@ -123,8 +129,15 @@ class Journal:
         self.offset, self._placed, self._durable = offset, placed, notes["durable"]
 
     def _write(self, notes: Mapping[str, Any]) -> None:
-        self._partial.write_text(json.dumps(notes))
+        self._partial.write_text(json.dumps({**notes, "boot_id": self._boot_id}))
         self._partial.replace(self._path)
+
+
+@cache
+def _makers() -> list[str]:
+    """The versions of all that decides which bytes are written for a guest's, and where."""
+    libraries = (version(name) for name in ("deflate", "isal", "zstandard"))
+    return [__version__, zlib.ZLIB_RUNTIME_VERSION, *libraries]
 
 
 def copy_rest(
