@@ -1,4 +1,4 @@
-"""Bytes that lie unencoded in the source are shared with it where the file system can: tried on a real XFS."""
+"""Bytes that lie unencoded in the source are shared with it where the file system can: tried on a real XFS and a real Btrfs."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ SIZE = 96 * MIB
 DATA = 48 * MIB
 
 
-@pytest.fixture(scope="module")
-def xfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module", params=["xfs", "btrfs"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system that shares blocks among files."""
-    folder = tmp_path_factory.mktemp("xfs")
+    folder = tmp_path_factory.mktemp(request.param)
     image, mount = folder / "image", folder / "mount"
     mount.mkdir()
     with image.open("wb") as file:
         file.truncate(512 * MIB)
-    for command in (["mkfs.xfs", "-q", str(image)], ["mount", "-o", "loop", str(image), str(mount)]):
+    for command in ([f"mkfs.{request.param}", "-q", str(image)], ["mount", "-o", "loop", str(image), str(mount)]):
         try:
             subprocess.run(command, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
-            pytest.skip("cannot run here: an XFS in a file can only be mounted by root, with xfsprogs")
+            pytest.skip("cannot run here: a file system in a file can only be mounted by root, with its programs")
     yield mount
     subprocess.run(["umount", "--lazy", str(mount)], check=True)
     image.unlink()
 
 
 @pytest.fixture(scope="module")
-def raw(xfs: Path) -> Path:
+def raw(shared: Path) -> Path:
     """A disk of which every other MiB holds data, some of which is zeros."""
-    path, chance = xfs / "disk.raw", random.Random(1)
+    path, chance = shared / "disk.raw", random.Random(1)
     with path.open("wb") as disk:
         disk.truncate(SIZE)
         for place in range(0, SIZE, 2 * MIB):
@@ -81,25 +81,25 @@ def image_of(raw: Path, kind: str) -> Path:
         ("vpc", ["out.raw"]),
     ],
 )
-def test_what_lies_unencoded_is_shared(kind: str, words: list[str], raw: Path, xfs: Path, tmp_path: Path) -> None:
+def test_what_lies_unencoded_is_shared(kind: str, words: list[str], raw: Path, shared: Path, tmp_path: Path) -> None:
     source = image_of(raw, kind)
     target, *options = words
-    before = taken(xfs)
-    done = call_vmferry("convert", source, xfs / target, *options)
+    before = taken(shared)
+    done = call_vmferry("convert", source, shared / target, *options)
     assert done.returncode == 0, done.stderr
-    assert taken(xfs) - before < 2 * MIB
+    assert taken(shared) - before < 2 * MIB
     judged = {"out.raw": "raw", "out.qcow2": "qcow2", "out.vhd": "vpc"}[target]
-    assert "identical" in qemu_img("compare", "-f", "raw", "-F", judged, raw, xfs / target)
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", judged, raw, shared / target)
     apart = call_vmferry("convert", source, tmp_path / target, *options)  # another file system: all is written
     assert apart.returncode == 0, apart.stderr
-    assert (tmp_path / target).read_bytes() == (xfs / target).read_bytes()
+    assert (tmp_path / target).read_bytes() == (shared / target).read_bytes()
     if kind != "vpc":  # which qemu-img fills with zeros: they are left out
-        assert (xfs / target).stat().st_blocks * 512 < DATA + 2 * MIB
-    (xfs / target).unlink()
+        assert (shared / target).stat().st_blocks * 512 < DATA + 2 * MIB
+    (shared / target).unlink()
 
 
-def test_a_file_that_was_written_to_since_it_was_opened_is_not_shared(raw: Path, xfs: Path) -> None:
-    blob, target = FileBlob(raw), create_file(xfs / "out", sync=False)
+def test_a_file_that_was_written_to_since_it_was_opened_is_not_shared(raw: Path, shared: Path) -> None:
+    blob, target = FileBlob(raw), create_file(shared / "out", sync=False)
     try:
         assert target.clone(blob, 0, 0, MIB) == MIB
         assert target.clone(blob, 0, 512, MIB) == 0
