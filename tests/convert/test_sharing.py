@@ -1,4 +1,4 @@
-"""Bytes that lie unencoded in the source are shared with it where the file system can: tried on a real XFS and a real Btrfs."""
+"""Bytes that lie unencoded in the source are shared with it where the file system can: a real XFS, and a real Btrfs."""
 
 from __future__ import annotations
 

@@ -13,7 +13,10 @@ from vmferry.units import KIB, MIB
 BLOCK = 4 * MIB
 """Bytes of a request: a store answers one of them with less work than three of a third each."""
 
-_KEPT = 4
+_AHEAD = 2
+"""Blocks that are fetched at once while readers go on: one at a time would take no more than 4 MiB in the time that a
+distant store takes to answer."""
+_KEPT = 6
 _WORTH = BLOCK // 4
 """A read of so much fetches its block whoever reads beside it: at the worst four times the bytes are fetched."""
 _GAP = 64 * KIB
@@ -36,8 +39,8 @@ class ReadAheadBlob(WrappedBlob):
     """A blob whose bytes are fetched in blocks of 4 MiB, each once, where they are read one behind another.
 
     Reads of scattered places go through as they are, and so do reads of a block and more. A block is kept until all of
-    it was read, or four younger ones are there. While readers go on from block to block, a thread of its own fetches
-    the one before them, so that they need not wait for the store. Thread-safe.
+    it was read, or six younger ones are there. While readers go on from block to block, two threads of its own fetch
+    those before them, so that they need not wait for the store. Thread-safe.
     """
 
     def __init__(self, blob: Blob, block: int = BLOCK, kept: int = _KEPT) -> None:
@@ -48,7 +51,9 @@ class ReadAheadBlob(WrappedBlob):
         self._blocks: dict[int, _Block] = {}  # oldest first
         self._ends: deque[int] = deque(maxlen=_REMEMBERED)  # of the last reads
         self._begun: deque[int] = deque(maxlen=_REMEMBERED)  # the blocks that readers came to last
-        self._fetcher = ThreadPoolExecutor(1, "fetch")  # its thread begins with the first block that is fetched ahead
+        self._fetcher = ThreadPoolExecutor(
+            _AHEAD, "fetch"
+        )  # threads begin with the first blocks that are fetched ahead
 
     def read_at(self, offset: int, length: int) -> bytes:
         if offset < 0 or length <= 0 or offset + length > self.size or not self._pays(offset, length):
@@ -83,7 +88,8 @@ class ReadAheadBlob(WrappedBlob):
     def _read(self, number: int, offset: int, length: int) -> bytes:
         """Bytes inside one block."""
         if self._goes_on(number):
-            self._fetcher.submit(self._fetch_ahead, number + 1)
+            for ahead in range(1, _AHEAD + 1):
+                self._fetcher.submit(self._fetch_ahead, number + ahead)
         block, mine = self._claim(number, length)
         if mine:
             self._fetch(number, block)
