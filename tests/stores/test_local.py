@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
@@ -19,7 +20,7 @@ import pytest
 from tests.stores.contract import ResumeContract, get, letters, put
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, OutOfSpaceError, StoreError
 from vmferry.stores import STORES, Pin, Store, copy_blob
-from vmferry.stores.local import LocalStore, SharedFileWriter, create_file
+from vmferry.stores.local import LocalStore, SharedFileWriter, create_file, resume_file
 from vmferry.units import GIB, KIB, MIB
 
 
@@ -394,3 +395,26 @@ def test_a_new_name_is_a_change(store: LocalStore) -> None:
         assert datetime.now(UTC) - store.changed_at("b", key) < timedelta(hours=1)
     with pytest.raises(BlobNotFoundError):
         store.changed_at("b", "none")
+
+
+# --- one process alone -------------------------------------------------------------------------------------------
+
+
+def test_what_another_process_finishes_just_now_is_not_taken_for_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = resume_file(tmp_path / "disk")
+    first.write_at(0, b"whole")
+    real = fcntl.flock
+
+    def flock(fd: int, operation: int) -> None:  # the file is open by now, and not yet held
+        monkeypatch.setattr(fcntl, "flock", real)
+        first.finish()
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    second = resume_file(tmp_path / "disk")
+    second.begin()
+    assert (tmp_path / "disk").read_bytes() == b"whole"
+    second.abort()
+    assert files(tmp_path) == ["disk"]

@@ -235,6 +235,24 @@ class FinishedWriter:
     finish = abort = close = detach
 
 
+def open_alone(path: Path, mode: int = 0o666) -> int:
+    """A descriptor of the file at ``path``, made where there is none, which nobody else holds until it is closed.
+
+    Raises ``BlockingIOError`` where another one holds it; ``OSError``.
+    """
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), path.stat()):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # who held it has renamed or removed it in between: it is that one's, whole perhaps
+
+
 def sync_directory(directory: Path) -> None:
     """Make the names in ``directory`` durable."""
     try:

@@ -7,7 +7,6 @@ where several processes make it together, and is renamed at ``finish``. So a fil
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from vmferry.blob import FileBlob, foreign_error
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, quote
 from vmferry.stores import Pin, Store, StoreKind
-from vmferry.stores._file_writers import FileWriter, FinishedWriter, SharedFileWriter, sync_directory
+from vmferry.stores._file_writers import FileWriter, FinishedWriter, SharedFileWriter, open_alone, sync_directory
 
 __all__ = ["FileWriter", "FinishedWriter", "LocalBlob", "LocalStore", "SharedFileWriter", "create_file", "resume_file"]
 
@@ -198,16 +197,18 @@ def resume_file(path: Path) -> SharedFileWriter:
     final, mode = _check_target(path)
     partial = final.with_name(f".{final.name}{_PARTIAL}")
     try:
-        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if mode is not None:
-            os.fchmod(fd, stat.S_IMODE(mode))
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fd = open_alone(partial)
     except BlockingIOError as error:
-        os.close(fd)
         raise StoreError(
             f"Another process writes {quote(path)} just now. Wait for it, or name another file."
         ) from error
     except OSError as error:
+        raise foreign_error(error, str(final)) from error
+    try:
+        if mode is not None:
+            os.fchmod(fd, stat.S_IMODE(mode))
+    except OSError as error:
+        os.close(fd)
         raise foreign_error(error, str(final)) from error
     return SharedFileWriter(fd, partial, final, top=final.parent)
 
