@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.material import make_raw, qemu_img
 from vmferry.cli._container import Said, open_container
+from vmferry.cli._destination import FileDestination
 from vmferry.cli._resuming import describe_conversion
 from vmferry.cli._target import choose_output
 from vmferry.cli._writing import pick_disk
@@ -39,3 +40,11 @@ def test_the_files_that_a_descriptor_names_are_the_source_too(subformat: str, tm
 def test_how_hard_it_is_compressed_decides_where_everything_lies(tmp_path: Path) -> None:
     raw = make_raw(tmp_path / "disk.raw", 8 * MIB)
     assert describe(raw, Compression.FAST) != describe(raw, Compression.BEST)
+
+
+def test_notes_of_a_file_are_the_same_through_any_link_to_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out.raw").symlink_to(tmp_path / "there" / "disk.raw")
+    notes, target = FileDestination(str(tmp_path / "out.raw")).resume()
+    target.abort()
+    assert notes == tmp_path / "there" / "disk.raw"

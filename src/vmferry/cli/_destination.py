@@ -48,7 +48,8 @@ class FileDestination:
         return create_file(self.path, sync=False)
 
     def resume(self) -> tuple[Path, KeptBlobWriter]:
-        return self.path, resume_file(self.path)
+        # Beside the file itself: through another link to it the notes would be others, or be missed.
+        return Path(os.path.realpath(self.path)), resume_file(self.path)
 
     def stored(self) -> int:
         return self.path.stat().st_blocks * 512
