@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +13,12 @@ from typing import Any
 
 from vmferry.blob import ByteRange, foreign_error
 from vmferry.errors import StoreError, StoreUnavailableError, quote
+from vmferry.stores._file_writers import open_alone
 from vmferry.stores._s3_client import Multipart
 from vmferry.stores._s3_upload import Part, PartSizes, S3Upload
 
+_NEVER = sys.maxsize
+"""A guest offset that no copy reaches."""
 _PART_FILE = re.compile(r"part-[0-9]+")
 
 
@@ -40,9 +43,12 @@ class KeptUpload(S3Upload):
         self._files: dict[int, int] = {}
         """Descriptors of the files of parts that are being filled."""
         self._leaving: dict[int, tuple[int, list[ByteRange]]] = {}
-        """Of each part that left and is not settled: ``reached`` then, and what was written of it."""
+        """Of each part that left and is not settled: ``reached`` then, and what was written of it; ``_NEVER`` where a
+        process before this one may have written what lies elsewhere now."""
         self._settled: dict[int, list[ByteRange]] = {}
         """Parts in S3 that hold nothing from behind what was noted."""
+        self._moves = False
+        """Whether what a process before this one has written behind its note may lie elsewhere now."""
         self._lock = self._hold(folder)
 
     def is_there(self, note: Mapping[str, Any]) -> bool:
@@ -57,6 +63,7 @@ class KeptUpload(S3Upload):
         self._upload, self._first = str(note["upload"]), set(note["first"])
         self._budget = int(note["budget"])
         self._sizes = PartSizes(self._budget)
+        self._moves = bool(note["reached"])
         for name, (etag, ranges) in note["settled"].items():
             self._sent[int(name)], self._settled[int(name)] = etag, _pairs(ranges)
             self._size = max(self._size, *(high for _, high in ranges))
@@ -73,7 +80,9 @@ class KeptUpload(S3Upload):
         try:
             for path in self._part_files():
                 path.unlink()
-            self._id_file.write_text(self._begin())
+            begun = self._folder / "id.new"
+            begun.write_text(self._begin())
+            begun.replace(self._id_file)
         except OSError as error:
             raise foreign_error(error, str(self._folder)) from error
 
@@ -89,6 +98,7 @@ class KeptUpload(S3Upload):
             return {
                 "upload": self._upload,
                 "budget": self._budget,
+                "reached": self.reached,
                 "first": sorted(self._first),
                 "settled": {number: [self._sent[number], ranges] for number, ranges in self._settled.items()},
                 "open": unsettled | filling,
@@ -114,6 +124,7 @@ class KeptUpload(S3Upload):
         """It does not survive one: see the class."""
 
     def finish(self) -> None:
+        self._take_back()
         super().finish()
         shutil.rmtree(self._folder, ignore_errors=True)
         self.detach()
@@ -144,8 +155,19 @@ class KeptUpload(S3Upload):
 
     def _abort_begun(self) -> None:
         """Remove from S3 what was begun in the folder."""
-        if self._id_file.exists():
-            self._multipart.abort(self._id_file.read_text())
+        begun = self._id_file.read_text() if self._id_file.exists() else ""
+        if begun:  # a power cut may have left an empty file
+            self._multipart.abort(begun)
+
+    def _take_back(self) -> None:
+        """What was sent of places behind the object's end is no part of it: a process before this one was there."""
+        with self._changed:
+            for number, (_, ranges) in list(self._leaving.items()):
+                start, size = self._sizes.locate(number)
+                if start + size > self._size:
+                    del self._sent[number], self._leaving[number]
+                    if start < self._size:
+                        self._open[number] = self._load(number, ranges)
 
     def _keep(self, part: Part, offset: int, data: memoryview) -> None:
         with self._changed:
@@ -162,22 +184,26 @@ class KeptUpload(S3Upload):
 
     def _is_kept(self, number: int, low: int, data: memoryview) -> bool:
         high = low + len(data)
-        if number in self._settled:
-            return _covers(self._settled[number], low, high)
-        _, ranges = self._leaving.get(number, (0, []))
-        if not _covers(ranges, low, high):
-            return False
-        if self._load(number, ranges).holds(low, data):
-            return True
-        while not self._sent[number] and self._sending:
-            self._changed.wait()
-        if self._sent[number]:  # it is sent again, with what comes now
-            del self._sent[number], self._leaving[number]
-            self._open[number] = self._load(number, ranges)
+        while number not in self._open:
+            if number in self._settled:
+                return _covers(self._settled[number], low, high)
+            _, ranges = self._leaving.get(number, (0, []))
+            if not _covers(ranges, low, high):
+                return False
+            if self._load(number, ranges).holds(low, data):
+                return True
+            if self._sent[number]:  # it is sent again, with what comes now
+                del self._sent[number], self._leaving[number]
+                self._open[number] = self._load(number, ranges)
+            elif self._sending:
+                self._changed.wait()  # look again: who waits for the same part may have opened it
+            else:
+                return False
         return False
 
     def _leaves(self, part: Part) -> None:
-        self._leaving[part.number] = self.reached, list(part.ranges)
+        reached = _NEVER if part.again and self._moves else self.reached
+        self._leaving[part.number] = reached, list(part.ranges)
         if (fd := self._files.pop(part.number, None)) is not None:
             os.close(fd)
 
@@ -211,18 +237,16 @@ class KeptUpload(S3Upload):
 
     def _hold(self, folder: Path) -> int:
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise foreign_error(error, str(folder)) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while True:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with suppress(FileNotFoundError):  # who had the folder has ended just now, and removed it
+                    return open_alone(folder / "lock", 0o600)
         except BlockingIOError as error:
-            os.close(fd)
             raise StoreUnavailableError(
                 f"Another process writes {quote(self._name)} just now. Wait for it, or name another object."
             ) from error
-        return fd
+        except OSError as error:
+            raise foreign_error(error, str(folder)) from error
 
 
 def _covers(ranges: list[ByteRange], low: int, high: int) -> bool:

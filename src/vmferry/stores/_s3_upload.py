@@ -210,6 +210,7 @@ class S3Upload:
             while (part := self._open.get(number)) is None:
                 self._check_open()
                 if self._is_kept(number, low, data):
+                    self._size = max(self._size, high)
                     return None
                 if number in self._open:
                     continue
@@ -278,7 +279,8 @@ class S3Upload:
         finally:
             self._changed.acquire()
             self._sending -= len(part.data)
-            self._free.append(part.data)
+            if not part.again:  # which had memory of its own
+                self._free.append(part.data)
             self._changed.notify_all()
         self._sent[part.number] = etag
 
