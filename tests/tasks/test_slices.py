@@ -8,25 +8,30 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from tests.cli.material import ROOT, qemu_img
+from tests.cli.material import ROOT, call_vmferry, qemu_img
 from vmferry.catalog import open_catalog
 from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTask
 from vmferry.catalog.places import Place
 from vmferry.config import Config
-from vmferry.convert import digest_disk
+from vmferry.convert import digest_disk, plan_slices
 from vmferry.formats import open_disk
 from vmferry.stores import Pin
 from vmferry.stores.local import LocalBlob, LocalStore
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
+from vmferry.tasks.import_image import facts
 from vmferry.tasks.import_image.activities import ImportImageActivities
-from vmferry.tasks.import_image.workflow import Plan, SliceStep
+from vmferry.tasks.import_image.slice_notes import noted_digest
+from vmferry.tasks.import_image.workflow import DiskStep, Plan, SliceStep
 from vmferry.units import MIB
 
 PLACE = Place("us-east-1", "111122223333")
@@ -56,36 +61,55 @@ def steps(folder: Path, *, slow: bool = False) -> ImportImageActivities:
     )
 
 
-def convert(folder: str, step: str) -> None:
-    """Of another process: one slice, slowly."""
-    ActivityEnvironment().run(steps(Path(folder), slow=True).convert_slice, SliceStep(**json.loads(step)))
+def convert(folder: str, name: str, step: str) -> None:
+    """Of another process: one step, slowly."""
+    worker = steps(Path(folder), slow=True)
+    if name == "convert_slice":
+        ActivityEnvironment().run(worker.convert_slice, SliceStep(**json.loads(step)))
+    else:
+        ActivityEnvironment().run(worker.convert_disk, DiskStep(**json.loads(step)))
+
+
+def plan_import(folder: Path, key: str, declared: str) -> tuple[ImportImageActivities, Plan]:
+    """An import of ``objects/imports/KEY``, up to what there is to convert."""
+    worker = steps(folder)
+    container = DiskContainer(bucket="imports", key=key, format=declared)
+    task = ImportTask("import-ami-1", PLACE, datetime.now(UTC), ImportRequest((container,)))
+    worker._tasks.add(task, {}, None, "", most=20)
+    plan: Plan = ActivityEnvironment().run(worker.validate, task.id)
+    return worker, plan
 
 
 def begin(folder: Path) -> tuple[ImportImageActivities, SliceStep]:
     """An import of ``objects/imports/disk.raw``, up to its only slice."""
-    worker = steps(folder)
-    container = DiskContainer(bucket="imports", key="disk.raw", format="RAW")
-    task = ImportTask("import-ami-1", PLACE, datetime.now(UTC), ImportRequest((container,)))
-    worker._tasks.add(task, {}, None, "", most=20)
-    plan: Plan = ActivityEnvironment().run(worker.validate, task.id)
+    worker, plan = plan_import(folder, "disk.raw", "RAW")
     (piece,) = plan.slices
     return worker, piece
 
 
-def kill_half_way(folder: Path, piece: SliceStep) -> int:
-    """Have the slice converted by a process that is killed; up to where it has noted that it was."""
-    notes = folder / "slices" / piece.task_id / ".0-0.resume"
-    words = json.dumps({name: getattr(piece, name) for name in ("task_id", "disk", "number", "start", "end")})
+def kill_half_way(folder: Path, step: SliceStep | DiskStep) -> int:
+    """Have the step done by a process that is killed; up to where it has noted that it was."""
+    notes = folder / "slices" / step.task_id
+    name = "convert_slice" if isinstance(step, SliceStep) else "convert_disk"
     script = "import sys; from tests.tasks.test_slices import convert; convert(*sys.argv[1:])"
-    process = subprocess.Popen([sys.executable, "-c", script, folder, words], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", script, folder, name, json.dumps(asdict(step))], cwd=ROOT)
     limit = time.monotonic() + 60
-    while not notes.exists() or json.loads(notes.read_text())["written"]["offset"] < SIZE // 2:
+    while noted_offset(notes) < SIZE // 2:
         assert process.poll() is None, "it was done before it was killed"
         assert time.monotonic() < limit
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return int(json.loads(notes.read_text())["written"]["offset"])
+    return noted_offset(notes)
+
+
+def noted_offset(notes: Path) -> int:
+    """Before which guest offset everything is done, by what is noted of slices in hand."""
+    offsets = [0]
+    for path in notes.glob(".0-*.resume"):
+        with suppress(FileNotFoundError):  # its slice was kept just now
+            offsets.append(json.loads(path.read_text())["written"]["offset"])
+    return max(offsets)
 
 
 @pytest.fixture
@@ -122,6 +146,40 @@ def test_a_slice_whose_worker_is_killed_is_gone_on_with(tmp_path: Path, raw: Pat
     assert worker._tasks.get(piece.task_id).facts.disks[0].digest == digest_disk(disk)
     disk.close()
     assert not (tmp_path / "slices" / piece.task_id).exists()
+
+
+@pytest.mark.parametrize("data", [SIZE, 40 * MIB], ids=["one slice", "several slices"])
+def test_a_disk_with_a_digest_in_a_manifest_is_gone_on_with_inside_a_slice(
+    data: int, tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "plan_slices", partial(plan_slices, target=data))
+    ova = raw.with_name("machine.ova")
+    packed = call_vmferry("convert", raw, ova, "--compress", "fast")
+    assert packed.returncode == 0, packed.stderr
+    worker, plan = plan_import(tmp_path, ova.name, "OVA")
+    assert (plan.slices, plan.verified) == ([], [0])
+    step = DiskStep(plan.task_id, 0)
+    noted = kill_half_way(tmp_path, step)
+    if data == SIZE:  # all that is known of the digest is what was noted
+        assert worker._tasks.file_digest(step.task_id, 0) is None
+        assert noted_digest(tmp_path / "slices" / step.task_id, 0) is not None
+    before = worker._tasks.get(step.task_id).bytes_read
+    while ActivityEnvironment().run(worker.convert_disk, step):
+        pass  # another turn
+    read = worker._tasks.get(step.task_id).bytes_read - before
+    # Notes of the slice and of the digest are 16 MiB apart each, and blocks of 4 MiB are read ahead.
+    assert read <= ova.stat().st_size * (SIZE - noted) // SIZE + 2 * 16 * MIB + 12 * MIB
+    ActivityEnvironment().run(worker.update, step.task_id)
+    (image,) = (path for path in (tmp_path / "images").rglob("*") if path.is_file())
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", raw, image)
+    assert worker._tasks.get(step.task_id).facts.disks[0].manifest_digest is not None
+
+
+def test_a_note_of_a_digest_that_was_not_written_whole_is_none(tmp_path: Path) -> None:
+    assert noted_digest(tmp_path, 0) is None
+    for content in (b"", b"abc", b"0123456789", bytes(8)):
+        (tmp_path / "0.digest").write_bytes(content)
+        assert noted_digest(tmp_path, 0) is None
 
 
 def test_an_image_that_is_gone_is_begun_anew(tmp_path: Path, raw: Path) -> None:

@@ -15,7 +15,7 @@ from vmferry.registry import About, Registry
 
 if TYPE_CHECKING:
     from vmferry.appliances._chunks import ConcatBlob
-    from vmferry.appliances._digests import HashedBlob, verify
+    from vmferry.appliances._digests import HashedBlob, furthest, verify
     from vmferry.appliances._ova_member import SupportsReadBack
     from vmferry.appliances._ova_targets import TARGETS
     from vmferry.appliances._ova_writer import OvaOptions, OvaWriter, PackedDisk
@@ -40,6 +40,7 @@ __all__ = [
     "XvaWriter",
     "detect",
     "disk_file_name",
+    "furthest",
     "open_appliance",
     "package_stem",
     "verify",
@@ -47,7 +48,7 @@ __all__ = [
 
 _HOMES = {
     "_chunks": ("ConcatBlob",),
-    "_digests": ("HashedBlob", "verify"),
+    "_digests": ("HashedBlob", "furthest", "verify"),
     "_ova_member": ("SupportsReadBack",),
     "_ova_targets": ("TARGETS",),
     "_ova_writer": ("OvaOptions", "OvaWriter", "PackedDisk"),

@@ -84,6 +84,11 @@ def _resume(algorithm: str, saved: bytes | None) -> tuple[int, RunningDigest]:
     return _SAVED.unpack_from(saved)[0], RunningDigest(algorithm, saved[_SAVED.size :])
 
 
+def furthest(*states: bytes | None) -> bytes | None:
+    """Of what ``HashedBlob.save`` answered at several times, for one file: what is of the most bytes."""
+    return max((state for state in states if state is not None), key=_SAVED.unpack_from, default=None)
+
+
 class HashedBlob(WrappedBlob):
     """A blob that takes its own digest while others read it, in any order and from any number of threads.
 

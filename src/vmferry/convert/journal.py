@@ -31,10 +31,19 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Journal:
     """The notes of one conversion into ``path``; ``checkpoint`` is called by one thread at a time."""
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], target: KeptBlobWriter, tree: DigestTree | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        facts: Mapping[str, Any],
+        target: KeptBlobWriter,
+        tree: DigestTree | None,
+        *,
+        anew: bool = False,
+    ) -> None:
         """``facts`` say what is converted into what: notes of anything else are none of ours.
 
-        Where there are none, ``offset`` is 0 and ``target`` as it was. Raises ``ConflictError`` where there are others.
+        Where there are none, or with ``anew``, ``offset`` is 0 and ``target`` as it was. Raises ``ConflictError`` where
+        there are others.
         """
         self._path = path.with_name(f".{path.name}.resume")
         self._partial = path.with_name(f".{path.name}.resume.new")
@@ -50,7 +59,8 @@ class Journal:
         """Bytes of the notes of what was placed before ``offset``."""
         self.offset = 0
         """The guest offset before which all is there."""
-        self._load(path)
+        if not anew:
+            self._load(path)
         if not self.offset:
             self.remove()  # notes that are not true now could be taken for true once the file has grown again
 

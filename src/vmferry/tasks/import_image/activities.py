@@ -14,6 +14,7 @@ from typing import Any
 from temporalio import activity
 
 from vmferry import own_tags
+from vmferry.appliances import furthest
 from vmferry.catalog.import_tasks import COMPLETED, CONVERSION, IMPORT_IMAGE, ImportFacts, ImportTask, Slice
 from vmferry.catalog.snapshots import Snapshot
 from vmferry.catalog.volumes import Volume
@@ -29,7 +30,7 @@ from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image import booting
-from vmferry.tasks.import_image.conversion import Conversion, Way, held_notes
+from vmferry.tasks.import_image.conversion import Conversion, Way
 from vmferry.tasks.import_image.facts import (
     find_facts,
     find_slices,
@@ -40,6 +41,7 @@ from vmferry.tasks.import_image.facts import (
 )
 from vmferry.tasks.import_image.preflight import ready_to_look
 from vmferry.tasks.import_image.preparing import changes_of, is_wanted, prepare_root
+from vmferry.tasks.import_image.slice_notes import held_notes, noted_digest
 from vmferry.tasks.import_image.snapshot_source import take_over
 from vmferry.tasks.import_image.source import OpenSources, Source, SourceDisk
 from vmferry.tasks.import_image.stages import Stage
@@ -120,7 +122,7 @@ class ImportImageActivities:
                 opened = source_disk(source, task.facts.disks[step.disk])
                 way = Way(opened.disk, source.layout(opened), _SLICE_THREADS, source.read)
                 piece = self._tasks.slice(task.id, step.disk, step.number)
-                with held_notes(self._notes(task.id), step.disk, step.number) as notes:
+                with held_notes(self._notes(task.id), f"{step.disk}-{step.number}") as notes:
                     self._convert(task, [piece], way, pulse, notes=notes)
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -128,17 +130,19 @@ class ImportImageActivities:
         """Convert a disk, slice after slice, and check its file against the manifest's digest with the same reads.
 
         After some time other tasks, if there are any, have their turn; whether there is more to do. How far the digest
-        is is kept with each slice, so any worker goes on.
+        is is kept with each slice, and noted in between, so any worker goes on.
         """
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, "OVA"), self._pulse(task.id) as pulse:
             self._tasks.advance(task.id, Stage.CONVERTING.message, Stage.CONVERTING.first)
-            with self._sources.borrow(task) as source:
+            folder = self._notes(task.id)
+            with self._sources.borrow(task) as source, held_notes(folder, str(step.disk)) as notes:
                 opened = source_disk(source, task.facts.disks[step.disk])
-                disk, file = opened.reopen_hashed(self._tasks.file_digest(task.id, step.disk))
+                states = self._tasks.file_digest(task.id, step.disk), noted_digest(folder, step.disk)
+                disk, file = opened.reopen_hashed(furthest(*states))
                 way = Way(disk, source.layout(opened), _DISK_THREADS, source.read, file)
                 left = self._tasks.unconverted(task.id, step.disk)
-                if left and not self._convert(task, left, way, pulse, self._begin_turn()):
+                if left and not self._convert(task, left, way, pulse, self._begin_turn(), notes):
                     return True
                 file.finish(partial(_go_on, pulse))
         return False

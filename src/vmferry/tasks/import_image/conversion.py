@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmferry.appliances import HashedBlob
-from vmferry.blob import Buffer, foreign_error
+from vmferry.blob import Buffer
 from vmferry.catalog.import_tasks import ImportTasks, Slice
 from vmferry.convert import copy, count_granules
-from vmferry.convert.journal import STEPS, Journal
 from vmferry.digest import DigestTree
 from vmferry.disk import Disk
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE, Layout
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.stores import ResumableBlobWriter
-from vmferry.stores.local import SharedFileWriter
 from vmferry.tasks._pulse import Pulse
+from vmferry.tasks.import_image.slice_notes import SliceNotes
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.traffic import Meter, MeteredWriter
-from vmferry.units import MIB
 
 _RECORD_SECONDS = 0.25
 """How often progress is written to the catalog."""
-
-_NOTED_BYTES = 16 * MIB
-"""How many bytes of a slice are done again at the most, beside those in hand, when its worker dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +38,6 @@ class Way:
     """Of what is read for the task, by whichever step."""
     file: HashedBlob | None = None
     """What ``disk`` reads, where a manifest has a digest for it."""
-
-
-@contextmanager
-def held_notes(folder: Path, disk: int, number: int) -> Iterator[Path | None]:
-    """Where notes of a slice are, held against other steps; ``None`` while one that is taken for dead has them."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = (folder / f"{disk}-{number}.lock").open("w")
-    except OSError as error:
-        raise foreign_error(error, str(folder)) from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield folder / f"{disk}-{number}"
 
 
 class Conversion:
@@ -80,6 +56,7 @@ class Conversion:
         self._pulse = pulse
         self._digests = _SliceDigests(way.disk.size, slices)
         self._kept: list[Future[None]] = []
+        self._notes: SliceNotes
 
     def run(
         self,
@@ -89,23 +66,22 @@ class Conversion:
     ) -> bool:
         """Copy into ``target``, which is not finished; whether all slices are converted.
 
-        Before each slice ``is_over`` is asked whether it is left to another step. How far the first slice is is kept at
-        ``notes``, and gone on with from there; nobody else uses them meanwhile. Raises what ``copy`` does.
+        Before each slice ``is_over`` is asked whether it is left to another step. How far the slice in hand is is kept
+        in the folder ``notes``, and gone on with from there; nobody else uses those of these slices meanwhile. Raises
+        what ``copy`` does.
         """
         written = Meter()
-        journal = self._open_notes(target, notes)
-        first = self._slices[0]
-        start = first.start if journal is None else max(journal.offset, first.start)
-        there = count_granules(self._way.disk, CLUSTER_SIZE, start, first.start)
+        self._notes = SliceNotes(notes, target, self._slices, self._digests.tree)
+        start = self._notes.start
+        there = count_granules(self._way.disk, CLUSTER_SIZE, start, self._slices[0].start)
         progress = _Progress(self._tasks, self._task_id, self._slices, self._pulse, self._way.read, written, there)
         progress.record()  # the task's rate is measured from here on
         begins = {piece.start for piece in self._slices}
 
         def checkpoint(offset: int) -> None:
+            if self._notes.checkpoint(offset, progress.copied):
+                keeper.submit(self._note_file)
             self._keep_to(offset, keeper, target)
-            if journal is not None and offset < first.end:
-                self._digests.first.collapse(first.start, offset)
-                journal.checkpoint(offset, progress.copied)
 
         with ThreadPoolExecutor(1, "keep") as keeper:
             copied = copy(
@@ -124,17 +100,7 @@ class Conversion:
         for kept in self._kept:
             kept.result()
         progress.record()
-        if journal is not None:
-            journal.remove()
         return len(self._kept) == len(self._slices)
-
-    def _open_notes(self, target: ResumableBlobWriter, path: Path | None) -> Journal | None:
-        if path is None or not isinstance(target, SharedFileWriter):  # a finished image: there is nothing to go on with
-            return None
-        piece = self._slices[0]
-        journal = Journal(path, {"start": piece.start, "end": piece.end}, target, self._digests.first)
-        journal.plan(_NOTED_BYTES * STEPS)
-        return journal
 
     def _keep_to(self, offset: int, keeper: ThreadPoolExecutor, target: ResumableBlobWriter) -> None:
         """Have the slices kept that end at ``offset`` or before. Called by one thread at a time."""
@@ -148,6 +114,12 @@ class Conversion:
         target.flush()
         file_digest = None if self._way.file is None else self._way.file.save()
         self._tasks.keep_digest(self._task_id, piece.disk, piece.number, self._digests.pack(index), file_digest)
+        self._notes.kept(index)
+
+    def _note_file(self) -> None:
+        """Note how far the digest of the disk's file is."""
+        if self._way.file is not None and (saved := self._way.file.save()) is not None:
+            self._notes.note_digest(saved)
 
 
 class _SliceDigests:
@@ -158,10 +130,9 @@ class _SliceDigests:
         self._starts = [piece.start for piece in slices]
         self._trees = [DigestTree(size) for _ in slices]
 
-    @property
-    def first(self) -> DigestTree:
-        """Of the first slice."""
-        return self._trees[0]
+    def tree(self, index: int) -> DigestTree:
+        """Of slice ``index``."""
+        return self._trees[index]
 
     def add(self, offset: int, data: Buffer) -> None:
         self._trees[bisect_right(self._starts, offset) - 1].add(offset, data)
