@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +21,7 @@ from vmferry.convert import digest_disk
 from vmferry.convert import journal as journal_module
 from vmferry.convert.journal import Journal, copy_rest
 from vmferry.digest import DigestTree
+from vmferry.errors import OutOfSpaceError
 from vmferry.extent import Extent, ExtentKind, clip
 from vmferry.formats import FORMATS, SupportsCreate, WriteOptions
 from vmferry.stores.local import resume_file
@@ -80,7 +83,14 @@ def disks(draw: st.DrawFn) -> ShownDisk:
     return ShownDisk(data[: len(data) - cut], {number for number, piece in enumerate(pieces) if piece == "hole"})
 
 
-def convert(disk: ShownDisk, path: Path, kind: tuple[str, str | None], workers: int, name: str = "this one") -> str:
+def convert(
+    disk: ShownDisk,
+    path: Path,
+    kind: tuple[str, str | None],
+    workers: int,
+    name: str = "this one",
+    progress: Callable[[int], None] = lambda _: None,
+) -> str:
     """As ``convert --resume --digest`` of the disk ``name``; answers the digest."""
     target, tree = resume_file(path), DigestTree(disk.size)
     try:
@@ -90,9 +100,11 @@ def convert(disk: ShownDisk, path: Path, kind: tuple[str, str | None], workers: 
         maker = FORMATS[kind[0]]
         assert isinstance(maker, SupportsCreate)
         writer = maker.create(target, disk.size, disk.extents(), WriteOptions(kind[1]))
-        copy_rest(disk, writer, journal, 100 * MIB, workers=workers, progress=lambda _: None, digest=tree)
+        copy_rest(disk, writer, journal, 100 * MIB, workers=workers, progress=progress, digest=tree)
         writer.finish()
         journal.remove()
+    except KeyboardInterrupt:
+        target.detach()
     except Killed:
         if target._fd >= 0:
             os.close(target._fd)  # as the kernel does
@@ -178,3 +190,31 @@ def test_what_another_version_has_begun_is_begun_anew(tmp_path: Path) -> None:
     with patch.object(journal_module, "_makers", lambda: ["another version"]):
         assert Journal(path, {"disk": "this one"}, target, DigestTree(disk.size)).offset == 0
     target.abort()
+
+
+@pytest.mark.parametrize("kind", [("raw", None), ("vhd", "dynamic")])
+def test_what_the_kernel_could_not_write_is_not_taken_for_written(
+    tmp_path: Path, kind: tuple[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, path = ShownDisk(random.Random(1).randbytes(20 * MIB), set()), tmp_path / "out"
+    real, done = os.fdatasync, 0
+
+    def interrupt(more: int) -> None:
+        nonlocal done
+        done += more
+        if done > 12 * MIB:
+            raise KeyboardInterrupt
+
+    def fdatasync(fd: int) -> None:  # as on a file system of a network that is full: it took more than it can hold
+        monkeypatch.setattr(os, "fdatasync", real)
+        os.truncate(fd, MIB)
+        os.truncate(fd, 20 * MIB)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    with patch.object(journal_module, "STEPS", 10**9), pytest.raises(OutOfSpaceError):
+        convert(disk, path, kind, 1, progress=interrupt)
+    convert(disk, path, kind, 1)
+    whole = tmp_path / "whole"
+    convert(disk, whole, kind, 1)
+    assert path.read_bytes() == whole.read_bytes()

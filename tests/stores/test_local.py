@@ -418,3 +418,18 @@ def test_what_another_process_finishes_just_now_is_not_taken_for_unfinished(
     assert (tmp_path / "disk").read_bytes() == b"whole"
     second.abort()
     assert files(tmp_path) == ["disk"]
+
+
+def test_what_could_not_be_made_durable_never_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:  # the kernel says so once, and forgets what it could not write
+        monkeypatch.undo()
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = resume_file(tmp_path / "disk")
+    writer.write_at(0, b"lost")
+    monkeypatch.setattr(os, "fdatasync", fail)
+    for make_durable in (writer.flush, writer.flush, writer.finish, writer.detach):
+        with pytest.raises(StoreError, match="Input/output error"):
+            make_durable()
+    assert files(tmp_path) == [".disk.partial"]
+    resume_file(tmp_path / "disk").abort()

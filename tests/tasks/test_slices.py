@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from tests.cli.material import ROOT, call_vmferry, qemu_img
@@ -23,6 +26,7 @@ from vmferry.catalog.import_tasks import DiskContainer, ImportRequest, ImportTas
 from vmferry.catalog.places import Place
 from vmferry.config import Config
 from vmferry.convert import digest_disk, plan_slices
+from vmferry.errors import StoreUnavailableError
 from vmferry.formats import open_disk
 from vmferry.stores import Pin
 from vmferry.stores.local import LocalBlob, LocalStore
@@ -198,3 +202,35 @@ def test_a_task_that_ends_takes_its_notes_with_it(tmp_path: Path, raw: Path) -> 
     kill_half_way(tmp_path, piece)
     ActivityEnvironment().run(worker.clean_up, CleanUp(piece.task_id, "enough"))
     assert not (tmp_path / "slices" / piece.task_id).exists()
+
+
+class CutOffBlob(LocalBlob):
+    def read_at(self, offset: int, length: int) -> bytes:
+        if offset > 3 * SIZE // 4:
+            raise StoreUnavailableError("The store is away.")
+        return super().read_at(offset, length)
+
+
+def test_what_the_kernel_could_not_write_of_a_slice_is_written_again(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, piece = begin(tmp_path)
+    real = os.fdatasync
+
+    def fdatasync(fd: int) -> None:  # of a full file system of a network, which took more than it can hold
+        monkeypatch.setattr(os, "fdatasync", real)
+        length = os.fstat(fd).st_size
+        os.truncate(fd, MIB)
+        os.truncate(fd, length)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "open", lambda store, bucket, key, pin=None: CutOffBlob(raw))
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        with pytest.raises(ApplicationError):
+            ActivityEnvironment().run(steps(tmp_path).convert_slice, piece)
+    worker = steps(tmp_path)
+    ActivityEnvironment().run(worker.convert_slice, piece)
+    ActivityEnvironment().run(worker.update, piece.task_id)
+    (image,) = (path for path in (tmp_path / "images").rglob("*") if path.is_file())
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", raw, image)

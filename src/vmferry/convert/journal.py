@@ -7,6 +7,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -54,6 +55,8 @@ class Journal:
         self._synced_at = time.monotonic()
         self._noted, self._step = 0, 0
         self._durable: dict[str, Any] | None = None
+        self._is_lost = False
+        """Whether some of what was written may be gone: what was not durable before is not believed any more."""
         self._placements = Placements(path.with_name(f".{path.name}.placed"))
         self._placed = 0
         """Bytes of the notes of what was placed before ``offset``."""
@@ -87,7 +90,7 @@ class Journal:
 
     def checkpoint(self, offset: int, copied: int) -> None:
         """All before guest ``offset`` was written, in this process ``copied`` bytes of data. Raises ``StoreError``."""
-        if offset <= self.offset or copied - self._noted < self._step:
+        if self._is_lost or offset <= self.offset or copied - self._noted < self._step:
             return
         self.offset, self._noted = offset, copied
         try:
@@ -100,11 +103,24 @@ class Journal:
         there = self._target.note(offset)
         note = {"offset": offset, "digest": digest, "placed": self._placements.save(offset), "target": there}
         if self._target.survives_power_cut and time.monotonic() - self._synced_at >= _SYNC_SECONDS:
+            self._flush()
+            self._durable, self._synced_at = note, time.monotonic()
+        self._write(note)
+        self._target.saved()
+
+    def _flush(self) -> None:
+        """Make what the notes tell of durable. Where that fails, the kernel has forgotten what it could not write: then
+        they tell of what was durable before. Raises ``StoreError``, ``OSError``."""
+        try:
             self._target.flush()
             self._placements.flush()
-            self._durable, self._synced_at = note, time.monotonic()
-        self._write({"made_by": _makers(), "facts": self._facts, "written": note, "durable": self._durable})
-        self._target.saved()
+        except (StoreError, OSError):
+            self._is_lost = True
+            try:
+                self._write(self._durable)
+            except OSError:
+                self.remove()
+            raise
 
     def remove(self) -> None:
         """The conversion is at its end, or begins anew."""
@@ -113,14 +129,23 @@ class Journal:
         self._placements.remove()
 
     def close(self) -> None:
-        """Let go of the notes, which stay. May be called twice."""
-        self._placements.close()
+        """Let go of the notes, which stay, as far as the kernel can write what they tell of. May be called twice.
+
+        Where it cannot, whatever makes the target durable says so.
+        """
+        try:
+            if self._target.survives_power_cut and self._path.exists():
+                with suppress(StoreError, OSError):
+                    self._flush()
+        finally:
+            self._placements.close()
 
     def _load(self, path: Path) -> None:
         try:
             notes = json.loads(self._path.read_text())
             # What was written but not made durable is there as long as the machine was not started again.
-            note = notes["written" if notes["boot_id"] == self._boot_id else "durable"]
+            same_boot = self._boot_id and notes["boot_id"] == self._boot_id
+            note = notes["written" if same_boot else "durable"]
             if notes["made_by"] != _makers():
                 return  # what comes now might be laid out, or packed, in another way
             offset, nodes, placed = int(note["offset"]), base64.b64decode(note["digest"]), int(note["placed"])
@@ -138,8 +163,15 @@ class Journal:
             self._tree.merge(nodes)
         self.offset, self._placed, self._durable = offset, placed, notes["durable"]
 
-    def _write(self, notes: Mapping[str, Any]) -> None:
-        self._partial.write_text(json.dumps({**notes, "boot_id": self._boot_id}))
+    def _write(self, note: Mapping[str, Any] | None) -> None:
+        notes = {
+            "made_by": _makers(),
+            "facts": self._facts,
+            "boot_id": self._boot_id,
+            "written": note,
+            "durable": self._durable,
+        }
+        self._partial.write_text(json.dumps(notes))
         self._partial.replace(self._path)
 
 

@@ -6,7 +6,8 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,9 @@ class FileWriter:
         """Until the file system refuses."""
         self._block = 0
         """Bytes of the file system's blocks, once that was asked for."""
+        self._syncing = threading.Lock()
+        self._lost: OSError | None = None
+        """Why the kernel could not write what it had taken: it says so once, and then forgets what that was."""
 
     def write_at(self, offset: int, data: Buffer) -> None:
         rest = memoryview(data).cast("B")
@@ -100,7 +104,7 @@ class FileWriter:
     def finish(self) -> None:
         try:
             if self._sync:
-                os.fsync(self._fd)
+                self._make_durable(os.fsync)
             if self._is_ours(self._partial):
                 with suppress(FileNotFoundError):  # another process was a moment faster
                     self._partial.replace(self._final)
@@ -121,6 +125,17 @@ class FileWriter:
             raise foreign_error(error, str(self._partial)) from error
         finally:
             self._close()
+
+    def _make_durable(self, sync: Callable[[int], None]) -> None:
+        """Raises ``OSError``; once it has, always: what was written before may be gone."""
+        with self._syncing:
+            if self._lost is None:
+                try:
+                    sync(self._fd)
+                except OSError as error:
+                    self._lost = error
+            if self._lost is not None:
+                raise self._lost
 
     def _is_ours(self, path: Path) -> bool:
         """Whether ``path`` names the file that this writer holds: not one that was begun since."""
@@ -175,9 +190,11 @@ class SharedFileWriter(FileWriter):
     def detach(self) -> None:
         if self._fd < 0:
             return
-        self.flush()
-        self._sync_directories()
-        self._close()
+        try:
+            self.flush()
+            self._sync_directories()
+        finally:
+            self._close()
 
     def close(self) -> None:
         """Let go of the file, whose name is durable; what was not flushed the kernel writes when it likes."""
@@ -204,9 +221,9 @@ class SharedFileWriter(FileWriter):
         return True
 
     def flush(self) -> None:
-        """Make what was written so far durable."""
+        """Make what was written so far durable. Once it has failed, it always does."""
         try:
-            os.fdatasync(self._fd)
+            self._make_durable(os.fdatasync)
         except OSError as error:
             raise foreign_error(error, str(self._final)) from error
 

@@ -83,22 +83,23 @@ class Conversion:
                 keeper.submit(self._note_file)
             self._keep_to(offset, keeper, target)
 
-        with ThreadPoolExecutor(1, "keep") as keeper:
-            copied = copy(
-                self._way.disk,
-                Qcow2Writer(MeteredWriter(target, written), self._way.layout),
-                start,
-                self._slices[-1].end,
-                workers=self._way.threads,
-                digest=self._digests,
-                progress=progress,
-                checkpoint=checkpoint,
-                cancelled=self._pulse.stop,
-                until=lambda offset: offset in begins and is_over(),
-            )
-            self._keep_to(copied.end, keeper, target)
-        for kept in self._kept:
-            kept.result()
+        with self._notes:
+            with ThreadPoolExecutor(1, "keep") as keeper:
+                copied = copy(
+                    self._way.disk,
+                    Qcow2Writer(MeteredWriter(target, written), self._way.layout),
+                    start,
+                    self._slices[-1].end,
+                    workers=self._way.threads,
+                    digest=self._digests,
+                    progress=progress,
+                    checkpoint=checkpoint,
+                    cancelled=self._pulse.stop,
+                    until=lambda offset: offset in begins and is_over(),
+                )
+                self._keep_to(copied.end, keeper, target)
+            for kept in self._kept:
+                kept.result()
         progress.record()
         return len(self._kept) == len(self._slices)
 

@@ -67,6 +67,14 @@ class SliceNotes:
         self.start = max([slices[0].start, *(journal.offset for journal in self._journals)])
         """The guest offset from which on there is something to do."""
 
+    def __enter__(self) -> None:
+        """Left by an error, the notes tell of no more than the kernel could write: see ``Journal.close``."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for journal in self._journals:
+                journal.close()
+
     def checkpoint(self, offset: int, copied: int) -> bool:
         """All before guest ``offset`` was written, by this process ``copied`` bytes of data. Whether it was noted now.
 
