@@ -74,3 +74,14 @@ def test_an_image_of_qemus_is_grown(tmp_path: Path) -> None:
     assert grow_image(image, 3 * GIB)
     assert size_of(image) == 3 * GIB
     qemu_img("check", "-f", "qcow2", image)
+
+
+def test_a_disk_without_a_byte_and_one_with_bitmaps_are_left_as_they_are(tmp_path: Path) -> None:
+    empty, watched = tmp_path / "empty.qcow2", tmp_path / "watched.qcow2"
+    qemu_img("create", "-f", "qcow2", empty, "0")  # its L1 table is said to lie at 0, where the header is
+    qemu_img("create", "-f", "qcow2", watched, "1G")
+    qemu_img("bitmap", "--add", watched, "backup")
+    for image in (empty, watched):
+        before = image.read_bytes()
+        assert not grow_image(image, 100 * GIB)
+        assert image.read_bytes() == before

@@ -24,8 +24,8 @@ def grow_image(path: Path, size: int) -> bool:
     """Let the qcow2 at ``path``, which nobody has open, show a disk of ``size`` bytes, zeros behind what it has.
 
     ``False``, and nothing is changed, where it has that many already, where it is no plain image of its own (internal
-    snapshots, a backing or data file, a dirty one), or where its L1 table would have to move: ``qemu-img resize`` does
-    that. Raises ``FormatError``, ``OSError``.
+    snapshots, bitmaps, a backing or data file, a dirty one), or where its L1 table would have to move, or is not there:
+    ``qemu-img resize`` does that. Raises ``FormatError``, ``OSError``.
     """
     blob = FileBlob(path)
     try:
@@ -33,8 +33,10 @@ def grow_image(path: Path, size: int) -> bool:
     finally:
         blob.close()
     active = header.active
-    plain = not (header.snapshot_count or header.dirty or header.extended_l2)
+    plain = not (header.snapshot_count or header.dirty or header.extended_l2 or header.bitmaps)
     if not plain or header.backing_name is not None or header.data_file is not None or active.size >= size:
+        return False
+    if not active.l1_table_offset:  # a disk without a byte has no table
         return False
     wanted = -(-size // (header.cluster_size << header.l2_bits))
     if wanted * _ENTRY > round_up(max(active.l1_size, 1) * _ENTRY, header.cluster_size):

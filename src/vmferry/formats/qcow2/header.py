@@ -37,6 +37,8 @@ _REFCOUNT_ORDER = 4
 
 _DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION_TYPE, _EXTENDED_L2 = (1 << bit for bit in range(5))
 _KNOWN_INCOMPATIBLE = _DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION_TYPE | _EXTENDED_L2
+_BITMAPS = 1 << 0
+"""An autoclear feature: bitmaps of what was written since backups, which go with the disk's size."""
 _RAW_DATA_FILE = 1 << 1
 """An autoclear feature: the data file is the raw disk."""
 
@@ -67,6 +69,7 @@ class _Features:
     dirty: bool = False
     data_file: bool = False
     raw_data_file: bool = False
+    bitmaps: bool = False
     compression_type: int = ZLIB
     extended_l2: bool = False
 
@@ -100,6 +103,8 @@ class Header:
     data_file: str | None
     """What the image calls the file that its data lies in, perhaps ``""``; ``None`` where that is the image itself."""
     raw_data_file: bool
+    bitmaps: bool
+    """Whether it keeps bitmaps for incremental backups."""
     snapshot_count: int
     snapshots_offset: int
     refcount_table: tuple[int, int]
@@ -152,6 +157,7 @@ def read_header(blob: Blob) -> Header:
         backing_format=extensions.backing_format if backing_name is not None else None,
         data_file=(extensions.data_file or "") if features.data_file else None,
         raw_data_file=features.raw_data_file,
+        bitmaps=features.bitmaps,
         snapshot_count=fields.nb_snapshots,
         snapshots_offset=fields.snapshots_offset,
         refcount_table=(fields.refcount_table_offset, fields.refcount_table_clusters),
@@ -251,6 +257,7 @@ def _read_features(blob: Blob, head: bytes, cluster_size: int) -> _Features:
         dirty=bool(incompatible & _DIRTY),
         data_file=bool(incompatible & _DATA_FILE),
         raw_data_file=bool(autoclear & _RAW_DATA_FILE),
+        bitmaps=bool(autoclear & _BITMAPS),
         compression_type=compression_type,
         extended_l2=bool(incompatible & _EXTENDED_L2),
     )
