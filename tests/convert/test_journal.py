@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 from unittest.mock import patch
 
 import pytest
@@ -16,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.convert.dying import Killed, Mortal, Platter
-from vmferry.blob import Buffer, FileBlob
+from tests.stores.fake_multipart import FakeBucket, FakeMultipart
+from vmferry.blob import Buffer, FileBlob, KeptBlobWriter
 from vmferry.convert import digest_disk
 from vmferry.convert import journal as journal_module
 from vmferry.convert.journal import Journal, copy_rest
@@ -24,6 +26,9 @@ from vmferry.digest import DigestTree
 from vmferry.errors import OutOfSpaceError
 from vmferry.extent import Extent, ExtentKind, clip
 from vmferry.formats import FORMATS, SupportsCreate, WriteOptions
+from vmferry.stores import _s3_upload
+from vmferry.stores._s3_client import Multipart
+from vmferry.stores._s3_kept_upload import KeptUpload
 from vmferry.stores.local import resume_file
 from vmferry.units import KIB, MIB
 
@@ -91,24 +96,49 @@ def convert(
     name: str = "this one",
     progress: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """As ``convert --resume --digest`` of the disk ``name``; answers the digest."""
-    target, tree = resume_file(path), DigestTree(disk.size)
+    """As ``convert --resume --digest`` of the disk ``name`` into a file; answers the digest."""
+    target = resume_file(path)
     try:
-        journal = Journal(path, {"disk": name}, target, tree)
-        if not journal.offset:
-            target.begin()
-        maker = FORMATS[kind[0]]
-        assert isinstance(maker, SupportsCreate)
-        writer = maker.create(target, disk.size, disk.extents(), WriteOptions(kind[1]))
-        copy_rest(disk, writer, journal, 100 * MIB, workers=workers, progress=progress, digest=tree)
-        writer.finish()
-        journal.remove()
+        return make(disk, path, target, kind, workers, name, progress)
     except KeyboardInterrupt:
         target.detach()
+        raise
     except Killed:
         if target._fd >= 0:
             os.close(target._fd)  # as the kernel does
         raise
+
+
+def upload(bucket: FakeBucket, mortal: Mortal, disk: ShownDisk, folder: Path, kind: tuple[str, str | None]) -> str:
+    """The same into S3."""
+    multipart = cast("Multipart", FakeMultipart(bucket, mortal.step))
+    target = KeptUpload(multipart, "s3://bucket/key", folder, 4 * MIB)
+    try:
+        return make(disk, folder / "upload", target, kind, 2)
+    except Killed:
+        target.detach()
+        raise
+
+
+def make(
+    disk: ShownDisk,
+    path: Path,
+    target: KeptBlobWriter,
+    kind: tuple[str, str | None],
+    workers: int,
+    name: str = "this one",
+    progress: Callable[[int], None] = lambda _: None,
+) -> str:
+    tree = DigestTree(disk.size)
+    journal = Journal(path, {"disk": name}, target, tree)
+    if not journal.offset:
+        target.begin()
+    maker = FORMATS[kind[0]]
+    assert isinstance(maker, SupportsCreate)
+    writer = maker.create(target, disk.size, disk.extents(), WriteOptions(kind[1]))
+    copy_rest(disk, writer, journal, 100 * MIB, workers=workers, progress=progress, digest=tree)
+    writer.finish()
+    journal.remove()
     return tree.finish()
 
 
@@ -158,6 +188,26 @@ def test_whenever_it_dies_and_the_power_with_it_the_file_is_the_same(
         else:
             assert path.read_bytes() == whole.read_bytes()
         assert [entry.name for entry in path.parent.iterdir()] == ["whole"]
+
+
+@settings(deadline=None, max_examples=25)
+@given(disk=disks(), kind=st.sampled_from(KINDS), deaths=st.lists(st.floats(0, 1), min_size=1, max_size=4))
+def test_whenever_an_upload_dies_the_object_is_the_same(
+    disk: ShownDisk, kind: tuple[str, str | None], deaths: list[float]
+) -> None:
+    small = patch.object(_s3_upload, "MIN_PART", 256 * KIB)
+    with tempfile.TemporaryDirectory() as name, patch.object(journal_module, "STEPS", 10**9), small:
+        whole, killed, platter = FakeBucket(256 * KIB), FakeBucket(256 * KIB), Platter()
+        lived = Mortal(platter)
+        with lived.living():
+            digest = upload(whole, lived, disk, Path(name) / "whole", kind)
+        for share in deaths:
+            mortal = Mortal(platter, int(share * lived.count) + 1)
+            with mortal.living(), suppress(Killed):
+                upload(killed, mortal, disk, Path(name) / "killed", kind)
+        assert upload(killed, Mortal(platter), disk, Path(name) / "killed", kind) == digest
+        assert killed.object == whole.object
+        assert not list(Path(name).iterdir())
 
 
 def test_notes_that_are_not_believed_once_are_never_believed(tmp_path: Path) -> None:
