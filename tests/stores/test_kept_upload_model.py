@@ -26,6 +26,7 @@ from vmferry.errors import StoreError
 from vmferry.stores import _s3_upload
 from vmferry.stores._s3_client import Multipart
 from vmferry.stores._s3_kept_upload import KeptUpload
+from vmferry.stores._s3_upload import S3Upload
 
 PART = 64
 BUDGET = 16 * PART
@@ -241,3 +242,21 @@ def test_an_upload_whose_id_the_power_took_is_begun_anew(tmp_path: Path) -> None
     second.set_size(1)
     second.finish()
     assert bucket.object == b"\0"
+
+
+def test_empty_parts_have_their_own_length_whatever_others_are_sent_meanwhile() -> None:
+    class Raced(S3Upload):
+        """Whenever it has made zeros, another thread wants more of them."""
+
+        @property
+        def _zeros(self) -> bytes:
+            return self._made
+
+        @_zeros.setter
+        def _zeros(self, zeros: bytes) -> None:
+            self._made = zeros
+            if len(zeros) == PART:
+                self._zero_part(2 * PART)
+
+    upload = Raced(cast("Multipart", FakeMultipart(FakeBucket(PART))), "s3://bucket/key")
+    assert len(upload._zero_part(PART)) == PART

@@ -304,9 +304,10 @@ class S3Upload:
 
     def _zero_part(self, size: int) -> bytes:
         """``size`` zeros, which all parts without data share."""
-        if len(self._zeros) != size:
-            self._zeros = bytes(size)
-        return self._zeros
+        zeros = self._zeros  # other threads send parts of other sizes
+        if len(zeros) != size:
+            zeros = self._zeros = bytes(size)
+        return zeros
 
     def _begin(self) -> str:
         with self._beginning:
