@@ -31,11 +31,17 @@ def small_ova(small_disk: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def large_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A disk of 2 GiB that holds 768 MiB which cannot be compressed: several slices, several seconds of work."""
-    return make_disk(tmp_path_factory.mktemp("large") / "root.img", 2048, 768, seed=2)
+    """A disk of 384 MiB that holds 288 MiB which cannot be compressed: two slices, seconds of work."""
+    return make_disk(tmp_path_factory.mktemp("large") / "root.img", 384, 288, seed=2)
 
 
 @pytest.fixture(scope="session")
-def large_ova(large_disk: Path) -> Path:
+def large_vmdk(large_disk: Path) -> Path:
+    """``large_disk`` as a streamOptimized VMDK."""
+    return make_vmdk(large_disk)
+
+
+@pytest.fixture(scope="session")
+def large_ova(large_disk: Path, large_vmdk: Path) -> Path:
     """``large_disk`` in an OVA."""
-    return make_ova(large_disk.with_name("large.ova"), [make_vmdk(large_disk)])
+    return make_ova(large_disk.with_name("large.ova"), [large_vmdk])

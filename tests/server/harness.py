@@ -16,6 +16,9 @@ from typing import Any, cast
 import boto3
 from botocore.config import Config
 
+from vmferry.config import load_config
+from vmferry.data_directory import snapshot_path
+
 BIN = Path(sys.executable).parent
 READY_SECONDS = 60
 STOP_SECONDS = 10
@@ -27,6 +30,7 @@ class Server:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.ready: dict[str, Any] = {}
+        self._uploaded: dict[tuple[str, str], tuple[Path, int]] = {}
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -67,6 +71,27 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(timeout=10)
         self._process.stdout.close()
+
+    @contextmanager
+    def held_up(self, word: str = " worker ") -> Iterator[None]:
+        """Meanwhile the children whose command line holds ``word`` do nothing: a task is where it is. Workers are taken
+        for dead after ten seconds."""
+        held = self.children(word)
+        for pid in held:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in held:
+                os.kill(pid, signal.SIGCONT)
+
+    def cancel_amid(self, task_id: str, **parameters: str) -> dict[str, Any]:
+        """Cancel an import that converts, in the middle of that: the object store hangs until the step has been told,
+        which its next heartbeat does. Answers what the action does."""
+        with self.held_up("bin/weed"):
+            answer = self.client("ec2").cancel_import_task(ImportTaskId=task_id, **parameters)
+            time.sleep(2)
+        return cast("dict[str, Any]", answer)
 
     def children(self, word: str) -> list[int]:
         """The pids of the children whose command line holds ``word``."""
@@ -113,12 +138,18 @@ class Server:
         return self.run([str(BIN / "vmferry"), *arguments])
 
     def upload(self, path: Path, bucket: str, key: str | None = None) -> str:
-        """Put a file into a bucket, which is made when it is not there; answers the key."""
-        s3 = self.client("s3")
+        """Put a file into a bucket, which is made when it is not there; answers the key. What was put there before and
+        still is there is not sent again."""
+        s3, key, version = self.client("s3"), key or path.name, (path, path.stat().st_mtime_ns)
         if bucket not in [b["Name"] for b in s3.list_buckets()["Buckets"]]:
             s3.create_bucket(Bucket=bucket)
-        s3.upload_file(str(path), bucket, key or path.name)
-        return key or path.name
+        if (
+            self._uploaded.get((bucket, key)) != version
+            or not s3.list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"]
+        ):
+            s3.upload_file(str(path), bucket, key)
+            self._uploaded[bucket, key] = version
+        return key
 
     def import_image(self, *containers: dict[str, Any], **parameters: Any) -> str:
         """Start an import and answer the task's id."""
@@ -129,33 +160,31 @@ class Server:
         tasks = self.client("ec2").describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"]
         return cast("dict[str, Any]", tasks[0])
 
-    def follow(self, task_id: str, seconds: float = 120) -> Iterator[dict[str, Any]]:
-        """The task as it changes, until it has ended."""
+    def follow(self, task_id: str, seconds: float = 120, pause: float = 0.1) -> Iterator[dict[str, Any]]:
+        """The task as it changes, looked at every ``pause`` seconds, until it has ended."""
         limit = time.monotonic() + seconds
         while time.monotonic() < limit:
             task = self.task(task_id)
             yield task
             if task["Status"] in ("completed", "deleted"):
                 return
-            time.sleep(0.1)
+            time.sleep(pause)
         raise AssertionError(f"{task_id} did not end within {seconds} s: {self.task(task_id)}")
 
     def wait(self, task_id: str, seconds: float = 120) -> dict[str, Any]:
         """The task when it has ended."""
-        return list(self.follow(task_id, seconds))[-1]
+        return list(self.follow(task_id, seconds, pause=0.25))[-1]
 
     def wait_for_progress(self, task_id: str, percent: int, seconds: float = 60) -> None:
         """Until the task's Progress has reached ``percent``; it must not end before."""
-        for task in self.follow(task_id, seconds):
+        for task in self.follow(task_id, seconds, pause=0.05):
             if int(task.get("Progress", 100)) >= percent:
                 assert task["Status"] == "active", task
                 return
 
     def locate(self, snapshot_id: str) -> Path:
-        """The disk image of a snapshot, as ``vmferry snapshots locate`` says."""
-        done = self.vmferry("snapshots", "locate", snapshot_id, "--data-dir", str(self.data_dir))
-        assert done.returncode == 0, done.stderr
-        return Path(done.stdout.strip())
+        """The disk image of a snapshot, as ``vmferry snapshots locate`` says: it does no more than this."""
+        return snapshot_path(load_config(self.data_dir), snapshot_id)
 
     def leftovers(self) -> list[Path]:
         """Every file below the images' folder."""

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -154,21 +152,8 @@ def test_an_instance_goes_out_as_an_ova(server: Server, small_disk: Path, tmp_pa
     said(server, "verify", str(file), str(small_disk))
 
 
-@contextmanager
-def held_up(server: Server) -> Iterator[None]:
-    """Meanwhile the workers do nothing: no task is done before it was looked at."""
-    workers = server.children(" worker ")
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
-
-
 def test_a_task_is_shown_followed_and_cancelled(server: Server, small_ova: Path) -> None:
-    with held_up(server):
+    with server.held_up():
         started = server.vmferry("import", str(small_ova), "--no-wait", "--json")
         task_id = json.loads(started.stdout)["ImportTaskId"]
         assert task_id in said(server, "tasks", "--active")
@@ -189,7 +174,7 @@ def test_a_task_is_shown_followed_and_cancelled(server: Server, small_ova: Path)
 
 def test_interrupting_the_wait_leaves_the_task_and_says_how_to_cancel_it(server: Server, small_ova: Path) -> None:
     data_dir = str(server.data_dir)
-    with held_up(server):
+    with server.held_up():
         started = said(server, "import", str(small_ova), "--no-wait", "--json")
         task_id = json.loads(started)["ImportTaskId"]
         command = [str(BIN / "vmferry"), "tasks", "show", task_id, "--wait", "--data-dir", data_dir]
@@ -283,7 +268,6 @@ def test_env_says_when_no_server_runs_any_more(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 1
         assert "No server runs on" in done.stderr
-        server.start()
 
 
 def test_a_data_directory_may_have_a_long_path(tmp_path: Path) -> None:

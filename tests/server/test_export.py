@@ -24,7 +24,7 @@ from vmferry.units import MIB
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 BUCKET = "exports"
-LARGE_DATA = 768 * MIB
+LARGE_DATA = 288 * MIB
 """What ``large_disk`` holds."""
 OF_A_START = 160 * MIB
 """What the workers read when they start, Python and its libraries above all."""
@@ -197,7 +197,7 @@ def test_an_export_survives_its_worker_and_leaves_one_object(tmp_path: Path, lar
         task_id = export(server, task["ImageId"], "VMDK")
         limit = time.monotonic() + 60
         notes = tmp_path / "data" / "exports" / task_id / ".disk.resume"
-        while (sent := parts_noted(notes)) < 30:
+        while (sent := parts_noted(notes)) < 18:
             assert time.monotonic() < limit
             time.sleep(0.05)
         (upload,) = upload_ids(server)

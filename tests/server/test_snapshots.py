@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.server.harness import Server
-from tests.server.material import holds, make_vmdk, same_guest
+from tests.server.material import holds, same_guest
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -41,7 +41,7 @@ def follow(server: Server, task_id: str) -> Iterator[dict[str, Any]]:
         yield detail
         if detail["Status"] in ("completed", "deleted"):
             return
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(f"{task_id} did not end: {detail}")
 
 
@@ -112,8 +112,10 @@ def test_every_disk_format_becomes_a_snapshot(
     assert holds(server, detail["SnapshotId"], small_disk)
 
 
-def test_its_stages_are_those_of_ec2_and_progress_never_falls(server: Server, large_disk: Path) -> None:
-    task_id = import_snapshot(server, server.upload(make_vmdk(large_disk), "imports"), "VMDK")
+def test_its_stages_are_those_of_ec2_and_progress_never_falls(
+    server: Server, large_disk: Path, large_vmdk: Path
+) -> None:
+    task_id = import_snapshot(server, server.upload(large_vmdk, "imports"), "VMDK")
     seen = list(follow(server, task_id))
     stages = ["pending", "validating", "validated", "downloading/converting", "updating", "updated"]
     stages.append("preparing snapshot")
@@ -166,7 +168,7 @@ def test_a_cancelled_import_leaves_nothing(server: Server, large_disk: Path) -> 
     for detail in follow(server, task_id):
         if detail.get("StatusMessage") == "downloading/converting":
             break
-    server.client("ec2").cancel_import_task(ImportTaskId=task_id)
+    server.cancel_amid(task_id)
     assert wait(server, task_id)["StatusMessage"] == "User initiated task cancelation"
     assert set(server.leftovers()) == before
 
