@@ -256,3 +256,21 @@ def test_the_remedy_is_a_command_of_the_guests_own(distribution: str, like: tupl
     broken = replace(made.KERNEL, in_initramfs=())
     verdict = judge(linux(distribution=distribution, like=like, kernels=(broken,)), RuleSet.VMFERRY)
     assert command in next(finding.remedy for finding in verdict.findings if finding.id == "no-disk-driver")
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("ext4", "e2fsck -f DEVICE"),
+        ("xfs", "xfs_repair DEVICE"),
+        ("btrfs", "btrfs check DEVICE"),
+        ("fat32", "fsck.vfat -a DEVICE"),
+        ("exfat", "fsck.exfat DEVICE"),
+        ("ntfs", "chkdsk X: /f"),
+        (None, "e2fsck -f, xfs_repair, btrfs check, fsck.vfat"),
+    ],
+)
+def test_a_damaged_file_system_is_checked_by_its_own_program(kind: str | None, command: str) -> None:
+    evidence = without_system(VolumeFacts("disk 1, partition 1", 1, kind=kind, problem="it is damaged"))
+    found = {finding.id: finding for finding in judge(evidence, RuleSet.VMFERRY).findings}
+    assert command in found["file-system-unreadable"].remedy

@@ -27,6 +27,20 @@ _KINDS = {
     "zfs": "ZFS",
     "ufs": "UFS",
 }
+_CHECKS = {
+    **dict.fromkeys(
+        ("ext2", "ext3", "ext4"), "Check it from a rescue system, where it is not mounted: e2fsck -f DEVICE"
+    ),
+    "xfs": "Check it from a rescue system, where it is not mounted: xfs_repair DEVICE",
+    "btrfs": "Check it from a rescue system, where it is not mounted: btrfs check DEVICE, which says what is wrong and "
+    "mends nothing; bring back from a backup what it names",
+    **dict.fromkeys(
+        ("fat12", "fat16", "fat32"), "Check it on the guest, not mounted: fsck.vfat -a DEVICE, on Windows chkdsk X: /f"
+    ),
+    "exfat": "Check it on the guest, not mounted: fsck.exfat DEVICE, on Windows chkdsk X: /f",
+    "ntfs": "Check it on the guest: chkdsk X: /f, which is done at the next start where X: is in use",
+}
+"""How a file system is checked, by its kind: with DEVICE as the guest calls it, X: as its letter."""
 _HIDDEN = ("encrypted-linux", "encrypted-windows", "dynamic-disk", "storage-spaces", "software-raid", "lvm-incomplete")
 """What hides a system from us, each with a message of its own."""
 
@@ -120,14 +134,16 @@ def lvm_incomplete(evidence: Evidence) -> Iterator[Seen]:
     "a file system could not be read",
     aws=Severity.SHOULD_MEND,
     vmferry=Severity.SHOULD_MEND,
-    remedy="Check it on the guest (fsck, xfs_repair, chkdsk /f), shut down cleanly, and export again.",
+    remedy="Check it from a rescue system, where it is not mounted (e2fsck -f, xfs_repair, btrfs check, fsck.vfat; on "
+    "Windows chkdsk /f), shut down cleanly, and export again.",
 )
 def file_system_unreadable(evidence: Evidence) -> Iterator[Seen]:
     lacking = any(volume.problem for volume in _of_kind(evidence, "lvm"))
     for volume in evidence.guest.volumes:
         explained = volume.kind in _KINDS or (lacking and _is_logical(volume))
         if volume.problem and not explained:
-            yield Seen(volume.place, quote(volume.problem))
+            check = _CHECKS.get(volume.kind or "")
+            yield Seen(volume.place, quote(volume.problem), check and f"{check}, shut down cleanly, and export again.")
 
 
 @RULES.rule(
