@@ -223,6 +223,12 @@ def two_systems(folder: Path) -> Path:
     return make_disk(folder, debian(), ("83", other))
 
 
+def without_root_inode(folder: Path) -> Path:
+    root = make_root(folder, debian(), size="64M")
+    run("debugfs", "-w", "-R", "clri <2>", root)
+    return partitioned(folder / "disk.raw", [("83", root)], "dos", GRUB)
+
+
 def dirty_ntfs(folder: Path) -> Path:
     """A data partition that Windows, on the same machine, did not leave cleanly."""
     return make_disk(folder, debian(), ("7", mark_dirty(make_ntfs(folder / "ntfs.raw", size=8 * MIB))))
@@ -260,6 +266,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
         patched(lambda folder: make_disk(folder, debian()), MIB + 1024, b"\xff" * 48),
         ("file-system-unreadable", "no-system"),
     ),
+    "root folder damaged": (without_root_inode, ("file-system-unreadable", "no-system")),
     "another system": (bsd, ("system-of-another-kind",)),
     "two systems": (two_systems, ("several-systems",)),
     "switched off": (in_use, ("not-shut-down-linux",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.guest.images import make_ext
 from tests.guest.trees import check_what_is_not_there, compare, make_tree, open_raw, run
 from vmferry.guest.filesystems import open_file_system
 from vmferry.guest.filesystems.ext import read_folder
+from vmferry.guest.inside import look_inside
 from vmferry.guest.superblocks import recognise
 
 
@@ -52,6 +54,17 @@ def test_a_journal_to_replay_is_told(tree: Path, tmp_path: Path) -> None:
     assert contents is not None
     assert contents.dirty
     assert "needs_recovery" in contents.features
+
+
+@pytest.mark.parametrize(
+    "change", ["clri <2>", "sif <2> size 0", "zap_block -f <2> 0", "zap_block -f <2> -p 255 0", "sif <2> mode 0100644"]
+)
+def test_a_root_folder_that_is_none_is_told(change: str, tree: Path, tmp_path: Path) -> None:
+    """What is damaged there would otherwise look as a file system with nothing in it."""
+    image = make_ext(tree, tmp_path / "disk.raw", "-t", "ext4", "-O", "^metadata_csum")
+    run("debugfs", "-w", "-R", change, image)
+    (volume,) = look_inside([open_raw(image)]).volumes
+    assert re.search("the ext4 file system is damaged", volume.problem or "", re.IGNORECASE)
 
 
 def test_a_damaged_block_of_a_folder_is_passed_over() -> None:

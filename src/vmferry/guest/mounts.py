@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vmferry.errors import GuestError
 from vmferry.guest.facts import VolumeFacts
-from vmferry.guest.filesystems import FileSystem, Node, SupportsSubvolumes, open_file_system
+from vmferry.guest.filesystems import FileSystem, Node, NodeKind, SupportsSubvolumes, open_file_system
 from vmferry.guest.linux.facts import MountFacts
 from vmferry.guest.partitions import ESP_TYPE
 from vmferry.guest.tree import Tree
@@ -77,10 +77,17 @@ class Mounter:
             return None
         self._note(f"the {volume.facts.kind} file system on {place}")
         try:
-            return self._open_volume(volume)
+            system = self._open_volume(volume)
+            if system is not None and ((root := system.node("/")) is None or root.kind is not NodeKind.FOLDER):
+                raise GuestError(f"The {system.kind} file system is damaged: its root is no folder.")
         except GuestError as error:
-            self._problems[place] = str(error)
+            self.blame(place, error)
             return None
+        return system
+
+    def blame(self, place: str, error: GuestError) -> None:
+        """Remember that the file system at ``place`` is damaged, and how; what was said first stays."""
+        self._problems.setdefault(place, str(error))
 
     def mount(self, root: Root, mounts: Iterable[MountFacts]) -> tuple[Tree, tuple[str, ...]]:
         """The tree of the system in ``root`` that mounts ``mounts``, and the places of the volumes in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vmferry.errors import FormatError, GuestError
@@ -49,10 +49,10 @@ _FOREIGN = {
 """Types of partitions that only one system has."""
 
 
-def find_roots(mounter: Mounter, report: Callable[[str], None] = lambda _: None) -> Iterator[Root]:
+def find_roots(mounter: Mounter) -> Iterator[Root]:
     """The folders that may be the root of a system, by the files in them; in the order of the volumes.
 
-    ``report`` takes which are damaged there, and how, a sentence each: what else there is is still looked at.
+    What is damaged there is a problem of its volume: what else there is is still looked at.
     """
     loaders = set(mounter.efi_places())
     for volume in mounter.volumes:
@@ -66,7 +66,7 @@ def find_roots(mounter: Mounter, report: Callable[[str], None] = lambda _: None)
                     yield Root(place, tree)
                     break
             except GuestError as error:
-                report(f"{place}: {error}")
+                mounter.blame(place, error)
 
 
 def _views(system: FileSystem) -> Iterator[FileSystem]:

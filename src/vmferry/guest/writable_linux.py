@@ -64,14 +64,13 @@ def find_writable_linux(disk: OverlayDisk) -> WritableLinux:
     """
     opener = _Opener(disk)
     mounter = Mounter(find_volumes([disk], lambda _: None), open_volume=opener.open)
-    damaged: list[str] = []
     roots = [
         root
-        for root in find_roots(mounter, damaged.append)
+        for root in find_roots(mounter)
         if root.tree.mounts["/"] in opener.systems.values() and any(map(root.tree.is_file, _RELEASES))
     ]
     if not roots:
-        others = ", ".join((*_others(mounter.facts()), *damaged))
+        others = ", ".join(_others(mounter.facts()))
         raise GuestError(
             "No Linux was found on an ext2, ext3 or ext4 file system, which are written to here"
             f"{'; ' if others else ''}{others}. {REMEDY}."

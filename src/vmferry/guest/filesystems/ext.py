@@ -9,6 +9,7 @@ from typing import Any
 
 import pyfsext
 
+from vmferry.errors import GuestError
 from vmferry.guest.filesystems._libyal import LibyalFileSystem
 from vmferry.guest.window import Area, Window
 from vmferry.limits import MAX_GUEST_FOLDER, MAX_GUEST_NAMES
@@ -16,6 +17,8 @@ from vmferry.units import KIB
 
 _ENTRY = struct.Struct("<IHBB")
 _SMALLEST = 12
+_ROOT = 2
+"""The inode of the root folder."""
 
 
 class ExtFileSystem(LibyalFileSystem):
@@ -23,8 +26,20 @@ class ExtFileSystem(LibyalFileSystem):
     every entry of a folder to find one."""
 
     def __init__(self, area: Area, kind: str) -> None:
-        super().__init__(kind, Window(area), pyfsext.volume())
         self._area = area
+        super().__init__(kind, Window(area), pyfsext.volume())
+        self._guard("/", self._check_root)
+
+    def _check_root(self) -> None:
+        """Raise ``GuestError`` where the root folder does not name itself first, as every folder does: what is read as
+        empty then is damaged."""
+        if not self._root.get_number_of_extents() and self._root.get_size():
+            return  # kept in the inode itself, without itself
+        offset, size, _ = self._root.get_extent(0) if self._root.get_number_of_extents() else (0, 0, 0)
+        head = bytes(self._area.read_at(offset, min(size, _SMALLEST))).ljust(_SMALLEST, b"\0")
+        inode, _, length, _ = _ENTRY.unpack_from(head)
+        if (inode, head[_ENTRY.size : _ENTRY.size + length]) != (_ROOT, b"."):
+            raise GuestError(f"The {self.kind} file system is damaged: its root folder does not begin as one does.")
 
     def _list(self, entry: Any) -> Mapping[str, Callable[[], Any]]:
         if not entry.get_number_of_extents():
