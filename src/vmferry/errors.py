@@ -78,6 +78,10 @@ class GuestError(VmferryError):
     client_fault = True
 
 
+class MissingInGuestError(GuestError):
+    """What is needed is not in the guest, so that another program cannot do it either: a driver, a kernel."""
+
+
 class StoreError(VmferryError):
     """A store failed us, or cannot hold what is asked of it."""
 

@@ -25,14 +25,15 @@ from tests.guest.linux_guests import (
     make_ext,
 )
 from vmferry.blob import MemoryBlob
-from vmferry.errors import GuestError
+from vmferry.errors import GuestError, MissingInGuestError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.guest import look
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.facts import VolumeFacts
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import Preparation
-from vmferry.guest.prepare import prepare_linux
+from vmferry.guest.prepare import prepare_guest, prepare_linux
+from vmferry.guest.virt_v2v import VirtV2v
 from vmferry.units import MIB
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -323,6 +324,63 @@ def test_a_guest_without_the_drivers_is_told_which(tmp_path: Path) -> None:
     guest = debian()
     guest.files[f"usr/lib/modules/{VERSION}/modules.dep"] = b"kernel/fs/ext4.ko:\n"
     assert f"Linux {VERSION} has no driver virtio_pci" in refusal(root_disk(guest, tmp_path))
+
+
+def without_modules(guest: LinuxGuest, *names: str, version: str = VERSION) -> LinuxGuest:
+    """``guest``, whose kernel ``version`` does not have the modules ``names``."""
+    lines = (
+        line for line in DEPENDENCIES.splitlines() if not any(f"/{name}.ko" in line.split(":")[0] for name in names)
+    )
+    guest.files[f"usr/lib/modules/{version}/modules.dep"] = "\n".join(lines).encode()
+    return guest
+
+
+def without_kernel() -> LinuxGuest:
+    guest = debian()
+    guest.files = {path: content for path, content in guest.files.items() if not path.startswith("usr/lib/modules")}
+    return guest
+
+
+def with_an_older_kernel() -> LinuxGuest:
+    guest = without_modules(debian(), "virtio_blk")
+    guest.add_kernel("5.10.0-30-amd64")
+    return guest
+
+
+def asked(disk: bytes, folder: Path) -> bool:
+    """Whether the program in virt-v2v's place was run for ``disk``, which neither can prepare."""
+    ran, program = folder / "ran", folder / "virt-v2v-in-place"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(GuestError) as caught:
+        prepare_guest(open_disk(MemoryBlob(disk), FORMATS["raw"]), ("virtio",), NOW, VirtV2v(str(program)))
+    assert isinstance(caught.value, MissingInGuestError) is not ran.exists()
+    return ran.exists()
+
+
+@pytest.mark.parametrize(
+    "guest",
+    [without_modules(debian(), "virtio_blk"), without_modules(debian(), "virtio_pci"), without_kernel()],
+    ids=["no driver of the disk", "no driver of the bus", "no kernel"],
+)
+def test_what_is_not_in_the_guest_is_asked_of_no_other_program(guest: LinuxGuest, tmp_path: Path) -> None:
+    assert not asked(root_disk(guest, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "guest",
+    [
+        without_modules(debian(), "virtio_scsi"),
+        with_an_older_kernel(),
+        debian("bin/nash"),
+        debian("squash-root.img"),
+        LinuxGuest({**debian().files, "etc/fstab": b"UUID=aaaa /boot xfs defaults 0 0\n"}),
+        LinuxGuest({path: content for path, content in debian().files.items() if not path.startswith("boot/initrd")}),
+    ],
+    ids=["a driver that is not needed", "an older kernel has it", "nash", "squashfs", "boot on XFS", "no initramfs"],
+)
+def test_what_is_only_not_done_here_is_asked_of_another_program(guest: LinuxGuest, tmp_path: Path) -> None:
+    assert asked(root_disk(guest, tmp_path), tmp_path)
 
 
 def test_a_version_is_no_number_where_its_digits_are_none(tmp_path: Path) -> None:

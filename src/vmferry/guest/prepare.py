@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vmferry.disk import Disk
-from vmferry.errors import GuestError, quote
+from vmferry.errors import GuestError, MissingInGuestError, quote
 from vmferry.guest.boot import find_boot_facts
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.efi_fallback import add_fallback
@@ -49,6 +49,8 @@ _SQUASHED = ("squashfs-root.img", "squash-root.img", "squash/root.img", "erofs-r
 """In an initramfs of dracut's that holds everything else inside that file."""
 _NEEDED = {"virtio": ("virtio_pci", "virtio_blk", "virtio_scsi"), "nvme": ("nvme",), "ahci": ("ahci",)}
 """What has to be in the initramfs: the root disk's drivers; those of networks are loaded from the root later."""
+_LEAST = {**_NEEDED, "virtio": ("virtio_pci", "virtio_blk")}
+"""What no program makes it start without, whatever it does to the initramfs."""
 _MAX_INITRAMFS = 512 * MIB
 _MAX_SECONDS = 60
 """Seconds of a processor for the list of an initramfs' names: a look has less, for an answer at once."""
@@ -62,11 +64,14 @@ def prepare_guest(disk: Disk, drivers: Sequence[str], now: int, virt_v2v: VirtV2
     """Let the guest on ``disk`` start on hardware that takes ``drivers``: by our own means, else by virt-v2v.
 
     The overlay, which owns ``disk``, and what was done. Raises as ``prepare_linux`` where neither can, and as
-    ``prepare_by_virt_v2v``; ``disk`` then stays open.
+    ``prepare_by_virt_v2v``; ``disk`` then stays open. That program takes minutes: it is not asked for what is not in
+    the guest.
     """
     overlay = OverlayDisk(disk)
     try:
         return overlay, prepare_linux(overlay, drivers, now)
+    except MissingInGuestError:
+        raise
     except GuestError as error:
         is_asked = virt_v2v.program != NONE and set(drivers) == {_BY_VIRT_V2V}
         system = _name_system(disk) if is_asked else None
@@ -92,8 +97,8 @@ def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Pre
     """Let the Linux on ``overlay`` start on hardware that takes ``drivers``, names of ``DRIVERS``.
 
     ``now``: seconds since 1970, for the files that are changed. No change in the answer: there is nothing to do.
-    Raises ``GuestError`` with what is to be done instead where this guest cannot be prepared: then ``overlay`` is to be
-    thrown away. Raises as ``Disk.read_at`` besides.
+    Raises ``GuestError`` with what is to be done instead where this guest cannot be prepared, ``MissingInGuestError``
+    where by no other means either: then ``overlay`` is to be thrown away. Raises as ``Disk.read_at`` besides.
     """
     bench = Workbench(find_writable_linux(overlay), now)
     kernels = _Kernels(bench, drivers)
@@ -118,10 +123,17 @@ class _Kernels:
         self._tree = bench.tree
         self._wanted = tuple(dict.fromkeys(name for driver in drivers for name in DRIVERS[driver]))
         self._needed = tuple(dict.fromkeys(name for driver in drivers for name in _NEEDED[driver]))
+        self._least = frozenset(name for driver in drivers for name in _LEAST[driver])
 
     def prepare(self) -> None:
         """Append the drivers to the initramfs of every kernel that lacks some; the newest kernel's must succeed."""
-        kernels = [(modules, path) for modules in read_modules(self._tree) if (path := self._initramfs(modules))]
+        found = read_modules(self._tree)
+        if not found:
+            raise MissingInGuestError(
+                "The guest has no modules of any kernel in /lib/modules, and so no drivers to add: install a kernel on "
+                "the guest, or let the guest start on the bus that it knows, such as SATA."
+            )
+        kernels = [(modules, path) for modules in found if (path := self._initramfs(modules))]
         if not kernels:
             raise GuestError(
                 "No kernel of the guest has both modules in /lib/modules and an initramfs in /boot: nothing can be "
@@ -131,6 +143,8 @@ class _Kernels:
             try:
                 self._prepare_kernel(modules, path)
             except GuestError as error:
+                if number == 0 and not any(modules.has(self._least) for modules in found):
+                    raise MissingInGuestError(str(error), **error.facts) from error
                 if number == 0:
                     raise
                 self._bench.done.notes.append(f"Linux {quote(modules.version)} was left as it is: {error}")

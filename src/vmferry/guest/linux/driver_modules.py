@@ -44,6 +44,10 @@ class Modules:
     built_in: frozenset[str]
     """Names of what is in the kernel itself."""
 
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether every driver of ``names`` is built in or there as a module."""
+        return set(names) <= self.built_in | {module_name(path) for path in self.needs}
+
     def find(self, names: Iterable[str]) -> list[str]:
         """Paths inside the folder of the modules called ``names`` and of all they need, sorted.
 
