@@ -15,6 +15,7 @@ from vmferry.catalog import Catalog, open_catalog
 from vmferry.catalog.places import Place
 from vmferry.config import Config
 from vmferry.errors import ConfigError, quote
+from vmferry.guest.scratch import remove_abandoned
 from vmferry.runtime.worker import run_worker
 from vmferry.stores import Store
 from vmferry.stores.local import LocalStore
@@ -29,6 +30,8 @@ def work(config: Config, temporal_address: str, s3_endpoint: str) -> None:
     """Be a worker until SIGTERM."""
     os.umask(UMASK)
     configure_logs()
+    for folder in remove_abandoned():
+        structlog.get_logger("vmferry.runtime").info("what a killed process left was removed", folder=str(folder))
     run_worker(open_services(config, s3_endpoint), temporal_address)
 
 

@@ -15,7 +15,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmferry.errors import ComputeError, ConfigError, GuestError, quote
-from vmferry.guest.boot_check.accelerator import environment, kvm_usable
+from vmferry.guest.boot_check.accelerator import ENDS_WITH_US, environment, kvm_usable
 from vmferry.guest.boot_check.nbd import NbdServer
 from vmferry.guest.boot_check.qcow2_overlay import commit_overlay, make_overlay
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import CHANGED, Change, Preparation
+from vmferry.guest.scratch import scratch_folder
 from vmferry.units import GIB, format_size
 
 PROGRAM = "virt-v2v-in-place"
@@ -45,7 +45,6 @@ _MOST_LINES = 100
 _ERROR = re.compile(r"(?:virt-v2v(?:-in-place)?|unshare|prlimit): (?:error: )?(.*)")
 _PASSED_ON = ("VIRTIO_WIN", "VIRT_TOOLS_DATA_DIR", "LIBGUESTFS_CACHEDIR")
 """Where it finds the drivers of Windows, and keeps the system of its virtual machine: some 700 MB, made once."""
-_LONGEST_FOLDER = 64
 _REMEDIES = (
     ("nbdkit", "Install the package nbdkit beside it."),
     ("grub2-mkconfig", "Install grub2-common (grub2-tools) on the guest."),
@@ -83,9 +82,7 @@ def prepare_by_virt_v2v(overlay: OverlayDisk, way: VirtV2v) -> Preparation:
     program = find_program(way.program)
     if program is None:
         raise GuestError("virt-v2v, which prepares others, is not installed here: install the package virt-v2v.")
-    short = None if len(tempfile.gettempdir()) < _LONGEST_FOLDER else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="vmferry-v2v-", dir=short) as folder:
-        work = Path(folder)
+    with scratch_folder() as work:
         layer = work / "disk.qcow2"
         with NbdServer([overlay], work / "nbd") as nbd:
             make_overlay(nbd.address(0), layer)
@@ -111,7 +108,7 @@ def _run(command: Sequence[str], work: Path, way: VirtV2v) -> int:
     with (work / "said").open("wb") as said:
         try:
             process = subprocess.Popen(
-                [*limits, *alone, *command],
+                [*limits, *alone, *ENDS_WITH_US, *command],
                 env=_environment(work),
                 cwd=work,
                 start_new_session=True,

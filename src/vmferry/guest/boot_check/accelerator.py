@@ -10,11 +10,14 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
+from vmferry.guest.scratch import scratch_folder
+
 QEMU = "qemu-system-x86_64"
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Put before a command, which the kernel then ends with the thread that started it: even one that SIGKILL ends."""
 WORD = b"VMFERRY-PROBE"
 _SECONDS = {"kvm": 4.0, "tcg": 60.0}
 """A machine under a KVM that works gets through its firmware in a second or two; TCG has no faults to find."""
@@ -35,11 +38,11 @@ def virtualises(cpuinfo: str) -> bool:
 
 def runs_machine(accel: str) -> bool:
     """Whether the probe's word comes out of a machine under ``accel`` (``kvm`` or ``tcg``), which is gone then."""
-    with tempfile.TemporaryDirectory(prefix="vmferry-kvm-") as folder:
-        sector, serial = Path(folder, "sector"), Path(folder, "serial")
+    with scratch_folder() as work:
+        sector, serial = work / "sector", work / "serial"
         sector.write_bytes(boot_sector())
         serial.touch()
-        command = [QEMU, "-nodefaults", "-display", "none", "-m", "64", "-no-reboot", "-accel", accel]
+        command = [*ENDS_WITH_US, QEMU, "-nodefaults", "-display", "none", "-m", "64", "-no-reboot", "-accel", accel]
         command += ["-cpu", "host" if accel == "kvm" else "max", "-serial", f"file:{serial}"]
         command += ["-drive", f"file={sector},format=raw,if=ide,snapshot=on"]
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from vmferry.guest.boot_check.qemu import RunningGuest, run_guest
 from vmferry.guest.boot_check.screen import Screen
 from vmferry.guest.boot_check.signs import Reached, plain, read_signs
 from vmferry.guest.hardware import HardwareProfile
+from vmferry.guest.scratch import scratch_folder
 
 _LOOK_EVERY = 0.3
 _SCREEN_EVERY = 3.0
@@ -26,8 +26,6 @@ _AFTER_FAILURE = 3.0
 _MOST_RESTARTS = 8
 """Windows restarts up to seven times while it finds its new hardware."""
 _TAIL = 12
-_LONGEST_FOLDER = 64
-"""Characters of a folder that sockets can be made in: unix(7) ends their paths at 107."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +75,8 @@ def check_boot(
     fails, ``FormatError`` and ``StoreError`` as reading the disks does.
     """
     accel = accel or ("kvm" if kvm_usable() else "tcg")
-    short = None if len(tempfile.gettempdir()) < _LONGEST_FOLDER else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="vmferry-boot-", dir=short) as folder:
-        work = Path(folder)
-        with run_guest(disks, hardware, accel, work) as guest:
-            return _Watch(guest, hardware, accel, expect, work / "screen.ppm").run(seconds, watching)
+    with scratch_folder() as work, run_guest(disks, hardware, accel, work) as guest:
+        return _Watch(guest, hardware, accel, expect, work / "screen.ppm").run(seconds, watching)
 
 
 def _no_further(reached: Reached) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vmferry.disk import Disk
 from vmferry.errors import ComputeError, ConfigError, quote
-from vmferry.guest.boot_check.accelerator import QEMU, environment
+from vmferry.guest.boot_check.accelerator import ENDS_WITH_US, QEMU, environment
 from vmferry.guest.boot_check.nbd import NbdServer
 from vmferry.guest.boot_check.qcow2_overlay import make_overlay
 from vmferry.guest.boot_check.qmp import Monitor
@@ -79,7 +79,7 @@ class RunningGuest:
 def run_guest(disks: Sequence[Disk], hardware: HardwareProfile, accel: str, work: Path) -> Iterator[RunningGuest]:
     """A guest that starts from ``disks[0]``; at the end of the context it is gone, whatever it was doing.
 
-    ``work`` is an empty folder with a short path for overlays and sockets. ``accel`` is ``kvm`` or ``tcg``. Raises
+    ``work`` is a folder with a short path, for overlays and sockets alone. ``accel`` is ``kvm`` or ``tcg``. Raises
     ``ConfigError`` when QEMU or its firmware is missing, ``ComputeError`` when QEMU does not start, and afterwards what
     reading a disk raised.
     """
@@ -135,10 +135,12 @@ def _uefi(work: Path) -> list[str]:
 
 @contextmanager
 def _started(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[bytes]]:
+    if shutil.which(command[0], path=environment()["PATH"]) is None:
+        raise ConfigError(f"{command[0]} is not installed: install the package qemu-system-x86.")
     with errors.open("wb") as stderr:
         try:
             process = subprocess.Popen(
-                command,
+                [*ENDS_WITH_US, *command],
                 env=environment(),
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -146,7 +148,7 @@ def _started(command: Sequence[str], errors: Path) -> Iterator[subprocess.Popen[
                 stderr=stderr,
             )
         except FileNotFoundError as error:
-            raise ConfigError(f"{command[0]} is not installed: install the package qemu-system-x86.") from error
+            raise ConfigError(f"{ENDS_WITH_US[0]} is not installed: install the package util-linux.") from error
     try:
         yield process
     finally:
