@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 import struct
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.cli.material import call_vmferry
 from tests.guest.debian_disk import GRUB, UUID, VERSION, debian, grub_cfg, make_disk, make_root
@@ -22,14 +25,17 @@ from tests.guest.linux_guests import VERSION as PREPARED
 from tests.guest.linux_guests import debian as preparable
 from tests.guest.linux_guests import make_disk as make_mbr_disk
 from tests.guest.linux_trees import cpio
+from tests.guest.test_hostile_file_systems import Damaged, look_at, used_blocks
+from tests.guest.test_windows_disks import ntfs
 from tests.guest.trees import OS_RELEASE, open_raw
+from tests.guest.windows_trees import VIRTIO_FILE, bcd, files, mbr_device, virtio
 from vmferry.blob import MemoryBlob
 from vmferry.formats import FORMATS, open_disk
 from vmferry.guest.look import look
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.prepare import prepare_linux
 from vmferry.limits import MAX_INITRAMFS_UNPACKED, MAX_LOOK_SECONDS
-from vmferry.units import MIB
+from vmferry.units import MIB, SECTOR
 
 _INITRAMFS = f"/boot/initrd.img-{VERSION}"
 _EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
@@ -117,3 +123,43 @@ def test_a_fat_whose_chains_lead_in_a_circle_ends(tmp_path: Path) -> None:
     facts = look([open_raw(image)])
     assert facts.volumes[0].kind == "fat32"
     assert facts.seconds < MAX_LOOK_SECONDS
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A whole Windows on an NTFS: hives, boot configuration, drivers, and what it wakes up from."""
+    more = {**VIRTIO_FILE, "/bootmgr": b"x", "/Boot/BCD": bcd(mbr_device(MIB)), "/hiberfil.sys": b"HIBR" + bytes(8188)}
+    return ntfs(tmp_path_factory.mktemp("windows"), "drive", files("2012r2", virtio(), more=more)).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def windows_places(windows: bytes) -> list[int]:
+    """Where its sectors hold something; those of the records of its files twice, as all else is found by them."""
+    used = used_blocks(windows)
+    return used + [at for at in used if windows[at : at + 4] == b"FILE"]
+
+
+def test_a_windows_is_seen_to_before_it_is_damaged(windows: bytes) -> None:
+    facts = look_at(windows)
+    assert facts.problems == ()
+    assert facts.system is not None
+    assert facts.system.windows is not None
+    assert facts.system.windows.hibernated
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 1 << 32), changes=st.integers(1, 200), value=st.sampled_from([None, 0, 1, 0x7F, 0x80, 0xFF]))
+def test_damage_anywhere_in_a_windows_ends_no_look_badly(
+    windows: bytes, windows_places: list[int], seed: int, changes: int, value: int | None
+) -> None:
+    """Single bits, or whole words of one ``value``: sizes, counts and places become large by these."""
+    dice = random.Random(seed)
+    disk = Damaged(windows)
+    for _ in range(changes if value is None else changes // 8 + 1):
+        at = dice.choice(windows_places)
+        if value is None:
+            disk.flip(at + dice.randrange(SECTOR), dice.randrange(8))
+        else:
+            disk.change(at + 8 * dice.randrange(SECTOR // 8), bytes([value]) * dice.choice((1, 2, 4, 8)))
+    look_at(disk)
