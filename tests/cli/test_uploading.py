@@ -125,6 +125,21 @@ def test_files_of_every_size_go_up(clients: Clients, tmp_path: Path, size: int) 
     assert holds(clients, f"sizes/{size}", file)
 
 
+def test_a_file_that_is_written_to_meanwhile_does_not_become_an_object(clients: Clients, file: Path) -> None:
+    def write(params: Any, **_: Any) -> None:
+        if params["PartNumber"] == 3:
+            with file.open("r+b") as disk:
+                disk.write(b"of another state")
+
+    clients.s3.meta.events.register("provide-client-params.s3.UploadPart", write)
+    with pytest.raises(BlobChangedError, match="was changed while it was uploaded"):
+        upload_file(clients, file, "bucket", "changed.ova", as_json=False)
+    assert not clients.s3.list_objects_v2(Bucket="bucket", Prefix="changed.ova").get("Contents")
+    clients.s3.meta.events.unregister("provide-client-params.s3.UploadPart", write)
+    upload_file(clients, file, "bucket", "changed.ova", as_json=False)
+    assert holds(clients, "changed.ova", file)
+
+
 def test_a_file_that_becomes_shorter_meanwhile_is_told(clients: Clients, file: Path) -> None:
     def cut(**_: Any) -> None:
         file.write_bytes(b"short")

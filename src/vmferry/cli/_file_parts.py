@@ -27,6 +27,26 @@ class Part(Protocol):
     def length(self) -> int: ...
 
 
+class Unchanged:
+    """A file that must not be written to while it is uploaded: parts of two states would make neither."""
+
+    def __init__(self, path: Path) -> None:
+        """As the file is now."""
+        self._path = path
+        self._state = self._look()
+
+    def check(self) -> None:
+        """Raise ``BlobChangedError`` unless it is still the same."""
+        if self._look() != self._state:
+            raise BlobChangedError(
+                f"{quote(self._path)} was changed while it was uploaded. Import it again, and leave it alone meanwhile."
+            )
+
+    def _look(self) -> tuple[int, int, int]:
+        status = self._path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 SomePart = TypeVar("SomePart", bound=Part)
 
 

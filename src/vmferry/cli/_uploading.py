@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vmferry.cli._client import ApiError, Clients, api_errors, list_all
-from vmferry.cli._file_parts import DEFAULT_THREADS, content_md5, digest_parts, send_parts
+from vmferry.cli._file_parts import DEFAULT_THREADS, Unchanged, content_md5, digest_parts, send_parts
 from vmferry.cli._output import print_note, show_progress
 from vmferry.units import MIB, round_up
 
@@ -36,6 +36,7 @@ def upload_file(clients: Clients, path: Path, bucket: str, key: str, *, as_json:
 
     Raises ``ApiError``, ``BlobChangedError``. What was sent when it was cut off, or interrupted, is kept.
     """
+    file = Unchanged(path)
     parts = _cut(path.stat().st_size)
     upload = _MultipartUpload(clients.s3, path, bucket, key, parts)
     if len(parts) == 1:
@@ -44,7 +45,7 @@ def upload_file(clients: Clients, path: Path, bucket: str, key: str, *, as_json:
     elif upload.is_done():
         print_note(f"s3://{bucket}/{key} holds these very bytes already: nothing is sent.")
     else:
-        upload.run(as_json=as_json)
+        upload.run(file, as_json=as_json)
 
 
 class _MultipartUpload:
@@ -69,14 +70,15 @@ class _MultipartUpload:
         digests = b"".join(digest_parts(self._path, self._parts, DEFAULT_THREADS))
         return etag == f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(self._parts)}"
 
-    def run(self, *, as_json: bool) -> None:
-        """Send what is not there yet, and make the object of it."""
+    def run(self, file: Unchanged, *, as_json: bool) -> None:
+        """Send what is not there yet, and make the object of it, unless ``file`` was changed since."""
         upload_id, there = self._find_or_begin()
         etags = self._kept(there)
         if etags:
             print_note(f"{len(etags)} of {len(self._parts)} parts are there already, from an upload that was cut off.")
         try:
             self._send(upload_id, etags, as_json=as_json)
+            file.check()
         except KeyboardInterrupt:
             print(self._how_to_go_on(upload_id), file=sys.stderr)
             raise

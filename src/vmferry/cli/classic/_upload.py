@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmferry.cli._client import api_errors
-from vmferry.cli._file_parts import content_md5, digest_parts, send_parts
+from vmferry.cli._file_parts import Unchanged, content_md5, digest_parts, send_parts
 from vmferry.units import MIB
 
 PART_SIZE = 10 * MIB
@@ -36,7 +36,9 @@ def upload_parts(
         with api_errors():
             s3.put_object(Bucket=bucket, Key=part.key, Body=data, ContentMD5=content_md5(data))
 
+    file = Unchanged(path)
     send_parts(path, parts, threads, put, progress)
+    file.check()
 
 
 def missing_parts(
