@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.cli.material import make_raw, qemu_img
+from tests.cli.material import call_vmferry, left_over, make_raw, qemu_img
+from vmferry.cli import _resuming
 from vmferry.cli._container import Said, open_container
 from vmferry.cli._destination import FileDestination
 from vmferry.cli._resuming import describe_conversion
 from vmferry.cli._target import choose_output
 from vmferry.cli._writing import pick_disk
+from vmferry.convert.copy import CopyResult
+from vmferry.convert.journal import copy_rest
 from vmferry.formats import Compression
 from vmferry.units import MIB
 
@@ -48,3 +51,22 @@ def test_notes_of_a_file_are_the_same_through_any_link_to_it(tmp_path: Path) -> 
     notes, target = FileDestination(str(tmp_path / "out.raw")).resume()
     target.abort()
     assert notes == tmp_path / "there" / "disk.raw"
+
+
+@pytest.mark.parametrize("place", [8 * MIB - 512, 0])  # where it had data, and where it had none
+def test_a_source_that_is_written_to_meanwhile_does_not_become_an_image(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, real = make_raw(tmp_path / "disk.raw", 8 * MIB), copy_rest
+
+    def copy_and_write(*arguments: Any, **keywords: Any) -> CopyResult:
+        with raw.open("r+b") as file:
+            file.seek(place)
+            file.write(b"of another state")
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(_resuming, "copy_rest", copy_and_write)
+    done = call_vmferry("convert", raw, tmp_path / "out.qcow2", "--resume")
+    assert done.returncode == 1
+    assert "was changed while it was" in done.stderr
+    assert left_over(tmp_path) == {"disk.raw"}

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from vmferry import blob
 from vmferry.blob import BlobWriter, Buffer, FileBlob
+from vmferry.errors import BlobChangedError
 from vmferry.extent import Extent, ExtentKind
 from vmferry.formats import SupportsCreate
 from vmferry.formats.qcow2 import FORMAT
@@ -193,7 +194,7 @@ def test_extents_need_not_be_whole_clusters(tmp_path: Path) -> None:
 def test_data_outside_the_extents_is_refused_and_zeros_are_not(tmp_path: Path) -> None:
     writer = create(create_file(tmp_path / "disk.qcow2"), 4 * CLUSTER_SIZE, [Extent(0, CLUSTER_SIZE, DATA)])
     writer.write_at(0, b"A" * CLUSTER_SIZE + bytes(3 * CLUSTER_SIZE))
-    with pytest.raises(ValueError, match="where the extents have none"):
+    with pytest.raises(BlobChangedError, match="where its map had none: it was changed while it was read"):
         writer.write_at(0, b"A" * CLUSTER_SIZE + b"B" * CLUSTER_SIZE)
     for offset, length in ((512, CLUSTER_SIZE), (0, 512), (-CLUSTER_SIZE, CLUSTER_SIZE), (0, 5 * CLUSTER_SIZE)):
         with pytest.raises(ValueError, match="are not whole clusters"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,13 @@ def _found_files(disk: Disk | None) -> Iterator[str]:
 
 
 def resume_conversion(
-    found: InputDisk, output: Output, destination: Destination, effort: Effort, facts: dict[str, Any]
+    found: InputDisk, output: Output, destination: Destination, effort: Effort, describe: Callable[[], dict[str, Any]]
 ) -> None:
-    """Make ``destination``, or go on making it; ``facts`` are those of ``describe_conversion``."""
+    """Make ``destination``, or go on making it; ``describe`` is ``describe_conversion`` of the sources as they are now.
+
+    Raises ``BlobChangedError`` where they were changed meanwhile; then nothing is left.
+    """
+    facts = describe()
     path, target = destination.resume()
     tree = DigestTree(found.disk.size) if effort.digests else None
     with _kept(path, target) as kept:
@@ -55,6 +59,10 @@ def resume_conversion(
         made = _copy(found, writer, journal, tree, destination.path.name, effort)
         if found.file is not None:
             found.file.finish()
+        if describe() != facts:
+            raise BlobChangedError(
+                f"{quote(found.name)} was changed while it was converted. Start again, and leave it alone meanwhile."
+            )
         writer.finish()
         journal.remove()
     report_file(made, output, destination, effort)

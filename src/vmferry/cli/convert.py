@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from functools import partial
 
 import typer
 
@@ -94,7 +95,8 @@ def convert_disk(
             return
         from vmferry.cli._resuming import describe_conversion, resume_conversion
 
-        resume_conversion(found, output, destination, effort, describe_conversion(sources[0], said, found, output))
+        describe = partial(describe_conversion, sources[0], said, found, output)
+        resume_conversion(found, output, destination, effort, describe)
 
 
 COMMAND = convert_disk

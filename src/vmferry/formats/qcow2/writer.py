@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmferry.blob import BlobWriter, Buffer, SupportsDataRanges
+from vmferry.errors import BlobChangedError
 from vmferry.extent import nonzero_runs
 from vmferry.formats.qcow2.header import COPIED, make_header
 from vmferry.formats.qcow2.layout import CLUSTER_BITS, CLUSTER_SIZE, REFCOUNTS, TABLE_ENTRIES, Bits, Layout, set_bits
@@ -41,7 +42,8 @@ class Qcow2Writer:
         self.write_stored(offset, data, None)
 
     def write_stored(self, offset: int, data: Buffer, stored: StoredRanges | None) -> None:
-        """As ``SupportsSharing``. Clusters of zeros are left out. ``ValueError`` for data where the layout has none."""
+        """As ``SupportsSharing``. Clusters of zeros are left out. Raises ``BlobChangedError`` for data where the layout
+        has none."""
         end = offset + len(data)
         size = self._layout.size
         if offset % CLUSTER_SIZE or (end % CLUSTER_SIZE and end != size) or not 0 <= offset <= end <= size:
@@ -51,7 +53,10 @@ class Qcow2Writer:
             guest = (offset + low) >> CLUSTER_BITS
             host = self._layout.host_cluster(guest, -(-(high - low) // CLUSTER_SIZE))
             if host is None:
-                raise ValueError(f"data between {offset + low} and {offset + high}, where the extents have none")
+                raise BlobChangedError(
+                    f"The disk has data between {offset + low:,} and {offset + high:,}, where its map had none: it was "
+                    "changed while it was read. Start again, and leave it alone meanwhile."
+                )
             put_run(self._target, host << CLUSTER_BITS, view[low:high], low, stored)
             if self._shared is None:
                 first = host - self._layout.data_start
