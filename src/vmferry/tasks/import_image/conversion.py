@@ -70,9 +70,14 @@ class Conversion:
         in the folder ``notes``, and gone on with from there; nobody else uses those of these slices meanwhile. Raises
         what ``copy`` does.
         """
-        written = Meter()
         self._notes = SliceNotes(notes, target, self._slices, self._digests.tree)
-        start = self._notes.start
+        with self._notes:
+            self._copy(target, is_over)
+        return len(self._kept) == len(self._slices)
+
+    def _copy(self, target: ResumableBlobWriter, is_over: Callable[[], bool]) -> None:
+        """Copy and keep slices, from where the notes say it is."""
+        written, start = Meter(), self._notes.start
         there = count_granules(self._way.disk, CLUSTER_SIZE, start, self._slices[0].start)
         progress = _Progress(self._tasks, self._task_id, self._slices, self._pulse, self._way.read, written, there)
         progress.record()  # the task's rate is measured from here on
@@ -83,25 +88,23 @@ class Conversion:
                 keeper.submit(self._note_file)
             self._keep_to(offset, keeper, target)
 
-        with self._notes:
-            with ThreadPoolExecutor(1, "keep") as keeper:
-                copied = copy(
-                    self._way.disk,
-                    Qcow2Writer(MeteredWriter(target, written), self._way.layout),
-                    start,
-                    self._slices[-1].end,
-                    workers=self._way.threads,
-                    digest=self._digests,
-                    progress=progress,
-                    checkpoint=checkpoint,
-                    cancelled=self._pulse.stop,
-                    until=lambda offset: offset in begins and is_over(),
-                )
-                self._keep_to(copied.end, keeper, target)
-            for kept in self._kept:
-                kept.result()
+        with ThreadPoolExecutor(1, "keep") as keeper:
+            copied = copy(
+                self._way.disk,
+                Qcow2Writer(MeteredWriter(target, written), self._way.layout),
+                start,
+                self._slices[-1].end,
+                workers=self._way.threads,
+                digest=self._digests,
+                progress=progress,
+                checkpoint=checkpoint,
+                cancelled=self._pulse.stop,
+                until=lambda offset: offset in begins and is_over(),
+            )
+            self._keep_to(copied.end, keeper, target)
+        for kept in self._kept:
+            kept.result()
         progress.record()
-        return len(self._kept) == len(self._slices)
 
     def _keep_to(self, offset: int, keeper: ThreadPoolExecutor, target: ResumableBlobWriter) -> None:
         """Have the slices kept that end at ``offset`` or before. Called by one thread at a time."""
