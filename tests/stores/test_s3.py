@@ -30,7 +30,7 @@ from vmferry.errors import (
 from vmferry.stores import STORES, Pin, Store
 from vmferry.stores._s3_upload import MIN_PART, PartSizes, S3Upload
 from vmferry.stores.s3 import STORE, S3Store, parse_location
-from vmferry.units import MIB
+from vmferry.units import GIB, MIB, TIB
 
 pytestmark = pytest.mark.server
 
@@ -336,6 +336,9 @@ def test_parts_grow_so_that_ten_thousand_of_them_hold_a_large_object() -> None:
     assert count == 10_000
     assert sizes.most > 270 * 1024 * MIB
     assert PartSizes(1024 * MIB).most > 2_000_000 * MIB
+    largest = PartSizes(PartSizes.least_budget(64 * TIB, 24 * MIB))
+    assert largest.locate(9_999)[1] == 5 * GIB  # S3 takes no larger part
+    assert 39 * TIB < largest.most < 64 * TIB
 
 
 def test_the_first_part_is_sent_last(s3: RunningS3, store: S3Store) -> None:

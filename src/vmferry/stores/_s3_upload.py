@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from vmferry.blob import Buffer, ByteRange
 from vmferry.errors import StoreError, quote
 from vmferry.stores._s3_client import Multipart
-from vmferry.units import MIB, format_size
+from vmferry.units import GIB, MIB, format_size
 
 MAX_PARTS = 10_000
 """S3 API Reference, *Multipart upload limits*."""
 MIN_PART = 8 * MIB
 """S3 takes no parts under 5 MiB but the last."""
+MAX_PART = 5 * GIB
+"""Nor any over this."""
 DEFAULT_BUDGET = 128 * MIB
 SENDERS = 4
 """Parts on their way at once when all that is left is sent."""
@@ -31,7 +33,7 @@ class PartSizes:
     """
 
     def __init__(self, budget: int) -> None:
-        largest = max(budget // 4 // MIN_PART * MIN_PART, MIN_PART)
+        largest = max(min(budget // 4, MAX_PART) // MIN_PART * MIN_PART, MIN_PART)
         counts = ((1000, MIN_PART), (1000, min(2 * MIN_PART, largest)), (MAX_PARTS - 2000, largest))
         self._starts: list[int] = []
         self._firsts: list[int] = []
@@ -46,8 +48,8 @@ class PartSizes:
 
     @classmethod
     def least_budget(cls, size: int, budget: int) -> int:
-        """``budget``, doubled until an object of ``size`` bytes can be sent with it."""
-        while cls(budget).most < size:
+        """``budget``, doubled until an object of ``size`` bytes can be sent with it, or with none."""
+        while cls(budget).most < size and budget // 4 < MAX_PART:
             budget *= 2
         return budget
 
