@@ -86,9 +86,14 @@ def plan_import(folder: Path, key: str, declared: str) -> tuple[ImportImageActiv
 
 def begin(folder: Path) -> tuple[ImportImageActivities, SliceStep]:
     """An import of ``objects/imports/disk.raw``, up to its only slice."""
-    worker, plan = plan_import(folder, "disk.raw", "RAW")
-    (piece,) = plan.slices
+    worker, (piece,) = begin_all(folder)
     return worker, piece
+
+
+def begin_all(folder: Path) -> tuple[ImportImageActivities, list[SliceStep]]:
+    """The same, up to all its slices."""
+    worker, plan = plan_import(folder, "disk.raw", "RAW")
+    return worker, list(plan.slices)
 
 
 def kill_half_way(folder: Path, step: SliceStep | DiskStep) -> int:
@@ -234,3 +239,34 @@ def test_what_the_kernel_could_not_write_of_a_slice_is_written_again(
     ActivityEnvironment().run(worker.update, piece.task_id)
     (image,) = (path for path in (tmp_path / "images").rglob("*") if path.is_file())
     assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", raw, image)
+
+
+def test_an_image_that_is_gone_with_slices_that_were_converted_ends_the_task(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "plan_slices", partial(plan_slices, target=64 * MIB))
+    worker, pieces = begin_all(tmp_path)
+    ActivityEnvironment().run(worker.convert_slice, pieces[0])
+    (unfinished,) = (path for path in (tmp_path / "images").rglob("*") if path.is_file())
+    unfinished.unlink()
+    with pytest.raises(ApplicationError, match="was removed while it was made") as ended:
+        ActivityEnvironment().run(worker.convert_slice, pieces[1])
+    assert ended.value.non_retryable
+    with pytest.raises(ApplicationError, match="was removed while it was made"):
+        ActivityEnvironment().run(worker.update, pieces[1].task_id)
+
+
+def test_slices_of_zeros_alone_leave_nothing_in_the_image_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "plan_slices", partial(plan_slices, target=8 * MIB))
+    path = tmp_path / "objects" / "imports" / "disk.raw"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "images").mkdir()
+    path.write_bytes(bytes(16 * MIB) + bytes(range(256)) * 4096)  # zeros that were written, and are no holes
+    worker, pieces = begin_all(tmp_path)
+    for piece in pieces:
+        ActivityEnvironment().run(worker.convert_slice, piece)
+    ActivityEnvironment().run(worker.update, pieces[0].task_id)
+    (image,) = (found for found in (tmp_path / "images").rglob("*") if found.is_file())
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", path, image)

@@ -202,6 +202,11 @@ class SharedFileWriter(FileWriter):
             self._close()
 
     @property
+    def size(self) -> int:
+        """How long the file is so far."""
+        return os.fstat(self._fd).st_size
+
+    @property
     def changed_at(self) -> datetime:
         """When somebody wrote to it last."""
         return datetime.fromtimestamp(os.fstat(self._fd).st_mtime, UTC)

@@ -25,6 +25,7 @@ from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.guest import SpareLooker
 from vmferry.receipt import load_key, sign
 from vmferry.stores import ResumableBlobWriter, copy_blob
+from vmferry.stores.local import SharedFileWriter
 from vmferry.tasks import STEPS_AT_ONCE, Services
 from vmferry.tasks._border import border
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
@@ -323,9 +324,22 @@ class ImportImageActivities:
         snapshot = self._snapshot(task.facts.disks[disk].snapshot_id)
         target: ResumableBlobWriter = self._services.images.resume(snapshot.bucket, snapshot.key)
         try:
+            self._check_same(task, disk, target)
             yield target
         finally:
             target.detach()
+
+    def _check_same(self, task: ImportTask, disk: int, target: ResumableBlobWriter) -> None:
+        """Raise ``StoreError`` where ``target`` was begun just now, though slices of it were converted: they would be
+        holes, and nobody would know."""
+
+        def is_new() -> bool:
+            return isinstance(target, SharedFileWriter) and not target.size
+
+        # What it holds is asked once more behind the slices: one may have been converted meanwhile.
+        if is_new() and any(self._tasks.digests(task.id, disk)) and is_new():
+            snapshot_id = task.facts.disks[disk].snapshot_id
+            raise StoreError(f"The unfinished image of {snapshot_id} was removed while it was made: import again.")
 
 
 def _go_on(pulse: Pulse, _: int) -> None:
