@@ -18,14 +18,24 @@ from vmferry.formats.raw import RawDisk
 MIB = 1 << 20
 
 
-def make_disk(path: Path, size_mib: int, data_mib: int, *, seed: int = 1, boots: bool = True) -> Path:
-    """A raw disk with ``data_mib`` MiB of random data in runs of 1 MiB spread over it, and an MBR when it ``boots``."""
+def make_disk(
+    path: Path, size_mib: int, data_mib: int, *, seed: int = 1, boots: bool = True, half: bool = False
+) -> Path:
+    """A raw disk with ``data_mib`` MiB of random data in runs of 1 MiB spread over it, and an MBR when it ``boots``.
+    The ``half`` of each 64 KiB is zeros where only the guest's bytes have to be many, not those of its compressed file.
+    """
     chance = random.Random(seed)
+
+    def run() -> bytes:
+        if half:
+            return b"".join(chance.randbytes(32 << 10).ljust(64 << 10, b"\0") for _ in range(16))
+        return chance.randbytes(MIB - 4096)  # the last page of each run stays empty
+
     with path.open("wb") as disk:
         disk.truncate(size_mib * MIB)
         for place in sorted(chance.sample(range(1, size_mib), data_mib)):
             disk.seek(place * MIB)
-            disk.write(chance.randbytes(MIB - 4096))  # the last page of each run stays empty
+            disk.write(run())
         if boots:
             disk.seek(0)
             disk.write(master_boot_record(size_mib))
