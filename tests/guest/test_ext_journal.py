@@ -93,3 +93,14 @@ def test_damage_in_the_journal_is_told(tmp_path: Path) -> None:
     struct.pack_into(">I", damaged, journal * 4096 + 0x28, 0x1012)
     with pytest.raises(GuestError, match="The ext journal is damaged"):  # the head's checksum
         replay_journal(system_on(overlay_of(bytes(damaged))))
+
+
+def test_nothing_is_written_of_a_journal_that_is_damaged_further_on(tmp_path: Path) -> None:
+    image = make_dirty("ext4", tmp_path, "-c")
+    damaged = bytearray(image.read_bytes())
+    at = damaged.index((0xC03B3998).to_bytes(4, "big") + (2).to_bytes(4, "big") + b"\0\0\0\x03")  # the third's commit
+    damaged[at - 4096 + 100] ^= 1
+    overlay = overlay_of(bytes(damaged))
+    with pytest.raises(GuestError, match="The ext journal is damaged"):
+        replay_journal(system_on(overlay))
+    assert list(overlay.changed()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ from tests.guest.ext_images import (
 )
 from vmferry.errors import GuestError
 from vmferry.guest.ext_writer import ExtWriter
+from vmferry.guest.ext_writer.inodes import INLINE
 from vmferry.guest.filesystems import NodeKind
 from vmferry.units import KIB, MIB
 
@@ -240,3 +242,62 @@ def test_damage_gives_a_sentence_or_a_sound_file(data: st.DataObject, images: Pa
         return
     writer.commit()
     assert system_on(overlay).read_at("/boot/initrd.img", 0, 100) == b"new bytes"
+
+
+def test_a_file_whose_content_is_among_its_attributes_is_no_model(tmp_path: Path) -> None:
+    """What is made like it would have its content as an attribute, and no sign of that."""
+    tree, image = tmp_path / "tree", tmp_path / "image"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/fstab").write_bytes(b"UUID=1 / ext4 defaults 0 1\n")
+    for number in range(60):  # a folder that does not lie in its inode
+        (tree / f"etc/a-rather-long-name-{number}").write_bytes(bytes(300))
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "inline_data", "-d", tree, image, "8M"], check=True)
+    overlay = overlay_of(image.read_bytes())
+    system = system_on(overlay)
+    assert system.find("/etc/fstab").flags & INLINE  # type: ignore[union-attr]
+    writer = ExtWriter(system, NOW)
+    writer.create_file("/etc/vmferry.conf", 5, [b"hello"], like="/etc/fstab")
+    writer.commit()
+    out = write_out(overlay, tmp_path / "after.img")
+    check(out)
+    assert dump(out, "/etc/vmferry.conf") == b"hello"
+    said = subprocess.run(["debugfs", "-R", "ea_list /etc/vmferry.conf", out], capture_output=True, text=True).stdout
+    assert "system.data" not in said
+
+
+@pytest.mark.parametrize("now", [(1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 3 << 31])
+def test_times_after_2038_are_what_they_were(now: int, images: Path, tmp_path: Path) -> None:
+    overlay = overlay_of(cached_image("ext4", images))
+    writer = ExtWriter(system_on(overlay), now)
+    writer.create_file("/etc/new", 5, [b"hello"])
+    writer.commit()
+    out = write_out(overlay, tmp_path / "after.img")
+    said = subprocess.run(["debugfs", "-R", "stat /etc/new", out], capture_output=True, text=True).stdout
+    written = re.findall(r"time: 0x(\w{8}):(\w{8})", said)
+    assert len(written) == 4
+    signed = (now + (1 << 31)) % (1 << 32) - (1 << 31)
+    assert {(int(low, 16), int(more, 16)) for low, more in written} == {(signed % (1 << 32), now - signed >> 32)}
+
+
+def test_a_file_that_was_to_be_cut_is_replaced_by_one_that_is_not(images: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(cached_image("crc16", images))
+    subprocess.run(["debugfs", "-w", "-R", "sif /boot/initrd.img dtime 17", image], check=True, capture_output=True)
+    overlay = overlay_of(image.read_bytes())
+    writer = ExtWriter(system_on(overlay), NOW)
+    writer.replace_file("/boot/initrd.img", 5, [b"hello"], KEPT)
+    writer.commit()
+    out = write_out(overlay, tmp_path / "after.img")
+    said = subprocess.run(["debugfs", "-R", "stat /boot/initrd.img", out], capture_output=True, text=True).stdout
+    assert "ctime" in said
+    assert "dtime" not in said
+
+
+@pytest.mark.parametrize("links", [1, 65_000])
+def test_a_folder_with_too_many_folders_to_count_gets_no_other(links: int, images: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(cached_image("crc16", images))
+    subprocess.run(["debugfs", "-w", "-R", f"sif /etc links_count {links}", image], check=True, capture_output=True)
+    overlay = overlay_of(image.read_bytes())
+    with pytest.raises(GuestError, match="takes no more folders"):
+        ExtWriter(system_on(overlay), NOW).make_folder("/etc/more")

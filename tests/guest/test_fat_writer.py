@@ -114,3 +114,14 @@ def test_damage_gives_a_sentence_or_a_file(data: st.DataObject, images: Path) ->
         return
     system.commit()
     assert system_on(overlay).read("/EFI/BOOT/BOOTX64.EFI") == b"new bytes"
+
+
+def test_no_name_is_given_twice(images: Path) -> None:
+    overlay = overlay_of(cached_image("fat16", images))
+    system = system_on(overlay)
+    system.create_file("/EFI/BOOT", b"a file where a folder should be", NOW)
+    with pytest.raises(GuestError, match="/EFI/BOOT on the EFI system partition is something else than it should be"):
+        system.make_folder("/EFI/BOOT", NOW)
+    system.make_folder("/EFI/GRUB.CFG", NOW)
+    with pytest.raises(GuestError, match="something else"):
+        system.create_file("/EFI/GRUB.CFG", b"", NOW)

@@ -22,6 +22,8 @@ _KEPT = 0x8 | 0x10 | 0x20 | 0x40 | 0x80
 """Flags of a file that a new one in its place gets: synchronous, immutable, append only, no dump, no access time."""
 _OLD = 128
 """Bytes of an inode of revision 0; in larger ones two bytes behind them say how many more are used."""
+_DELETED = slice(0x14, 0x18)
+"""When it was deleted; of one that is to be, or to be cut, the next of those."""
 _LOW, _HIGH = 0x7C, 0x82
 """Where the halves of the checksum are."""
 _MAX_SHARED = 1024
@@ -116,7 +118,7 @@ class Inode:
         if len(self.raw) > _OLD:
             for at in (0x84, 0x88):  # parts of a second, and the years after 2038
                 if at + 4 <= _OLD + self._get(_OLD, 2):
-                    self._put(at, now >> 32 & 3, 4)
+                    self._put(at, _epoch(now), 4)
 
     def check_plain(self, what: str) -> None:
         """Raise ``GuestError`` where it is stored in a way that is not written to here."""
@@ -170,8 +172,10 @@ class Inodes:
         if len(raw) > _OLD:
             extra = min(self._superblock.extra_inode_size or 28, len(raw) - _OLD) // 4 * 4
             struct.pack_into("<H", raw, _OLD, extra)
+            if extra >= 16:
+                struct.pack_into("<I", raw, 0x8C, _epoch(now))
             if extra >= 24:  # the time of birth
-                struct.pack_into("<II", raw, 0x90, now & 0xFFFFFFFF, now >> 32 & 3)
+                struct.pack_into("<II", raw, 0x90, now & 0xFFFFFFFF, _epoch(now))
         inode.links = 1
         inode.flags = HAS_EXTENTS if self._superblock.has(EXTENTS) else 0
         inode.touch(now)
@@ -184,6 +188,7 @@ class Inodes:
         """
         inode = Inode(number, bytearray(old.raw))
         inode.raw[MAP] = bytes(MAP.stop - MAP.start)
+        inode.raw[_DELETED] = bytes(4)
         inode.links = 1
         inode.flags = old.flags & _KEPT | (HAS_EXTENTS if self._superblock.has(EXTENTS) else 0)
         inode.touch(now)
@@ -236,3 +241,8 @@ class Inodes:
         if wide:
             stored |= int.from_bytes(inode.raw[_HIGH : _HIGH + 2], "little") << 16
         return stored == self._checksum(inode) & (0xFFFFFFFF if wide else 0xFFFF)
+
+
+def _epoch(now: int) -> int:
+    """The two bits that go on where the 32 of a time, which have a sign, end in 2038."""
+    return (now + (1 << 31)) >> 32 & 3

@@ -68,10 +68,16 @@ def replay_journal(system: ExtFileSystem) -> bool:
     revoked: dict[int, int] = {}
     for transaction in transactions:
         revoked |= dict.fromkeys(transaction.revoked, transaction.number)
-    for transaction in transactions:
-        for tag in transaction.tags:
-            if revoked.get(tag.block, -1) < transaction.number:
-                system.blocks.write_now(tag.block, journal.content(transaction, tag))
+    wanted = [
+        (transaction, tag)
+        for transaction in transactions
+        for tag in transaction.tags
+        if revoked.get(tag.block, -1) < transaction.number
+    ]
+    for transaction, tag in wanted:  # all of it is known to be sound before anything is written
+        journal.content(transaction, tag)
+    for transaction, tag in wanted:
+        system.blocks.write_now(tag.block, journal.content(transaction, tag))
     journal.finish(len(transactions))
     _settle(ExtFileSystem(system.blocks.volume))
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from vmferry.errors import GuestError, quote
 from vmferry.guest.ext_writer.allocation import Allocator, Span
@@ -15,7 +16,8 @@ from vmferry.units import MIB, SECTOR
 
 _CHUNK = 4 * MIB
 """Bytes that are written at once."""
-_MAX_LINKS = 0xFFFF
+_MAX_LINKS = 65_000
+"""Of a folder: one more for each folder in it. From there on it is no longer counted, and is 1."""
 
 
 class ExtWriter:
@@ -70,13 +72,22 @@ class ExtWriter:
             self._check_absent(folder, name, path)
             self._check_room(size, quote(path))
             number = self._allocator.take_inode(self._group_of(folder.number))
-            model = None if like is None else self._system.find(like)
-            if model is not None and model.is_file:
+            model = None if like is None else self._model(like)
+            if model is not None:
                 inode = self._system.inodes.copy(model, number, self._now)
             else:
                 inode = self._system.inodes.make(number, stat.S_IFREG | mode, (0, 0), self._now)
             self._fill(inode, size, content)
             self._add_name(folder, name, number, FILE)
+
+    def _model(self, path: str) -> Inode | None:
+        """The file at ``path``, if there is a plain one: where its content is among its attributes, these stay."""
+        inode = self._system.find(path)
+        with suppress(GuestError):
+            if inode is not None and inode.is_file:
+                inode.check_plain(quote(path))
+                return inode
+        return None
 
     def make_folder(self, path: str, mode: int = 0o755) -> None:
         """Make an empty folder, owned by root. Raises as ``create_file``."""
@@ -90,7 +101,7 @@ class ExtWriter:
             spans = self._allocator.take_blocks(1, self._group_of(number))
             self._place(inode, spans, self._system.superblock.block_size)
             self._system.folders.make(inode, folder.number, spans[0].start)
-            if folder.links == _MAX_LINKS:
+            if not 2 <= folder.links < _MAX_LINKS:
                 raise GuestError(f"The folder of {quote(path)} in the guest takes no more folders.")
             folder.links += 1
             self._add_name(folder, name, number, FOLDER)

@@ -73,6 +73,7 @@ class FatFileSystem:
         """Make an empty folder; it has a short name. Nothing happens where it is there already."""
         if self._folder(path) is not None:
             return
+        self._check_absent(path)
         above, _, name = path.rpartition("/")
         stamp, parent = _stamp(now), self._first(above)
         (cluster,) = self._table.take(1)
@@ -81,12 +82,20 @@ class FatFileSystem:
         self._add(above, make_entry(name, FOLDER, cluster, 0, stamp))
 
     def create_file(self, path: str, content: bytes, now: int) -> None:
-        """Make a file with ``content``; its name is short, its folder there, it is not, and ``check_room`` passed."""
+        """Make a file with ``content``; its name is short, its folder there, and ``check_room`` passed.
+
+        Raises ``GuestError`` where there is something of that name.
+        """
+        self._check_absent(path)
         above, _, name = path.rpartition("/")
         clusters = self._table.take(-(-len(content) // self._layout.cluster_size))
         self._write(clusters, content)
         first = clusters[0] if clusters else 0
         self._add(above, make_entry(name, ARCHIVE, first, len(content), _stamp(now)))
+
+    def _check_absent(self, path: str) -> None:
+        if self._find(path) is not None:
+            raise GuestError(f"{quote(path)} on the EFI system partition is something else than it should be.")
 
     def commit(self) -> None:
         """Write what was added, all of it."""
