@@ -78,8 +78,8 @@ class GuestError(VmferryError):
     client_fault = True
 
 
-class MissingInGuestError(GuestError):
-    """What is needed is not in the guest, so that another program cannot do it either: a driver, a kernel."""
+class UnpreparableError(GuestError):
+    """No program prepares the guest as it is: a driver or a kernel is not in it, or nothing may be written to it."""
 
 
 class StoreError(VmferryError):

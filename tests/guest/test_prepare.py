@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -24,8 +25,9 @@ from tests.guest.linux_guests import (
     make_disk,
     make_ext,
 )
+from tests.guest.lvm_builder import EXTENT, Group, striped
 from vmferry.blob import MemoryBlob
-from vmferry.errors import GuestError, MissingInGuestError
+from vmferry.errors import GuestError, UnpreparableError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.guest import look
 from vmferry.guest.device_names import Renamer
@@ -203,6 +205,69 @@ def test_a_root_on_a_logical_volume_is_prepared(tmp_path: Path) -> None:
     assert len(dump(image, INITRAMFS)) == done.changes[0].after
 
 
+def test_a_root_with_a_snapshot_is_left_alone(tmp_path: Path) -> None:
+    """The snapshot would show the new bytes for the old ones; one that is being merged would put old ones back."""
+    root = make_ext(debian().write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID)
+    contents = {(0, at): root[at * EXTENT : (at + 1) * EXTENT] for at in range(12)}
+    snapshot = 'start_extent = 0\nextent_count = 12\ntype = "snapshot"\nchunk_size = 8\norigin = "root"\n'
+    logical = {
+        "root": [striped(0, 12, (0, 0))],
+        "before": [striped(0, 2, (0, 12))],
+        "snapshot0": [f'{snapshot}cow_store = "before"'],
+    }
+    (volume,) = Group("vg0", [14], logical, contents=contents).build()
+    assert "It is a logical volume with a snapshot" in refusal(make_disk(volume))
+    (volume,) = Group("vg0", [14], {"root": logical["root"]}, contents=contents).build()
+    assert len(prepare(make_disk(volume))[0].changes) == 2
+
+
+def hibernated(page: int = 4096) -> bytes:
+    """A swap that a system is to wake up from."""
+    return bytes(page - 10) + b"S1SUSPEND\0" + bytes(MIB - page)
+
+
+def test_a_hibernated_guest_is_left_alone_by_everybody(tmp_path: Path) -> None:
+    """It would wake up with the file systems as they were in its memory."""
+    disk = make_disk(make_ext(debian().write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID), hibernated())
+    assert "The guest is hibernated: disk 1, partition 2 holds its memory" in refusal(disk)
+    assert not asked(disk, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [hibernated(), hibernated(65536), hibernated().replace(b"S1SUSPEND\0", b"SWAPSPACE2")]
+)
+def test_a_guest_that_is_hibernated_to_a_file_is_left_alone(content: bytes, tmp_path: Path) -> None:
+    guest = debian()
+    guest.files["swap.img"] = content
+    guest.files["etc/fstab"] += b"/swap.img none swap sw 0 0\n"
+    disk = root_disk(guest, tmp_path)
+    if b"SWAPSPACE2" in content:
+        assert len(prepare(disk)[0].changes) == 2
+    else:
+        assert "The guest is hibernated: /swap.img holds its memory" in refusal(disk)
+
+
+def test_an_old_setting_is_not_read_beside_the_new_one(tmp_path: Path) -> None:
+    """update-initramfs reads every file of that folder whose name begins with a letter or a digit."""
+    guest = debian()
+    guest.files["etc/initramfs-tools/conf.d/resume"] = b"RESUME=/dev/sda2\n"
+    swap = bytes(1024) + (1).to_bytes(4, "little") + bytes(8) + UUID(BOOT_UUID).bytes
+    swap = swap.ljust(4086, b"\0") + b"SWAPSPACE2" + bytes(MIB - 4096)
+    root = make_ext(guest.write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID)
+    done, after = prepare(make_disk(root, swap))
+    assert [change.kept_as for change in done.changes if "resume" in change.path] == [".resume.pre-vmferry"]
+    image = partition(after, tmp_path)
+    assert dump(image, "/etc/initramfs-tools/conf.d/resume") == f"RESUME=UUID={BOOT_UUID}\n".encode()
+    assert dump(image, "/etc/initramfs-tools/conf.d/.resume.pre-vmferry") == b"RESUME=/dev/sda2\n"
+
+
+def test_a_uuid_that_two_volumes_have_names_neither() -> None:
+    volumes = [VolumeFacts(f"disk 1, partition {number}", 1, number, uuid=ROOT_UUID) for number in (1, 2)]
+    line = b"/dev/sda1 / ext4 defaults 0 1\n"
+    assert Renamer(volumes).in_fstab(line) == (line, ["/dev/sda1"])
+    assert Renamer(volumes[:1]).in_fstab(line)[0].startswith(b"UUID=" + ROOT_UUID.encode())
+
+
 def efi_partition(folder: Path, files: dict[str, bytes]) -> bytes:
     """An EFI system partition of 34 MiB."""
     image = folder / "esp.img"
@@ -354,7 +419,7 @@ def asked(disk: bytes, folder: Path) -> bool:
     program.chmod(0o755)
     with pytest.raises(GuestError) as caught:
         prepare_guest(open_disk(MemoryBlob(disk), FORMATS["raw"]), ("virtio",), NOW, VirtV2v(str(program)))
-    assert isinstance(caught.value, MissingInGuestError) is not ran.exists()
+    assert isinstance(caught.value, UnpreparableError) is not ran.exists()
     return ran.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from vmferry.guest.facts import VolumeFacts
@@ -21,7 +22,12 @@ class Renamer:
     def __init__(self, volumes: Sequence[VolumeFacts]) -> None:
         """``volumes``: those of the machine, as far as they are here."""
         self._devices = Devices(volumes)
-        self._uuids = {volume.place: volume.uuid for volume in volumes if volume.uuid and _IS_UUID(volume.uuid)}
+        times = Counter(volume.uuid for volume in volumes)
+        self._uuids = {
+            volume.place: volume.uuid
+            for volume in volumes
+            if volume.uuid and _IS_UUID(volume.uuid) and times[volume.uuid] == 1  # a copy of it may be found as well
+        }
 
     def is_sure_of(self, root: str, fstab: bytes) -> bool:
         """Whether ``fstab`` does not name, by its device, another volume than ``root`` as the root: then the disks have

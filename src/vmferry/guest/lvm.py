@@ -98,8 +98,15 @@ class _Group:
             for key, entry in self._physical.items()
             if isinstance(entry, dict) and (volume := by_id.get(str(entry.get("id", "")).replace("-", "")))
         }
+        self._origins = frozenset(self._find_origins())
         self._areas: dict[str, _LogicalArea | str] = {}
         """Logical volumes by name; of those that are not read, why."""
+
+    def _find_origins(self) -> Iterator[str]:
+        """The volumes whose old content snapshots keep where it is overwritten, and nowhere else."""
+        for name in list(self._logical)[:MAX_GUEST_VOLUMES]:
+            for segment in self._segments(name):
+                yield from (str(segment[word]) for word in ("origin", "external_origin") if word in segment)
 
     def describe(self) -> VolumeGroup:
         places = tuple(volume.place for volume in self._there.values())
@@ -148,7 +155,7 @@ class _Group:
 
     def _put_together(self, name: str, depth: int) -> _LogicalArea | str:
         try:
-            area = _LogicalArea(list(self._pieces(name, depth)), self._size(name))
+            area = _LogicalArea(list(self._pieces(name, depth)), self._size(name), is_origin=name in self._origins)
             if area.depth > _MAX_DEPTH:
                 raise _too_deep(name)
             if area.size > _MAX_SIZE:
@@ -230,7 +237,9 @@ class _Piece:
 class _LogicalArea:
     """The bytes of a logical volume; what its physical volume does not hold reads as zeros."""
 
-    def __init__(self, pieces: Sequence[_Piece], size: int) -> None:
+    def __init__(self, pieces: Sequence[_Piece], size: int, *, is_origin: bool = False) -> None:
+        """``is_origin``: there are snapshots of it, which are not told of what is written to it here."""
+        self._is_origin = is_origin
         self._pieces = pieces
         self._starts = [piece.start for piece in pieces]
         self.size = size
@@ -243,6 +252,11 @@ class _LogicalArea:
 
     def places(self, offset: int, length: int) -> Iterator[Place]:
         """As ``SupportsPlaces``."""
+        if self._is_origin:
+            raise GuestError(
+                "It is a logical volume with a snapshot, which would be damaged where it is written to: remove the "
+                "snapshot on the guest (lvremove), or merge it (lvconvert --merge)."
+            )
         for area, at, count in self._places(offset, length):
             if isinstance(area, _LogicalArea):
                 raise GuestError("It is a mirrored logical volume, which is not written to here.")

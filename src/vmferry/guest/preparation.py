@@ -89,11 +89,13 @@ class Workbench:
 
     def _free_name(self, path: str) -> str:
         """A name beside ``path`` for the old file."""
-        name, number = posixpath.basename(path) + KEPT, 1
-        there = set(self.tree.names(posixpath.dirname(path)))
+        folder, old = posixpath.split(path)
+        old = f".{old}" if folder.endswith(".d") else old  # else it may be read with all that is there, and count more
+        name, number = old + KEPT, 1
+        there = set(self.tree.names(folder))
         while name in there:
             number += 1
-            name = f"{posixpath.basename(path)}{KEPT}-{number}"
+            name = f"{old}{KEPT}-{number}"
         return name
 
     def _writer(self, path: str) -> tuple[ExtWriter, str]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vmferry.disk import Disk
-from vmferry.errors import GuestError, MissingInGuestError, quote
+from vmferry.errors import GuestError, UnpreparableError, quote
 from vmferry.guest.boot import find_boot_facts
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.efi_fallback import add_fallback
@@ -70,7 +70,7 @@ def prepare_guest(disk: Disk, drivers: Sequence[str], now: int, virt_v2v: VirtV2
     overlay = OverlayDisk(disk)
     try:
         return overlay, prepare_linux(overlay, drivers, now)
-    except MissingInGuestError:
+    except UnpreparableError:
         raise
     except GuestError as error:
         is_asked = virt_v2v.program != NONE and set(drivers) == {_BY_VIRT_V2V}
@@ -97,7 +97,7 @@ def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Pre
     """Let the Linux on ``overlay`` start on hardware that takes ``drivers``, names of ``DRIVERS``.
 
     ``now``: seconds since 1970, for the files that are changed. No change in the answer: there is nothing to do.
-    Raises ``GuestError`` with what is to be done instead where this guest cannot be prepared, ``MissingInGuestError``
+    Raises ``GuestError`` with what is to be done instead where this guest cannot be prepared, ``UnpreparableError``
     where by no other means either: then ``overlay`` is to be thrown away. Raises as ``Disk.read_at`` besides.
     """
     bench = Workbench(find_writable_linux(overlay), now)
@@ -129,7 +129,7 @@ class _Kernels:
         """Append the drivers to the initramfs of every kernel that lacks some; the newest kernel's must succeed."""
         found = read_modules(self._tree)
         if not found:
-            raise MissingInGuestError(
+            raise UnpreparableError(
                 "The guest has no modules of any kernel in /lib/modules, and so no drivers to add: install a kernel on "
                 "the guest, or let the guest start on the bus that it knows, such as SATA."
             )
@@ -144,7 +144,7 @@ class _Kernels:
                 self._prepare_kernel(modules, path)
             except GuestError as error:
                 if number == 0 and not any(modules.has(self._least) for modules in found):
-                    raise MissingInGuestError(str(error), **error.facts) from error
+                    raise UnpreparableError(str(error), **error.facts) from error
                 if number == 0:
                     raise
                 self._bench.done.notes.append(f"Linux {quote(modules.version)} was left as it is: {error}")
@@ -238,7 +238,8 @@ def _rename_devices(bench: Workbench) -> None:
         new, unknown = renamer.in_fstab(old) if path == "/etc/fstab" else renamer.in_parameters(old)
         if unknown:
             bench.done.notes.append(
-                f"{quote(found)} names {', '.join(unknown)}, which is not on this disk or has no UUID: on another bus "
+                f"{quote(found)} names {', '.join(unknown)}, which is not on this disk or has no UUID of its own: on "
+                "another bus "
                 "it may have another name."
             )
         if new != old:

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vmferry.errors import GuestError, quote
+from vmferry.errors import GuestError, UnpreparableError, quote
 from vmferry.guest.ext_writer import ExtFileSystem, replay_journal
 from vmferry.guest.facts import SystemFacts, VolumeFacts
 from vmferry.guest.fat_writer import FatFileSystem
@@ -17,6 +17,7 @@ from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.mounts import Mounter, Root
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_volume import OverlayVolume, find_ranges
+from vmferry.guest.superblocks.linux import HIBERNATED, HIBERNATION, SWAP_PAGES
 from vmferry.guest.systems import find_roots, last_used, rank
 from vmferry.guest.tree import Tree
 from vmferry.guest.volumes import Volume, find_volumes
@@ -64,6 +65,9 @@ def find_writable_linux(disk: OverlayDisk) -> WritableLinux:
     """
     opener = _Opener(disk)
     mounter = Mounter(find_volumes([disk], lambda _: None), open_volume=opener.open)
+    for volume in mounter.facts():
+        if HIBERNATION in volume.features:
+            raise _hibernated(volume.place)
     roots = [
         root
         for root in find_roots(mounter)
@@ -78,6 +82,9 @@ def find_writable_linux(disk: OverlayDisk) -> WritableLinux:
     root = _pick(roots, mounter, disk)
     mounts = _mount(opener.systems[root.place], opener.systems, mounter.facts())
     tree = Tree(dict(mounts))
+    for mount in read_fstab(Files(tree), mounter.facts()):
+        if mount.kind == "swap" and _has_hibernated(tree, mount.source):
+            raise _hibernated(mount.source)
     distribution = find_distribution(Files(tree))
     return WritableLinux(
         root=root.place,
@@ -87,6 +94,20 @@ def find_writable_linux(disk: OverlayDisk) -> WritableLinux:
         esps=opener.esps(mounter),
         volumes=mounter.facts(),
         replayed=tuple(quote(place) for place in opener.replayed),
+    )
+
+
+def _has_hibernated(tree: Tree, path: str) -> bool:
+    """Whether the file at ``path``, if there is one, is a swap that a system is to wake up from."""
+    if not path.startswith("/") or not tree.is_file(path):
+        return False
+    return any(tree.read_at(path, page - 10, 10) in HIBERNATED for page in SWAP_PAGES)
+
+
+def _hibernated(where: str) -> UnpreparableError:
+    return UnpreparableError(
+        f"The guest is hibernated: {quote(where)} holds its memory, and it would wake up without knowing what was "
+        "written meanwhile. Start it on the old machine, shut it down, and export it again."
     )
 
 

@@ -39,6 +39,12 @@ _BTRFS_INCOMPAT = {0x1: "mixed-backref", 0x2: "default-subvol", 0x4: "mixed-grou
                    0x10: "compress-zstd", 0x20: "big-metadata", 0x40: "extended-iref", 0x80: "raid56",
                    0x100: "skinny-metadata", 0x200: "no-holes", 0x400: "metadata-uuid", 0x800: "raid1c34",
                    0x1000: "zoned", 0x2000: "extent-tree-v2", 0x4000: "raid-stripe-tree"}  # fmt: skip
+SWAP_PAGES = (4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB)
+"""Bytes of a page, at whose end the swap's magic is, by architecture."""
+HIBERNATED = (b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001")
+"""The magic where the memory of a system that is to wake up lies there."""
+HIBERNATION = "hibernated"
+"""The feature that says so."""
 
 
 def read_ext(head: Head) -> Contents | None:
@@ -123,10 +129,10 @@ def read_btrfs(head: Head) -> Contents | None:
 
 
 def read_swap(head: Head) -> Contents | None:
-    for page in (4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB):
+    for page in SWAP_PAGES:
         magic = head.read(page - 10, 10)
         if magic in (b"SWAPSPACE2", b"SWAP-SPACE"):
             return Contents("swap", label=text(head.read(1052, 16)), uuid=uuid_text(head.read(1036, 16)))
-        if magic in (b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001"):
-            return Contents("swap", uuid=uuid_text(head.read(1036, 16)), dirty=True, features=("hibernated",))
+        if magic in HIBERNATED:
+            return Contents("swap", uuid=uuid_text(head.read(1036, 16)), dirty=True, features=(HIBERNATION,))
     return None
