@@ -6,13 +6,16 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from tests.cli.material import run_vmferry
 from tests.guest import evidences as made
-from vmferry.guest.boot_check import HardwareProfile, choose_hardware
+from vmferry.guest.boot_check import HardwareProfile, check, choose_hardware
 from vmferry.guest.boot_check.accelerator import kvm_usable, runs_machine, virtualises
+from vmferry.guest.boot_check.screen import Screen
 from vmferry.machine import Firmware
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -110,3 +113,35 @@ def test_the_fastest_hardware_is_chosen_that_the_guest_knows() -> None:
 def test_the_firmware_is_the_disks() -> None:
     assert choose_hardware(made.disk(firmwares=(Firmware.UEFI,))).firmware is Firmware.UEFI
     assert choose_hardware(made.linux()).firmware is Firmware.BIOS
+
+
+class Shown:
+    """A guest that shows one picture, and says something again and again."""
+
+    ended = False
+    restarts = 0
+
+    def __init__(self, screen: Screen, says: bytes) -> None:
+        self.monitor = self
+        self._screen = screen
+        self._says = says
+        self._said = b""
+
+    def screen(self, scratch: Path) -> Screen:
+        return self._screen
+
+    def serial(self) -> bytes:
+        self._said += self._says
+        return self._said
+
+
+@pytest.mark.parametrize(("says", "booted"), [(b"", True), (b"[  OK  ] Started something.\r\n", False)])
+def test_a_picture_that_stands_still_is_a_start_only_of_one_who_says_nothing(
+    says: bytes, booted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "_STILL", {"tcg": 0.5})
+    monkeypatch.setattr(check, "_LOOK_EVERY", 0.01)
+    picture = Screen(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))
+    guest = cast("Any", Shown(picture, says))
+    outcome = check._Watch(guest, HardwareProfile(), "tcg", None, tmp_path / "screen").run(2.0, lambda: None)
+    assert outcome.booted == booted

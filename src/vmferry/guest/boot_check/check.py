@@ -20,7 +20,8 @@ from vmferry.guest.scratch import scratch_folder
 _LOOK_EVERY = 0.3
 _SCREEN_EVERY = 3.0
 _STILL = {"kvm": 30.0, "tcg": 90.0}
-"""Seconds without a change after which a graphical screen counts as one that waits for its user."""
+"""Seconds without a change, and without a word, after which a graphical screen counts as one that waits for its
+user."""
 _AFTER_FAILURE = 3.0
 """Seconds that a guest goes on after the first sign of a failure: what follows explains it."""
 _MOST_RESTARTS = 8
@@ -69,10 +70,10 @@ def check_boot(
     """Start from ``disks[0]`` and watch: the disks are only read, there is no network, and nothing runs afterwards.
 
     Success is a login prompt, or ``expect`` on the serial port where that is given; or, of a guest that says nothing
-    there, a picture that stands still and is no bug check. ``accel`` is ``kvm`` or ``tcg``; KVM where a probe machine
-    runs under it, by default. ``watching`` is called about three times a second; what it raises
-    ends the guest. Raises ``ConfigError`` when QEMU or its firmware is missing, ``ComputeError`` when QEMU
-    fails, ``FormatError`` and ``StoreError`` as reading the disks does.
+    more there, a picture that stands still and is no bug check. ``accel`` is ``kvm`` or ``tcg``; KVM where a probe
+    machine runs under it, by default. ``watching`` is called about three times a second; what it raises ends the guest.
+    Raises ``ConfigError`` when QEMU or its firmware is missing, ``ComputeError`` when QEMU fails, ``FormatError`` and
+    ``StoreError`` as reading the disks does.
     """
     accel = accel or ("kvm" if kvm_usable() else "tcg")
     with scratch_folder() as work, run_guest(disks, hardware, accel, work) as guest:
@@ -99,7 +100,9 @@ class _Watch:
         self._start = time.monotonic()
         self._screen: Screen | None = None
         self._screen_text = ""
+        self._said = b""
         self._changed = self._start
+        """When the picture, or what it says on its serial port, was another one."""
         self._looked = 0.0
         self._failed_at: float | None = None
 
@@ -125,7 +128,10 @@ class _Watch:
 
     def _conclude(self, now: float, time_is_up: bool) -> BootOutcome | None:
         """What is certain by now; ``None`` where nothing is."""
-        said = plain(self._guest.serial().decode("utf-8", "replace"))
+        heard = self._guest.serial()
+        if heard != self._said:
+            self._said, self._changed = heard, now
+        said = plain(heard.decode("utf-8", "replace"))
         read = read_signs(f"{self._screen_text}\n{said}")
         if self._expect is not None and self._expect in said:
             return self._booted(Reached.LOGIN, f"It said {quote(self._expect)} on its serial port.")
