@@ -93,6 +93,7 @@ def test_a_slice_of_many_data_is_stored_in_little() -> None:
     assert len(tree.pack()) < 41 * 2 * 64 * 2
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_disk() -> None:
     """What is known of a part that lies whole behind all threads is one node."""
     full = bytes([7]) * (4 * MIB)

@@ -333,6 +333,7 @@ def test_a_text_that_is_none_is_refused(name: str, tail: bytes, code: str, stage
     assert (status, error_in(body)[0]) == (400, code)
 
 
+@pytest.mark.slow
 def test_every_text_parameter_may_hold_what_a_person_may_write(stage: Stage) -> None:
     """Odd texts are no fault of the server's, wherever they stand."""
     odd = "é ' \" \\ % _ \n ]]> <!-- & 🚢 ' OR 1=1 --"

@@ -140,6 +140,7 @@ def test_scattered_writes_are_read_and_mapped(tmp_path: Path, options: tuple[str
     disk.close()
 
 
+@pytest.mark.slow
 def test_small_tables_are_read_together(tmp_path: Path) -> None:
     path = create(tmp_path / "disk.qcow2", "cluster_size=512", size=16 * MIB)
     qemu_io(path, "write -P 1 0 16M")

@@ -54,6 +54,7 @@ def bomb(packing: str) -> bytes:
     return pack(cpio({"init": b""})) + pack(bytes(32 * MIB)) * (2 * MAX_INITRAMFS_UNPACKED // (32 * MIB))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", BOMBS)
 def test_an_initramfs_that_unpacks_without_end_is_a_finding(packing: str, tmp_path: Path) -> None:
     disk = make_disk(tmp_path, debian(more={_INITRAMFS: bomb(packing)}))
@@ -68,6 +69,7 @@ def test_an_initramfs_that_unpacks_without_end_is_a_finding(packing: str, tmp_pa
         assert "no-system" not in ids, "what was not looked at to its end is not known to be missing"
 
 
+@pytest.mark.slow
 def test_an_initramfs_that_unpacks_without_end_is_prepared_and_told_of(tmp_path: Path) -> None:
     """Drivers are appended to it as to any other: nothing of it need be unpacked for that."""
     guest = preparable()

@@ -230,6 +230,7 @@ def test_links_out_of_the_guest_stay_in_it(tmp_path: Path) -> None:
     assert facts.system.linux.hostname is None
 
 
+@pytest.mark.slow
 def test_a_very_deep_tree_and_a_very_crowded_folder_are_read(tmp_path: Path) -> None:
     tree = small_tree(tmp_path / "tree")
     deep = tree / "usr"

@@ -173,6 +173,7 @@ class Damaged(MemoryFileSystem):
         return super().read_at(path, offset, length)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("for_good", [False, True])
 def test_a_damaged_file_system_gives_facts_and_a_problem(for_good: bool) -> None:
     files = {

@@ -183,6 +183,7 @@ def test_what_other_programs_packed_is_unpacked(data: bytes) -> None:
     assert (len(found.names), found.names[-1], found.problem) == (2 + 7 + 1, "last", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     ["cat", "gzip -9", "xz --check=crc32 --lzma2=dict=1MiB", "xz -9", "zstd -19", "lz4 -l -9", "bzip2", "lzma", "lzop"],

@@ -171,6 +171,7 @@ def giant(count: int) -> bytes:
     })  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["giant lists", "long lists", "much of everything"])
 def test_giants_end_within_a_second_and_little_memory(kind: str) -> None:
     if kind == "much of everything":

@@ -22,6 +22,8 @@ from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image.activities import ImportImageActivities
 from vmferry.tasks.import_image.workflow import SliceStep
 
+pytestmark = pytest.mark.slow
+
 REASON = "User initiated task cancelation"
 DISKS = {IMPORT_IMAGE: 2, IMPORT_SNAPSHOT: 1}
 

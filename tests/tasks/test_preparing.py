@@ -29,6 +29,8 @@ from vmferry.units import MIB
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from build_guest import cached_guest
 
+pytestmark = pytest.mark.slow
+
 
 def begin(services: Services, **tags: str) -> str:
     container = DiskContainer(bucket="imports", key="disk.raw", format="RAW")

@@ -38,6 +38,8 @@ from vmferry.tasks.import_image.slice_notes import noted_digest
 from vmferry.tasks.import_image.workflow import DiskStep, Plan, SliceStep
 from vmferry.units import MIB
 
+pytestmark = pytest.mark.slow
+
 PLACE = Place("us-east-1", "111122223333")
 SIZE = 160 * MIB
 
