@@ -124,7 +124,7 @@ def killed_meanwhile(server: Server, work: Callable[[], Any], after: Callable[[]
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(work)
         while not (result.done() or after()):
-            time.sleep(0.005)
+            time.sleep(0.02)
         assert not result.done(), f"it ended before the server could be killed: {result.result()}"
         server.stop(signal.SIGKILL)
         assert not result.done()

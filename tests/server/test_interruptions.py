@@ -115,7 +115,7 @@ def until(what: Callable[[], bool], seconds: float = 60) -> None:
     limit = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < limit, "it did not come to that"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def kill_workers(server: Server) -> None:
