@@ -256,3 +256,18 @@ def test_a_launch_without_a_type_gets_the_smallest_that_the_imported_machine_fit
     again = ec2.create_image(InstanceId=instance["InstanceId"], Name=new_id("again-"))["ImageId"]
     (copied,) = services.catalog.images.describe(HERE, [again])
     assert copied.hardware == replace(known, interfaces=(NetworkInterface("blue", "VmxNet3"),))
+
+
+_OWN_WINDOWS = "RunInstances:0800"
+
+
+def test_an_image_of_an_instance_is_billed_as_the_instances_own_was(ec2: Any, services: Services) -> None:
+    (image,) = services.catalog.images.describe(HERE, [make_image(ec2, make_snapshot(services))])
+    own = replace(image, id=new_id("ami-"), name=new_id("own-"), platform="Windows", usage_operation=_OWN_WINDOWS)
+    services.catalog.images.register(own, {})
+    instance = launch(ec2, own.id)
+    assert instance["UsageOperation"] == _OWN_WINDOWS
+    again = ec2.create_image(InstanceId=instance["InstanceId"], Name=new_id("again-"))["ImageId"]
+    (copied,) = ec2.describe_images(ImageIds=[again])["Images"]
+    assert (copied["Platform"], copied["UsageOperation"]) == ("windows", _OWN_WINDOWS)
+    assert launch(ec2, image.id)["UsageOperation"] == "RunInstances"

@@ -154,6 +154,7 @@ class InstanceRow(Base):
     ebs_optimized: Mapped[bool]
     task_id: Mapped[str | None] = mapped_column(String(48))
     support: Mapped[dict[str, Any]] = mapped_column(server_default='{"ena": true}')
+    usage_operation: Mapped[str | None] = mapped_column(String(64))
     hardware: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
     __table_args__ = (Index("instance_page", "region", "account_id", "id"),)

@@ -63,6 +63,13 @@ class Instance:
     """Its AMI's, when it was launched."""
     hardware: Hardware | None = None
     """What the machine that it came from was made of, where that is known."""
+    usage_operation: str | None = None
+    """EC2's code for how its AMI was billed when it was launched, where that is known."""
+
+    @property
+    def billed_as(self) -> str:
+        """EC2's code for how it is billed: as its AMI was, else as its system is."""
+        return self.usage_operation or ("RunInstances:0002" if self.platform else "RunInstances")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +222,7 @@ def instance_row(instance: Instance) -> InstanceRow:
         ebs_optimized=instance.ebs_optimized,
         task_id=instance.task_id,
         support=asdict(instance.support),
+        usage_operation=instance.usage_operation,
         hardware=hardware_to_json(instance.hardware),
     )
 
@@ -245,5 +253,6 @@ def _fact(row: InstanceRow) -> Instance:
         ebs_optimized=row.ebs_optimized,
         task_id=row.task_id,
         support=ImageSupport(**row.support),
+        usage_operation=row.usage_operation,
         hardware=hardware_from_json(row.hardware),
     )

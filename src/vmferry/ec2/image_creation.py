@@ -49,7 +49,7 @@ def create_image_of(
             architecture=instance.architecture,
             boot_mode=instance.boot_mode,
             platform=instance.platform,
-            usage_operation="RunInstances:0002" if instance.platform else "RunInstances",
+            usage_operation=instance.billed_as,
             root_device_name=instance.root_device_name,
             created_at=datetime.now(UTC),
             block_devices=tuple(devices),

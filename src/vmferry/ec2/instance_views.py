@@ -63,6 +63,7 @@ def describe_instance(instance: Instance, volumes: Sequence[Volume], tags: Mappi
         "SubnetId": None if ended else _subnet(instance),
         "Tags": tag_list(tags),
         "TpmSupport": instance.support.tpm,
+        "UsageOperation": instance.billed_as,
         "VirtualizationType": "hvm",
         "VpcId": None if ended else network.vpc_id,
     }

@@ -120,6 +120,7 @@ def _instance(
         image_id=image.id,
         architecture=image.architecture,
         support=image.support,
+        usage_operation=image.usage_operation,
         platform=image.platform,
         boot_mode=image.boot_mode,
         root_device_name=image.root_device_name,
