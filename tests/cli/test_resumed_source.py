@@ -70,3 +70,22 @@ def test_a_source_that_is_written_to_meanwhile_does_not_become_an_image(
     assert done.returncode == 1
     assert "was changed while it was" in done.stderr
     assert left_over(tmp_path) == {"disk.raw"}
+
+
+@pytest.mark.parametrize("way", ["removed", "replaced"])
+def test_a_source_that_is_gone_meanwhile_was_read_to_its_end(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, out = make_raw(tmp_path / "disk.raw", 8 * MIB), tmp_path / "out.raw"
+    content = raw.read_bytes()
+
+    def copy_and_remove(*arguments: Any, **keywords: Any) -> CopyResult:
+        if way == "removed":
+            raw.unlink()
+        else:
+            make_raw(tmp_path / "other.raw", 8 * MIB, 2).replace(raw)
+        return copy_rest(*arguments, **keywords)
+
+    monkeypatch.setattr(_resuming, "copy_rest", copy_and_remove)
+    assert call_vmferry("convert", raw, out, "--resume").returncode == 0
+    assert out.read_bytes() == content

@@ -140,6 +140,13 @@ def test_a_file_that_is_written_to_meanwhile_does_not_become_an_object(clients: 
     assert holds(clients, "changed.ova", file)
 
 
+def test_a_file_that_is_removed_meanwhile_was_read_to_its_end(clients: Clients, file: Path) -> None:
+    content = file.read_bytes()
+    clients.s3.meta.events.register("provide-client-params.s3.UploadPart", lambda **_: file.unlink(missing_ok=True))
+    upload_file(clients, file, "bucket", "removed.ova", as_json=False)
+    assert clients.s3.get_object(Bucket="bucket", Key="removed.ova")["Body"].read() == content
+
+
 def test_a_file_that_becomes_shorter_meanwhile_is_told(clients: Clients, file: Path) -> None:
     def cut(**_: Any) -> None:
         file.write_bytes(b"short")

@@ -36,8 +36,8 @@ class Unchanged:
         self._state = self._look()
 
     def check(self) -> None:
-        """Raise ``BlobChangedError`` unless it is still the same."""
-        if self._look() != self._state:
+        """Raise ``BlobChangedError`` unless it is still the same, or was removed: then it was read to its end."""
+        if self._path.exists() and self._look() != self._state:
             raise BlobChangedError(
                 f"{quote(self._path)} was changed while it was uploaded. Import it again, and leave it alone meanwhile."
             )

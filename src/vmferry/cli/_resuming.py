@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from vmferry.blob import KeptBlobWriter
 from vmferry.cli._container import Said
 from vmferry.cli._destination import Destination
 from vmferry.cli._output import print_note, show_progress
-from vmferry.cli._source import identify
+from vmferry.cli._source import SCHEME, identify, is_same_file
 from vmferry.cli._writing import Effort, InputDisk, Made, Output, Writer, made_size, report_file
 from vmferry.convert import count_granules, find_unit
 from vmferry.convert.journal import Journal, copy_rest
@@ -42,13 +42,12 @@ def _found_files(disk: Disk | None) -> Iterator[str]:
 
 
 def resume_conversion(
-    found: InputDisk, output: Output, destination: Destination, effort: Effort, describe: Callable[[], dict[str, Any]]
+    found: InputDisk, output: Output, destination: Destination, effort: Effort, facts: dict[str, Any]
 ) -> None:
-    """Make ``destination``, or go on making it; ``describe`` is ``describe_conversion`` of the sources as they are now.
+    """Make ``destination``, or go on making it; ``facts`` are those of ``describe_conversion``.
 
-    Raises ``BlobChangedError`` where they were changed meanwhile; then nothing is left.
+    Raises ``BlobChangedError`` where a source was written to meanwhile; then nothing is left.
     """
-    facts = describe()
     path, target = destination.resume()
     tree = DigestTree(found.disk.size) if effort.digests else None
     with _kept(path, target) as kept:
@@ -59,13 +58,26 @@ def resume_conversion(
         made = _copy(found, writer, journal, tree, destination.path.name, effort)
         if found.file is not None:
             found.file.finish()
-        if describe() != facts:
-            raise BlobChangedError(
-                f"{quote(found.name)} was changed while it was converted. Start again, and leave it alone meanwhile."
-            )
+        _check_sources(facts)
         writer.finish()
         journal.remove()
     report_file(made, output, destination, effort)
+
+
+def _check_sources(facts: dict[str, Any]) -> None:
+    """Raise ``BlobChangedError`` for a local file that was written to since ``facts`` were found.
+
+    What was removed, or replaced, was read to its end nevertheless; an object in S3 that is another one is not read.
+    """
+    for identity in facts["sources"]:
+        name = identity[0]
+        if name.startswith(SCHEME) or not Path(name).exists():
+            continue
+        now = identify(name)
+        if now != identity and is_same_file(now, identity):
+            raise BlobChangedError(
+                f"{quote(name)} was changed while it was converted. Start again, and leave it alone meanwhile."
+            )
 
 
 class _Kept:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from functools import partial
 
 import typer
 
@@ -95,8 +94,7 @@ def convert_disk(
             return
         from vmferry.cli._resuming import describe_conversion, resume_conversion
 
-        describe = partial(describe_conversion, sources[0], said, found, output)
-        resume_conversion(found, output, destination, effort, describe)
+        resume_conversion(found, output, destination, effort, describe_conversion(sources[0], said, found, output))
 
 
 COMMAND = convert_disk
