@@ -89,3 +89,18 @@ def test_a_source_that_is_gone_meanwhile_was_read_to_its_end(
     monkeypatch.setattr(_resuming, "copy_rest", copy_and_remove)
     assert call_vmferry("convert", raw, out, "--resume").returncode == 0
     assert out.read_bytes() == content
+
+
+def test_the_folder_of_a_machine_may_get_other_files(tmp_path: Path) -> None:
+    raw, machine = make_raw(tmp_path / "disk.raw", 8 * MIB), tmp_path / "machine"
+    machine.mkdir()
+    qemu_img("convert", "-O", "vmdk", raw, machine / "disk.vmdk")
+    (machine / "web.vmx").write_text(
+        '.encoding = "UTF-8"\nconfig.version = "8"\nvirtualHW.version = "13"\ndisplayName = "web"\n'
+        'scsi0.present = "TRUE"\nscsi0:0.present = "TRUE"\nscsi0:0.fileName = "disk.vmdk"\n'
+    )
+    before = describe(machine)
+    done = call_vmferry("convert", machine, machine / "out.raw", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert describe(machine) == before
+    assert (machine / "out.raw").read_bytes() == raw.read_bytes()

@@ -71,7 +71,7 @@ def _check_sources(facts: dict[str, Any]) -> None:
     """
     for identity in facts["sources"]:
         name = identity[0]
-        if name.startswith(SCHEME) or not Path(name).exists():
+        if name.startswith(SCHEME) or not Path(name).is_file():
             continue
         now = identify(name)
         if now != identity and is_same_file(now, identity):

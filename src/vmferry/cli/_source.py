@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -95,11 +96,16 @@ def _open_object(source: str) -> S3Blob:
 
 
 def identify(source: str) -> list[str]:
-    """What tells the file at ``source`` from any other, and from itself once it was changed. Raises ``StoreError``."""
+    """What tells the file at ``source`` from any other, and from itself once it was changed; a folder from any other.
+
+    Raises ``StoreError``.
+    """
     if source.startswith(SCHEME):
         blob = _open_object(source)
         return [source, str(blob.size), str(blob.pin.etag), str(blob.pin.version)]
     status = Path(source).stat()
+    if S_ISDIR(status.st_mode):  # which changes with every file that is made in it
+        return [os.path.realpath(source), "", str(status.st_ino), ""]
     return [os.path.realpath(source), *map(str, (status.st_size, status.st_ino, status.st_mtime_ns))]
 
 
