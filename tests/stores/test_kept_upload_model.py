@@ -171,6 +171,29 @@ def test_whenever_it_dies_the_object_is_what_the_last_one_placed(
     assert left <= len(deaths), "at most one that was begun when its process died, and never told"
 
 
+def test_what_was_noted_before_anything_was_placed_anew_is_not_settled(tmp_path: Path) -> None:
+    bucket = FakeBucket(PART)
+    with patch.object(_s3_upload, "MIN_PART", PART):
+        note = ""
+        for number in range(3):
+            upload = keep(bucket, tmp_path / "kept")
+            if number:
+                upload.restore(json.loads(note))
+            else:
+                upload.begin()
+                upload.reached = 2
+                upload.write_at(0, b"a" * PART)
+            note = json.dumps(upload.note(1))
+            upload.saved()
+            assert json.loads(note)["settled"] == {}
+            upload.detach()
+        upload = keep(bucket, tmp_path / "kept")
+        upload.restore(json.loads(note))
+        upload.write_at(0, b"b" * PART)
+        upload.finish()
+    assert bucket.object == b"b" * PART
+
+
 def test_two_that_write_to_a_part_on_its_way_both_find_it_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

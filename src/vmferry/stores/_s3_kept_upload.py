@@ -63,7 +63,7 @@ class KeptUpload(S3Upload):
         self._upload, self._first = str(note["upload"]), set(note["first"])
         self._budget = int(note["budget"])
         self._sizes = PartSizes(self._budget)
-        self._moves = bool(note["reached"])
+        self._moves = bool(note["moves"])
         for name, (etag, ranges) in note["settled"].items():
             self._sent[int(name)], self._settled[int(name)] = etag, _pairs(ranges)
             self._size = max(self._size, *(high for _, high in ranges))
@@ -98,7 +98,7 @@ class KeptUpload(S3Upload):
             return {
                 "upload": self._upload,
                 "budget": self._budget,
-                "reached": self.reached,
+                "moves": self._moves or self.reached > 0,
                 "first": sorted(self._first),
                 "settled": {number: [self._sent[number], ranges] for number, ranges in self._settled.items()},
                 "open": unsettled | filling,
