@@ -365,7 +365,10 @@ def file_data_ranges(fd: int, start: int, end: int) -> Iterator[ByteRange]:
             return
         if low >= end:
             return
-        high = min(os.lseek(fd, low, os.SEEK_HOLE), end)
+        try:
+            high = min(os.lseek(fd, low, os.SEEK_HOLE), end)
+        except OSError:  # it was cut short meanwhile: who reads there is told
+            high = end
         yield low, high
         position = high
 

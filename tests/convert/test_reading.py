@@ -86,6 +86,25 @@ def test_a_slice_of_a_file_is_read_into_memory_too(numbers: Path) -> None:
     file.close()
 
 
+def test_the_map_of_a_file_that_shrinks_meanwhile_leads_to_who_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "disk.raw", os.lseek
+    path.write_bytes(b"x" * MIB)
+    blob = FileBlob(path)
+
+    def lseek(fd: int, offset: int, whence: int) -> int:
+        if whence == os.SEEK_HOLE:
+            os.truncate(path, 0)
+        return real(fd, offset, whence)
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    assert list(blob.data_ranges(0, MIB)) == [(0, MIB)]
+    with pytest.raises(CorruptDiskError, match="became shorter"):
+        blob.read_at(0, MIB)
+    blob.close()
+
+
 def test_a_file_that_shrinks_while_it_is_read_says_so(tmp_path: Path) -> None:
     path = tmp_path / "shrinking"
     path.write_bytes(bytes(8 * KIB))
