@@ -19,16 +19,17 @@ MIB = 1 << 20
 
 
 def make_disk(
-    path: Path, size_mib: int, data_mib: int, *, seed: int = 1, boots: bool = True, half: bool = False
+    path: Path, size_mib: int, data_mib: int, *, seed: int = 1, boots: bool = True, thin: bool = False
 ) -> Path:
     """A raw disk with ``data_mib`` MiB of random data in runs of 1 MiB spread over it, and an MBR when it ``boots``.
-    The ``half`` of each 64 KiB is zeros where only the guest's bytes have to be many, not those of its compressed file.
+    It is ``thin`` where only the guest's bytes have to be many, not those of its compressed file: three quarters of
+    each 64 KiB are then zeros.
     """
     chance = random.Random(seed)
 
     def run() -> bytes:
-        if half:
-            return b"".join(chance.randbytes(32 << 10).ljust(64 << 10, b"\0") for _ in range(16))
+        if thin:
+            return b"".join(chance.randbytes(16 << 10).ljust(64 << 10, b"\0") for _ in range(16))
         return chance.randbytes(MIB - 4096)  # the last page of each run stays empty
 
     with path.open("wb") as disk:

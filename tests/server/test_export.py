@@ -166,9 +166,9 @@ def test_several_disks_go_into_an_ova_only(server: Server, image_id: str, small_
 
 
 def test_an_export_is_one_at_a_time_and_is_cancelled_without_a_trace(
-    server: Server, image_id: str, large_disk: Path
+    server: Server, image_id: str, large_ova: Path
 ) -> None:
-    task = server.wait(server.import_image(in_s3(server.upload(large_disk, "imports"), "RAW")))
+    task = server.wait(server.import_image(in_s3(server.upload(large_ova, "imports"))))
     task_id = export(server, task["ImageId"], "RAW", prefix="cancelled/", ClientToken="once")
     assert export(server, task["ImageId"], "RAW", prefix="cancelled/", ClientToken="once") == task_id
     location = {"S3Bucket": BUCKET}
@@ -190,10 +190,10 @@ def test_an_export_is_one_at_a_time_and_is_cancelled_without_a_trace(
     assert refused.value.response["Error"]["Code"] == "IncorrectState"
 
 
-def test_an_export_survives_its_worker_and_leaves_one_object(tmp_path: Path, large_disk: Path) -> None:
+def test_an_export_survives_its_worker_and_leaves_one_object(tmp_path: Path, large_disk: Path, large_ova: Path) -> None:
     with running_server(tmp_path / "data") as server:
         server.client("s3").create_bucket(Bucket=BUCKET)
-        task = server.wait(server.import_image(in_s3(server.upload(large_disk, "imports"), "RAW")))
+        task = server.wait(server.import_image(in_s3(server.upload(large_ova, "imports"))))
         task_id = export(server, task["ImageId"], "VMDK")
         limit = time.monotonic() + 60
         notes = tmp_path / "data" / "exports" / task_id / ".disk.resume"

@@ -29,8 +29,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def long_ova(tmp_path: Path) -> Path:
-    """An OVA of half its disk's 768 MiB: three slices, so that others can have their turns in between."""
-    disk = make_disk(tmp_path / "long.img", 1024, 768, seed=2, half=True)
+    """An OVA of a disk with 768 MiB of data: three slices, so that others can have their turns in between."""
+    disk = make_disk(tmp_path / "long.img", 1024, 768, seed=2, thin=True)
     return make_ova(tmp_path / "long.ova", [make_vmdk(disk)])
 
 

@@ -161,10 +161,10 @@ def test_the_same_token_makes_one_snapshot_and_is_none_of_import_image(server: S
     wait(server, first)
 
 
-def test_a_cancelled_import_leaves_nothing(server: Server, large_disk: Path) -> None:
-    key = server.upload(large_disk, "imports")
+def test_a_cancelled_import_leaves_nothing(server: Server, large_vmdk: Path) -> None:
+    key = server.upload(large_vmdk, "imports")
     before = set(server.leftovers())
-    task_id = import_snapshot(server, key)
+    task_id = import_snapshot(server, key, "VMDK")
     for detail in follow(server, task_id):
         if detail.get("StatusMessage") == "downloading/converting":
             break
