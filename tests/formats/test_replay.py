@@ -23,7 +23,7 @@ KINDS = [
     ("qcow2", "zlib"),
     ("qcow2", "zstd"),
 ]
-SIZE = 70 * MIB + 512
+SIZE = 34 * MIB + 512
 """More than one grain table, and an end inside a block."""
 
 pieces_of_disks = st.lists(

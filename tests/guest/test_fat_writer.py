@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_told(images: Path) -> None:
     assert list(overlay.changed()) == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_damage_gives_a_sentence_or_a_file(data: st.DataObject, images: Path) -> None:
     name = data.draw(st.sampled_from(["fat32", "fat16", "fat12"]))
