@@ -28,6 +28,8 @@ _GRUB_HOOKS = (
     'echo GRUB_CMDLINE_LINUX="console=ttyS0,115200" > "$1"/etc/default/grub',
 )
 """What virt-v2v asks of a guest: it makes GRUB's configuration anew."""
+_SLOW_HOST = "[Manager]\nDefaultTimeoutStartSec=900\nDefaultDeviceTimeoutSec=900"
+"""systemd waits 90 s for the serial port; emulated on a host that does much else, that may take longer to show up."""
 _TINY_MODULES = (
     "scsi_common scsi_mod libata libahci ahci sd_mod ata_piix ata_generic crc16 mbcache jbd2 ext4 crc32c_generic "
     "t10-pi crc64 crc64-rocksoft crc64_rocksoft crc-t10dif crct10dif_common nvme-core nvme-common nvme "
@@ -172,6 +174,8 @@ def _system_hooks(uuid: UUID) -> list[str]:
         'echo "127.0.1.1 vmferry-guest" >> "$1"/etc/hosts',
         'echo root:vmferry | chroot "$1" chpasswd',
         f'echo "UUID={uuid} / ext4 errors=remount-ro 0 1" > "$1"/etc/fstab',
+        'mkdir "$1"/etc/systemd/system.conf.d',
+        f'echo "{_SLOW_HOST}" > "$1"/etc/systemd/system.conf.d/slow-host.conf',
         # Where this host gets its packages from, and through what, is no business of the guest's.
         'rm -rf "$1"/etc/apt/sources.list* "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/var/lib/apt/lists/*',
     ]

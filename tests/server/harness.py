@@ -128,14 +128,14 @@ class Server:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.strip().startswith(("{", "[")) else done.stdout
 
-    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def run(self, command: Sequence[str], seconds: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command with ``vmferry env``'s environment."""
         return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300
+            command, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=seconds
         )
 
-    def vmferry(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run([str(BIN / "vmferry"), *arguments])
+    def vmferry(self, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        return self.run([str(BIN / "vmferry"), *arguments], seconds)
 
     def upload(self, path: Path, bucket: str, key: str | None = None) -> str:
         """Put a file into a bucket, which is made when it is not there; answers the key. What was put there before and
