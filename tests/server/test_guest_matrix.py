@@ -50,7 +50,7 @@ class Guest:
         return "virtio" if self.knows_virtio else {"bios": "sata", "uefi": "nvme"}[self.firmware]
 
     def says_on(self, bus: str) -> list[str]:
-        """What it says on its serial port once it has started on ``bus``."""
+        """What it says once it has started on ``bus``."""
         device = {"virtio": "vda", "sata": "sda", "nvme": "nvme0n1p"}[bus]
         if self.kind == "complete":
             return [f"EXT4-fs ({device}1): mounted filesystem", "vmferry-guest login:"]
@@ -95,24 +95,27 @@ def starts(disk: Path, bus: str, expect: str) -> None:
 
 
 def import_and_start(server: Server, source: str, *words: str) -> tuple[dict[str, Any], str]:
-    """The task of an import with a boot check, and what the machine said on its serial port."""
+    """The task of an import with a boot check, and what the machine said on its serial port and its screen."""
     done = server.vmferry("import", source, "--boot-check", "--json", *words, seconds=SECONDS + 200)
     assert done.returncode == 0, done.stderr
     assert "booting" in done.stderr
     task: dict[str, Any] = json.loads(done.stdout)
-    return task, serial_log(server, task["ImportTaskId"])
+    return task, words_of(server, task["ImportTaskId"])
 
 
 def snapshot_of(task: dict[str, Any]) -> str:
     return str(task["SnapshotDetails"][0]["SnapshotId"])
 
 
-def serial_log(server: Server, task_id: str) -> str:
-    """What the machine said, from where the task's tags say that it lies."""
+def words_of(server: Server, task_id: str) -> str:
+    """What the machine said, from where the task's tags say that it lies: the Debian asks for a login on both, and
+    which comes first is not certain."""
     (task,) = server.client("ec2").describe_import_image_tasks(ImportTaskIds=[task_id])["ImportImageTasks"]
-    place = {tag["Key"]: tag["Value"] for tag in task["Tags"]}["vmferry:evidence:serial.log"]
-    bucket, _, key = place.removeprefix("s3://").partition("/")
-    said: bytes = server.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    tags = {tag["Key"]: tag["Value"] for tag in task["Tags"]}
+    said = b""
+    for place in (tags.get(f"vmferry:evidence:{name}") for name in ("serial.log", "screen.txt")):
+        bucket, _, key = (place or "").removeprefix("s3://").partition("/")
+        said += server.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read() if place else b""
     return said.decode(errors="replace")
 
 
