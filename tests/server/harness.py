@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -189,6 +190,16 @@ class Server:
     def leftovers(self) -> list[Path]:
         """Every file below the images' folder."""
         return [path for path in (self.data_dir / "images").rglob("*") if path.is_file()]
+
+    def settled(self, seconds: float = 120) -> set[Path]:
+        """``leftovers``, once no import of an AMI or a snapshot that an earlier test has begun is on its way."""
+        query = "SELECT id FROM import_image_task WHERE status IN ('active', 'deleting') AND kind != 'conversion-task'"
+        limit = time.monotonic() + seconds
+        with closing(sqlite3.connect(f"file:{self.data_dir / 'catalog.sqlite'}?mode=ro", uri=True)) as catalog:
+            while left := catalog.execute(query).fetchall():
+                assert time.monotonic() < limit, f"earlier tests left imports: {left}"
+                time.sleep(0.1)
+        return set(self.leftovers())
 
 
 @contextmanager

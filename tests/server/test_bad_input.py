@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 def failed(server: Server, path: Path, image_format: str = "OVA") -> str:
     """Import a file that cannot be imported; its task's reason. Nothing may be left of it."""
-    before = set(server.leftovers())
+    before = server.settled()
     snapshots = server.client("ec2").describe_snapshots()["Snapshots"]
     task = server.wait(server.import_image(in_s3(server.upload(path, "broken"), image_format) | bucket("broken", path)))
     assert task["Status"] == "deleted", task

@@ -28,7 +28,7 @@ def test_an_import_of_a_hostile_file_ends_with_the_reason(
     item = CORPUS[name]
     path = tmp_path / item.name
     path.write_bytes(item.build())
-    before = set(server.leftovers())
+    before = server.settled()
     place = {"S3Bucket": "hostile", "S3Key": server.upload(path, "hostile")}
     container = {"UserBucket": place} if declared is None else {"UserBucket": place, "Format": declared}
     task = server.wait(server.import_image(container))

@@ -269,7 +269,7 @@ def test_a_deregistered_image_frees_its_snapshots(server: Server, small_ova: Pat
 
 
 def test_a_cancelled_import_leaves_nothing_but_its_record(server: Server, large_ova: Path) -> None:
-    before = set(server.leftovers())
+    before = server.settled()
     task_id = server.import_image(in_s3(server.upload(large_ova, "imports")))
     server.wait_for_progress(task_id, 20)
     with server.amid_conversion():

@@ -133,7 +133,7 @@ def test_an_appliance_is_no_snapshot(server: Server, small_ova: Path) -> None:
     code, message = refusal(server.client("ec2").import_snapshot, DiskContainer=container(key, "OVA"))
     assert code == "InvalidParameterValue"
     assert "ImportImage" in message
-    before = set(server.leftovers())
+    before = server.settled()
     detail = wait(server, import_snapshot(server, key, None))
     assert detail["Status"] == "deleted"
     assert detail["StatusMessage"].startswith("ClientError: Disk validation failed [Unsupported OVA File Format]")
@@ -163,7 +163,7 @@ def test_the_same_token_makes_one_snapshot_and_is_none_of_import_image(server: S
 
 def test_a_cancelled_import_leaves_nothing(server: Server, large_vmdk: Path) -> None:
     key = server.upload(large_vmdk, "imports")
-    before = set(server.leftovers())
+    before = server.settled()
     task_id = import_snapshot(server, key, "VMDK")
     for detail in follow(server, task_id):
         if detail.get("StatusMessage") == "downloading/converting":
@@ -313,7 +313,7 @@ def test_packers_way_an_ami_is_copied_to_its_name_and_the_first_one_removed(
     copied = ec2.copy_image(**asked, CopyImageTags=True)["ImageId"]
     assert ec2.copy_image(**asked, CopyImageTags=True)["ImageId"] == copied
     assert refusal(ec2.copy_image, **{**asked, "Name": "other"})[0] == "IdempotentParameterMismatch"
-    before = set(server.leftovers())
+    before = server.settled()
     assert refusal(ec2.copy_image, **{**asked, "ClientToken": "again"})[0] == "InvalidAMIName.Duplicate"
     assert set(server.leftovers()) == before
     ec2.get_waiter("image_available").wait(ImageIds=[copied])
