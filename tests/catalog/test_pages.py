@@ -29,6 +29,8 @@ from vmferry.catalog.import_tasks import CONVERSION, IMPORT_IMAGE, IMPORT_SNAPSH
 from vmferry.catalog.pages import ALL, Wanted
 from vmferry.catalog.places import Place
 
+pytestmark = pytest.mark.slow
+
 HERE = Place("us-east-1", "111122223333")
 NEIGHBOURS = (HERE, Place("us-west-2", "111122223333"), Place("us-east-1", "999900001111"))
 BEGAN = datetime(2026, 11, 23, 10, tzinfo=UTC)

@@ -20,6 +20,8 @@ from vmferry.catalog.import_tasks import CONVERSION, IMPORT_IMAGE, IMPORT_SNAPSH
 from vmferry.catalog.places import Place
 from vmferry.errors import ConflictError
 
+pytestmark = pytest.mark.slow
+
 HERE = Place("us-east-1", "111122223333")
 OTHERS = (Place("us-west-2", "111122223333"), Place("us-east-1", "999900001111"))
 NOW = datetime(2026, 11, 27, 15, tzinfo=UTC)

@@ -16,6 +16,8 @@ from vmferry.units import MIB, TIB
 sys.path.insert(0, str(ROOT / "tools"))
 from build_guest import cached_guest
 
+pytestmark = pytest.mark.slow
+
 
 def inspect(path: Path) -> dict[str, Any]:
     done = call_vmferry("inspect", path, "--json")
@@ -79,7 +81,6 @@ def test_a_disk_that_does_not_boot_is_noted(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_a_guest_is_looked_into(tmp_path: Path) -> None:
     guest = cached_guest("tiny")
     document = inspect(guest)

@@ -32,6 +32,8 @@ from vmferry.stores._s3_kept_upload import KeptUpload
 from vmferry.stores.local import resume_file
 from vmferry.units import KIB, MIB
 
+pytestmark = pytest.mark.slow
+
 KINDS = [
     ("raw", None),
     ("qcow2", None),

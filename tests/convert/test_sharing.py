@@ -18,6 +18,8 @@ from vmferry.ranges import StoredRange, StoredRanges, put_run
 from vmferry.stores.local import create_file
 from vmferry.units import KIB, MIB
 
+pytestmark = pytest.mark.slow
+
 SIZE = 96 * MIB
 DATA = 48 * MIB
 

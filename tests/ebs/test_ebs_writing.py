@@ -31,6 +31,8 @@ from vmferry.snapshot_blocks import EBS_BLOCK_SIZE, SnapshotBlocks, open_blocks
 from vmferry.tasks._steps import CleanUp
 from vmferry.units import GIB, KIB, MIB
 
+pytestmark = pytest.mark.slow
+
 ZEROS = bytes(EBS_BLOCK_SIZE)
 INVALID = "ValidationException"
 

@@ -28,6 +28,8 @@ from vmferry.ec2.actions import ACTIONS, Action, RequestContext
 from vmferry.ec2.refusals import Refusal
 from vmferry.ec2.services import Services
 
+pytestmark = pytest.mark.slow
+
 ALWAYS_REFUSED = {"StartInstances": "UnsupportedOperation"}
 """What even a good request is answered with."""
 

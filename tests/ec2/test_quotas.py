@@ -30,6 +30,8 @@ from vmferry.quotas import AWS, PROFILES, Quotas
 from vmferry.stores.local import LocalStore
 from vmferry.units import GIB, TIB
 
+pytestmark = pytest.mark.slow
+
 VMDK = {"Format": "VMDK", "Bytes": 1 << 20, "ImportManifestUrl": "s3://imports/none.manifest.xml"}
 both_profiles = pytest.mark.parametrize("quotas", PROFILES.values(), ids=PROFILES)
 

@@ -32,6 +32,8 @@ from vmferry.ec2.actions import ACTIONS
 from vmferry.ec2.resources import KINDS, kind_named
 from vmferry.ec2.services import Services
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN = "0123456789abcdef0"
 TYPED = {Kind.BOOLEAN, Kind.INTEGER, Kind.LONG, Kind.FLOAT, Kind.DOUBLE, Kind.TIMESTAMP, Kind.BLOB}
 """Kinds of which a text can be none."""
@@ -333,7 +335,6 @@ def test_a_text_that_is_none_is_refused(name: str, tail: bytes, code: str, stage
     assert (status, error_in(body)[0]) == (400, code)
 
 
-@pytest.mark.slow
 def test_every_text_parameter_may_hold_what_a_person_may_write(stage: Stage) -> None:
     """Odd texts are no fault of the server's, wherever they stand."""
     odd = "é ' \" \\ % _ \n ]]> <!-- & 🚢 ' OR 1=1 --"

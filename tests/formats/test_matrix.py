@@ -19,6 +19,8 @@ from vmferry.formats import FORMATS, SupportsCreate, WriteOptions, open_disk
 from vmferry.stores.local import create_file
 from vmferry.units import KIB, MIB, round_up
 
+pytestmark = pytest.mark.slow
+
 KINDS = [
     (name, kind)
     for name, known in FORMATS.items()
@@ -79,7 +81,6 @@ def images(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> dict[tup
     return made
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), list(product(KINDS, KINDS)), ids=label)
 def test_any_format_becomes_any_other_and_comes_back(
     source: tuple[str, str | None],

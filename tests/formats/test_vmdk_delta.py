@@ -27,6 +27,8 @@ from vmferry.folder import Companions
 from vmferry.formats.vmdk import FORMAT
 from vmferry.units import GIB, KIB, MIB, SECTOR, TIB
 
+pytestmark = pytest.mark.slow
+
 KINDS = {"cowd": ("vmfsSparse", "VMFSSPARSE"), "sesparse": ("seSparse", "SESPARSE")}
 
 
@@ -288,7 +290,6 @@ DAMAGE: dict[str, tuple[str, Callable[[Image], None], type[VmferryError], str]] 
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_delta_is_refused_with_the_reason(name: str) -> None:
     kind, damage, error, reason = DAMAGE[name]
@@ -310,7 +311,6 @@ def test_a_lone_delta_is_refused_and_the_descriptor_asked_for() -> None:
             FORMAT.open(MemoryBlob(bytes(sample(kind)[1].data), "x-delta.vmdk"))
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     kind=st.sampled_from(sorted(KINDS)),

@@ -21,6 +21,8 @@ from vmferry.machine import Firmware
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from build_guest import cached_guest
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_probe_sees_a_machine_that_runs() -> None:
     assert runs_machine("tcg")
@@ -37,7 +39,6 @@ def test_kvm_asks_for_a_processor_that_virtualises() -> None:
     assert [virtualises(f"model: x\nflags\t: {one}") for one in flags] == [True, True, False]
 
 
-@pytest.mark.slow
 def test_a_guest_that_starts_is_seen_to(tmp_path: Path) -> None:
     guest = cached_guest("tiny")
     before = guest.stat().st_mtime_ns

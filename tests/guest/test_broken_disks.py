@@ -22,6 +22,8 @@ from vmferry.guest.findings import RuleSet
 from vmferry.guest.rules import rules
 from vmferry.units import KIB, MIB, SECTOR, TIB
 
+pytestmark = pytest.mark.slow
+
 Break = Callable[[Path], Path]
 """Makes the broken disk in a folder."""
 

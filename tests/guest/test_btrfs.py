@@ -22,6 +22,8 @@ from vmferry.guest.inside import look_inside
 from vmferry.guest.mounts import beneath
 from vmferry.guest.superblocks import recognise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ from vmferry.errors import GuestError
 from vmferry.guest.ext_writer import ExtWriter, replay_journal
 from vmferry.guest.ext_writer.superblock import RECOVER
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = [(name, version) for name in ("ext4", "1k", "no_64bit") for version in ("", "-c", "-c -v 2")]
 VERSIONS += [("crc16", ""), ("no_extents", ""), ("ext3", "")]
 """File systems, and how debugfs writes their journals: with which checksums."""

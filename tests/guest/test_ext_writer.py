@@ -32,6 +32,8 @@ from vmferry.guest.ext_writer.inodes import INLINE
 from vmferry.guest.filesystems import NodeKind
 from vmferry.units import KIB, MIB
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000
 KEPT = "initrd.img.pre-vmferry"
 
@@ -147,7 +149,6 @@ def test_a_file_in_crumbs_has_a_map_of_several_levels(crumbled: bytes, tmp_path:
     overlay.close()
 
 
-@pytest.mark.slow
 def test_a_file_of_ext2_may_have_lists_of_lists_of_lists(tmp_path: Path) -> None:
     overlay = overlay_of(make_image(OPTIONS["ext2_small"], tmp_path, size=96 * MIB))
     writer = ExtWriter(system_on(overlay), NOW)

@@ -18,6 +18,8 @@ from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_volume import OverlayVolume
 from vmferry.units import KIB, MIB
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000
 SHIM, GRUB = random.Random(1).randbytes(900_001), random.Random(2).randbytes(70_000)
 OPTIONS = {

@@ -37,6 +37,8 @@ from vmferry.guest.prepare import prepare_linux
 from vmferry.limits import MAX_INITRAMFS_UNPACKED, MAX_LOOK_SECONDS
 from vmferry.units import MIB, SECTOR
 
+pytestmark = pytest.mark.slow
+
 _INITRAMFS = f"/boot/initrd.img-{VERSION}"
 _EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
 """What clears a screen, gives its window a title, and turns the direction of writing."""
@@ -54,7 +56,6 @@ def bomb(packing: str) -> bytes:
     return pack(cpio({"init": b""})) + pack(bytes(32 * MIB)) * (2 * MAX_INITRAMFS_UNPACKED // (32 * MIB))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("packing", BOMBS)
 def test_an_initramfs_that_unpacks_without_end_is_a_finding(packing: str, tmp_path: Path) -> None:
     disk = make_disk(tmp_path, debian(more={_INITRAMFS: bomb(packing)}))
@@ -69,7 +70,6 @@ def test_an_initramfs_that_unpacks_without_end_is_a_finding(packing: str, tmp_pa
         assert "no-system" not in ids, "what was not looked at to its end is not known to be missing"
 
 
-@pytest.mark.slow
 def test_an_initramfs_that_unpacks_without_end_is_prepared_and_told_of(tmp_path: Path) -> None:
     """Drivers are appended to it as to any other: nothing of it need be unpacked for that."""
     guest = preparable()
@@ -149,7 +149,6 @@ def test_a_windows_is_seen_to_before_it_is_damaged(windows: bytes) -> None:
     assert facts.system.windows.hibernated
 
 
-@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32), changes=st.integers(1, 200), value=st.sampled_from([None, 0, 1, 0x7F, 0x80, 0xFF]))
 def test_damage_anywhere_in_a_windows_ends_no_look_badly(

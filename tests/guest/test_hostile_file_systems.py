@@ -23,6 +23,8 @@ from vmferry.guest.look import look
 from vmferry.guest.preflight import judge
 from vmferry.limits import MAX_LOOK_READ, MAX_LOOK_SECONDS
 
+pytestmark = pytest.mark.slow
+
 Fault = Callable[[bytearray, random.Random], None]
 
 
@@ -129,7 +131,6 @@ def test_what_is_sound_is_read(images: dict[str, bytes], kind: str) -> None:
     assert (facts.system is not None) == (kind != "ntfs")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32), flips=st.integers(1, 400))
@@ -145,7 +146,6 @@ def test_flipped_bits_end_no_look_badly(
     look_at(disk)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32), value=st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
@@ -230,7 +230,6 @@ def test_links_out_of_the_guest_stay_in_it(tmp_path: Path) -> None:
     assert facts.system.linux.hostname is None
 
 
-@pytest.mark.slow
 def test_a_very_deep_tree_and_a_very_crowded_folder_are_read(tmp_path: Path) -> None:
     tree = small_tree(tmp_path / "tree")
     deep = tree / "usr"

@@ -20,6 +20,8 @@ from vmferry.guest.linux.facts import LinuxFacts
 from vmferry.guest.linux.system import find_linux
 from vmferry.guest.tree import Tree
 
+pytestmark = pytest.mark.slow
+
 BOOT = [
     "/boot/extlinux.conf",
     "/boot/grub/device.map",
@@ -173,7 +175,6 @@ class Damaged(MemoryFileSystem):
         return super().read_at(path, offset, length)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("for_good", [False, True])
 def test_a_damaged_file_system_gives_facts_and_a_problem(for_good: bool) -> None:
     files = {

@@ -27,6 +27,8 @@ from vmferry.guest.linux.compression import PackedInput, find_compression, unpac
 from vmferry.guest.linux.initramfs import Initramfs, read_initramfs
 from vmferry.limits import MAX_INITRAMFS_NAMES
 
+pytestmark = pytest.mark.slow
+
 # Made of ``packed_by_others()`` by ``lz4 -l -9``, ``lzop -9`` and ``lzop -1``.
 LZ4 = b85decode(
     b"0wGKomj(a;cQ7|FH!v|U0RUe(F<~??0RRIUF%AGEV`4J^4j=#sHvl9uW(olRD0OpkFKlUIFKusRb!=sGFE%bQE-"

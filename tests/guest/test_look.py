@@ -26,6 +26,8 @@ from vmferry.guest.look import DEFAULT_ALLOWANCE, SpareLooker, look, look_by
 from vmferry.limits import MAX_LOOK_ANSWER
 from vmferry.units import MIB
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 BLANK = open_disk(MemoryBlob(bytes(MIB), "disk.raw"), FORMATS["raw"])
 

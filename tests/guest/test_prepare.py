@@ -41,6 +41,8 @@ from vmferry.units import MIB
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from linear_volume import make_physical_volume
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000
 INITRAMFS = f"/boot/initrd.img-{VERSION}"
 VIRTIO = ("virtio_pci.ko", "virtio_blk.ko.xz", "virtio_scsi.ko.zst")

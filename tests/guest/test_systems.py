@@ -19,6 +19,8 @@ from vmferry.guest.facts import GuestFacts
 from vmferry.guest.inside import look_inside
 from vmferry.guest.look import look as look_by_child
 
+pytestmark = pytest.mark.slow
+
 ROOT_ID = "0b5c64e2-51ba-4a0e-9e7a-d2c8b3a4a6f1"
 OTHER_ID = "7f3a0d7c-3a40-4c52-8a43-1d1f0b9a0c11"
 

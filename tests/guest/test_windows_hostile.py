@@ -33,6 +33,8 @@ from vmferry.guest.windows.system import find_windows
 from vmferry.limits import MAX_GUEST_PROBLEMS
 from vmferry.units import MIB
 
+pytestmark = pytest.mark.slow
+
 CONFIG = "/Windows/System32/config"
 HIVES = (f"{CONFIG}/SYSTEM", f"{CONFIG}/SOFTWARE", f"{CONFIG}/DRIVERS", "/Boot/BCD")
 SMALL = files("2019", virtio(), more={
@@ -171,7 +173,6 @@ def giant(count: int) -> bytes:
     })  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["giant lists", "long lists", "much of everything"])
 def test_giants_end_within_a_second_and_little_memory(kind: str) -> None:
     if kind == "much of everything":

@@ -14,6 +14,8 @@ from tests.guest.trees import check_what_is_not_there, compare, make_tree, open_
 from vmferry.guest.filesystems import FileSystem, NodeKind, open_file_system
 from vmferry.guest.superblocks import Contents, recognise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:

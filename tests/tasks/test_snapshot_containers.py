@@ -26,6 +26,8 @@ from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image.activities import ImportImageActivities
 
+pytestmark = pytest.mark.slow
+
 OTHER = replace(PLACE, account_id="444455556666")
 IN_S3 = DiskContainer(bucket="imports", key="disk.raw", format="RAW")
 
