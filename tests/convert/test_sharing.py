@@ -32,11 +32,10 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     mount.mkdir()
     with image.open("wb") as file:
         file.truncate(512 * MIB)
-    for command in ([f"mkfs.{request.param}", "-q", str(image)], ["mount", "-o", "loop", str(image), str(mount)]):
-        try:
-            subprocess.run(command, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("cannot run here: a file system in a file can only be mounted by root, with its programs")
+    subprocess.run([f"mkfs.{request.param}", "-q", image], check=True, capture_output=True)
+    mounted = subprocess.run(["mount", "-o", "loop", image, mount], capture_output=True, text=True)
+    if mounted.returncode:  # it takes root, and a kernel that has both
+        pytest.skip(f"cannot run here: no file system in a file can be mounted: {mounted.stderr.strip()}")
     yield mount
     subprocess.run(["umount", "--lazy", str(mount)], check=True)
     image.unlink()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import vmferry.work
-from tests.server.harness import descendants, is_alive
+from tests.guest.processes import await_end
+from tests.server.harness import descendants
 from vmferry.config import Config
 from vmferry.guest.scratch import remove_abandoned, scratch_folder
 
@@ -112,16 +112,6 @@ def test_a_boot_check_that_was_killed_ends_its_machine(tmp_path: Path) -> None:
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
     await_end(int(pids.name))
-
-
-def await_end(pid: int) -> None:
-    """Return when process ``pid`` has ended, which it does by itself."""
-    until = time.monotonic() + 60
-    while is_alive(pid) and time.monotonic() < until:
-        time.sleep(0.02)
-    if is_alive(pid):
-        os.kill(pid, signal.SIGKILL)
-        pytest.fail("it went on")
 
 
 def test_a_folder_that_is_being_made_stays_and_an_old_one_without_a_lock_goes(parent: Path) -> None:

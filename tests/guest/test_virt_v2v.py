@@ -6,14 +6,12 @@ environment) and changes it with qemu-io. What virt-v2v itself did to a real gue
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.guest.processes import await_end
 from tests.guest.trees import open_raw
 from vmferry.disk import Disk
 from vmferry.errors import CorruptDiskError, GuestError, TaskCancelledError
@@ -102,20 +100,7 @@ def test_all_its_processes_end_when_whoever_watches_says_so(disk: Disk, tmp_path
 
     with pytest.raises(TaskCancelledError):
         prepare_by_virt_v2v(OverlayDisk(disk), VirtV2v(program, watching=watching))
-    pid = int(pids.read_text())
-    until = time.monotonic() + 30
-    while runs(pid) and time.monotonic() < until:
-        time.sleep(0.02)
-    if runs(pid):
-        os.kill(pid, signal.SIGKILL)
-        pytest.fail("its child went on")
-
-
-def runs(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    await_end(int(pids.read_text()))
 
 
 def test_a_source_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:

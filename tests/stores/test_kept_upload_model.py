@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import random
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 
 from tests.convert.dying import Killed, Mortal, Platter
 from tests.stores.fake_multipart import FakeBucket, FakeMultipart
+from tests.stores.interleaving import before_the_next_lock
 from vmferry.errors import StoreError
 from vmferry.stores import _s3_upload
 from vmferry.stores._s3_client import Multipart
@@ -236,14 +236,7 @@ def test_a_folder_that_another_process_leaves_just_now_is_made_anew(
     first = keep(bucket, tmp_path / "kept")
     first.begin()
     first.write_at(0, b"whole")
-    real = fcntl.flock
-
-    def flock(fd: int, operation: int) -> None:  # the lock is open by now, and not yet held
-        monkeypatch.setattr(fcntl, "flock", real)
-        first.finish()
-        real(fd, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
+    before_the_next_lock(monkeypatch, first.finish)
     second = keep(bucket, tmp_path / "kept")
     with pytest.raises(StoreError, match="Another process writes"):
         keep(bucket, tmp_path / "kept")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.stores.contract import ResumeContract, get, letters, put
+from tests.stores.interleaving import before_the_next_lock
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, OutOfSpaceError, StoreError
 from vmferry.stores import STORES, Pin, Store, copy_blob
 from vmferry.stores.local import LocalStore, SharedFileWriter, create_file, resume_file
@@ -405,14 +405,7 @@ def test_what_another_process_finishes_just_now_is_not_taken_for_unfinished(
 ) -> None:
     first = resume_file(tmp_path / "disk")
     first.write_at(0, b"whole")
-    real = fcntl.flock
-
-    def flock(fd: int, operation: int) -> None:  # the file is open by now, and not yet held
-        monkeypatch.setattr(fcntl, "flock", real)
-        first.finish()
-        real(fd, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
+    before_the_next_lock(monkeypatch, first.finish)
     second = resume_file(tmp_path / "disk")
     second.begin()
     assert (tmp_path / "disk").read_bytes() == b"whole"

@@ -239,8 +239,7 @@ def _rename_devices(bench: Workbench) -> None:
         if unknown:
             bench.done.notes.append(
                 f"{quote(found)} names {', '.join(unknown)}, which is not on this disk or has no UUID of its own: on "
-                "another bus "
-                "it may have another name."
+                "another bus it may have another name."
             )
         if new != old:
             bench.replace(found, len(new), [new], "file systems are named by UUID: names of disks change with the bus")
