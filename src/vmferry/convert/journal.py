@@ -155,8 +155,9 @@ class Journal:
             return  # none, or cut short by the power: begin at the beginning
         if notes["facts"] != self._facts:
             raise ConflictError(
-                f"There is an unfinished conversion into {quote(path)}, but of another source or into another format. "
-                f"Call it again as it was called then; or remove {quote(self._path)} to begin anew."
+                f"There is an unfinished conversion into {quote(path)}, but of another source, of this one before it "
+                "was changed, or with other options. Call it again as it was called then; or remove "
+                f"{quote(self._path)} to begin anew."
             )
         self._target.restore(note["target"])
         if self._tree is not None:
