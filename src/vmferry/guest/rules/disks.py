@@ -11,6 +11,12 @@ from vmferry.units import TIB, format_size
 
 RULES = RuleTable()
 
+_WINDOWS_LOADER = (
+    "Start the old machine from Windows' installation medium, and type in its command prompt: "
+    "bootrec /fixmbr && bootrec /fixboot && bootrec /rebuildbcd."
+)
+_TO_GPT = "Convert it to GPT (mbr2gpt /convert /allowFullOS), or shrink the disk."
+
 _NO_VOLUME = "No valid partitions. Not a valid volume."
 
 
@@ -74,7 +80,8 @@ def no_partition_table(evidence: Evidence) -> Iterator[Seen]:
 def no_boot_loader(evidence: Evidence) -> Iterator[Seen]:
     if all(disk.boot.bootability is Bootability.NONE for disk in evidence.disks):
         reasons = "; ".join(f"disk {number}: {disk.boot.why}" for number, disk in enumerate(evidence.disks, 1))
-        yield Seen("the machine", f"No disk shows how it boots ({reasons}).")
+        remedy = _WINDOWS_LOADER if evidence.windows is not None else None
+        yield Seen("the machine", f"No disk shows how it boots ({reasons}).", remedy)
 
 
 @RULES.rule(
@@ -89,7 +96,9 @@ def mbr_over_2tib(evidence: Evidence) -> Iterator[Seen]:
     for number, disk in enumerate(evidence.disks, 1):
         if disk.boot.table.scheme == "mbr" and disk.size > 2 * TIB:
             yield Seen(
-                f"disk {number}", f"The disk has {format_size(disk.size)} and an MBR, which addresses 2 TiB of it."
+                f"disk {number}",
+                f"The disk has {format_size(disk.size)} and an MBR, which addresses 2 TiB of it.",
+                _TO_GPT if evidence.windows is not None else None,
             )
 
 

@@ -28,7 +28,7 @@ def little_room(evidence: Evidence) -> Iterator[Seen]:
     for target, needed in _NEEDED.items():
         volume = evidence.mounted(target) if evidence.linux else None
         if volume is not None and volume.free is not None and volume.free < needed:
-            yield Seen(target, f"{format_size(volume.free)} are free; {format_size(needed)} should be.")
+            yield Seen(target, f"{format_size(volume.free)} are free there; {format_size(needed)} should be.")
 
 
 @RULES.rule(
@@ -129,7 +129,7 @@ def static_address(evidence: Evidence) -> Iterator[Seen]:
 def no_dhcp(evidence: Evidence) -> Iterator[Seen]:
     interfaces = [found for found in evidence.linux.interfaces if found.name != "lo"] if evidence.linux else []
     if evidence.linux is not None and not interfaces:
-        yield Seen("the network", "No configuration of an interface was found.")
+        yield Seen("the network", "No configuration of a network interface was found.")
 
 
 @RULES.rule(
@@ -195,7 +195,9 @@ def hypervisor_tools(evidence: Evidence) -> Iterator[Seen]:
     found = evidence.linux or evidence.windows
     tools = [tool for tool in found.tools if tool not in ("qemu-guest-agent", "qemu-ga")] if found else []
     if tools:
-        yield Seen("the system", f"Installed: {', '.join(quote(tool) for tool in tools)}.")
+        yield Seen(
+            "the system", f"Tools of the old hypervisor are installed: {', '.join(quote(tool) for tool in tools)}."
+        )
 
 
 @RULES.rule(

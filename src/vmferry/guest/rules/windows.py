@@ -73,7 +73,10 @@ def windows_root_elsewhere(evidence: Evidence) -> Iterator[Seen]:
     windows = evidence.windows
     named = windows.root_named if windows is not None and windows.root_volume is None else None
     if windows is not None and named is not None and named != "boot":
-        yield Seen(quote(windows.boot_config), f"It starts {quote(named)}, which none of the machine's partitions is.")
+        yield Seen(
+            quote(windows.boot_config),
+            f"The boot configuration starts {quote(named)}, which none of the machine's partitions is.",
+        )
 
 
 @RULES.rule(
@@ -97,7 +100,7 @@ def windows_old_signatures(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_device_restrictions(evidence: Evidence) -> Iterator[Seen]:
     if evidence.windows is not None and evidence.windows.device_restrictions:
-        yield Seen("the registry", "New disks and network cards get no driver.")
+        yield Seen("the registry", "A policy lets new disks and network cards have no driver.")
 
 
 @RULES.rule(
@@ -120,7 +123,7 @@ def windows_offline_disks(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_leftovers(evidence: Evidence) -> Iterator[Seen]:
     if evidence.windows is not None and evidence.windows.leftovers:
-        yield Seen("the registry", f"There is {', '.join(map(quote, evidence.windows.leftovers))}.")
+        yield Seen("the registry", f"Another converter has left {', '.join(map(quote, evidence.windows.leftovers))}.")
 
 
 @RULES.rule(
@@ -133,7 +136,7 @@ def windows_leftovers(evidence: Evidence) -> Iterator[Seen]:
 def windows_pending_restart(evidence: Evidence) -> Iterator[Seen]:
     if evidence.windows is not None and evidence.windows.pending:
         yield Seen(
-            "the registry", f"It waits for a restart because of {', '.join(map(quote, evidence.windows.pending))}."
+            "the registry", f"Windows waits for a restart because of {', '.join(map(quote, evidence.windows.pending))}."
         )
 
 
@@ -159,7 +162,7 @@ def windows_no_remote_desktop(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_firewall(evidence: Evidence) -> Iterator[Seen]:
     if evidence.windows is not None and evidence.windows.firewall:
-        yield Seen("the registry", f"It is on for: {', '.join(map(quote, evidence.windows.firewall))}.")
+        yield Seen("the registry", f"Windows' firewall is on for: {', '.join(map(quote, evidence.windows.firewall))}.")
 
 
 @RULES.rule(
@@ -171,7 +174,7 @@ def windows_firewall(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_protection(evidence: Evidence) -> Iterator[Seen]:
     if evidence.windows is not None and evidence.windows.protection:
-        yield Seen("the system", f"Installed: {', '.join(map(quote, evidence.windows.protection))}.")
+        yield Seen("the system", f"A virus scanner is installed: {', '.join(map(quote, evidence.windows.protection))}.")
 
 
 @RULES.rule(
@@ -203,8 +206,10 @@ def windows_little_room_for_ec2(evidence: Evidence) -> Iterator[Seen]:
     "not have it.",
 )
 def windows_static_address(evidence: Evidence) -> Iterator[Seen]:
-    if evidence.windows is not None and evidence.windows.static_addresses:
-        yield Seen("the registry", f"Static: {', '.join(map(quote, evidence.windows.static_addresses[:4]))}.")
+    addresses = evidence.windows.static_addresses[:4] if evidence.windows is not None else ()
+    if addresses:
+        named = ", ".join(map(quote, addresses))
+        yield Seen("the registry", f"A network interface has an address of its own: {named}.")
 
 
 @RULES.rule(
@@ -246,7 +251,7 @@ def windows_no_net_framework(evidence: Evidence) -> Iterator[Seen]:
         and windows.build is not None
         and not any(version.startswith(("3.5", "4.")) for version in windows.net_framework)
     ):
-        yield Seen("the registry", "No version from 3.5 on is installed.")
+        yield Seen("the registry", "No .NET Framework from 3.5 on is installed.")
 
 
 @RULES.rule(
@@ -259,7 +264,7 @@ def windows_no_net_framework(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_auto_logon(evidence: Evidence) -> Iterator[Seen]:
     if evidence.windows is not None and evidence.windows.auto_logon:
-        yield Seen("the registry", "AutoAdminLogon is set.")
+        yield Seen("the registry", "AutoAdminLogon is set: somebody is logged on at the start.")
 
 
 @RULES.rule(
@@ -284,7 +289,7 @@ def windows_client_language(evidence: Evidence) -> Iterator[Seen]:
     windows = evidence.windows
     languages = windows.languages if windows is not None and windows.is_client else ()
     if languages and not any(language.lower() == "en-us" for language in languages):
-        yield Seen("the system", f"Its languages are {', '.join(map(quote, languages))}.")
+        yield Seen("the system", f"The languages of this client of Windows are {', '.join(map(quote, languages))}.")
 
 
 @RULES.rule(
@@ -296,7 +301,7 @@ def windows_client_language(evidence: Evidence) -> Iterator[Seen]:
 )
 def windows_activation(evidence: Evidence) -> Iterator[Seen]:
     if evidence.windows is not None and evidence.windows.activation:
-        yield Seen("the system", f"Its licence is of the kind {quote(evidence.windows.activation)}.")
+        yield Seen("the system", f"Windows' licence is of the kind {quote(evidence.windows.activation)}.")
 
 
 def _little_room(evidence: Evidence, needed: int) -> Iterator[Seen]:
