@@ -12,6 +12,8 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from tests.guest.images import make_xfs
+from tests.guest.linux_guests import ROOT_UUID, debian, make_ext
+from tests.guest.linux_guests import make_disk as make_mbr_disk
 from tests.server.material import make_disk
 from tests.tasks.material import PLACE, put_object
 from vmferry import own_tags
@@ -70,6 +72,20 @@ def test_a_guest_without_virtio_has_it_in_its_image_and_the_receipt_says_how(ser
     receipt = read((services.catalog.import_tasks.receipt(task_id) or "").encode(), "receipt")
     assert receipt["changes"][0]["what"] == "replaced"
     assert receipt["disks"][0]["guest_digest"] == digest_disk(image) != digest_disk(source)
+
+
+def test_a_guest_asks_for_its_address_where_the_request_chooses_that(services: Services, tmp_path: Path) -> None:
+    guest = debian()
+    guest.files["etc/network/interfaces"] = b"iface ens192 inet static\n\taddress 10.0.0.5/24\n"
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(make_mbr_disk(make_ext(guest.write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID)))
+    put_object(services, disk)
+    task_id = begin(services, **{own_tags.PREPARE: "auto", own_tags.NETWORK: "DHCP"})
+    image = open_disk(FileBlob(run(services, task_id)))
+    (interface,) = look([image]).systems[0].linux.interfaces  # type: ignore[union-attr]
+    assert (interface.name, interface.method, interface.addresses) == ("ens192", "dhcp", ())
+    paths = [change.path for change in services.catalog.import_tasks.get(task_id).facts.changes]
+    assert "/etc/network/interfaces" in paths
 
 
 @pytest.mark.slow

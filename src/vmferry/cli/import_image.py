@@ -22,6 +22,7 @@ from vmferry.cli._import_sources import (
     upload_sources,
 )
 from vmferry.cli._listing import check_dry_run, try_dry_run
+from vmferry.cli._network import check_network
 from vmferry.cli._output import print_json, print_note
 from vmferry.cli._role_check import check_role
 from vmferry.cli._task_kinds import view_task
@@ -64,6 +65,9 @@ def import_machine(
     prepare: bool = typer.Option(
         False, "--prepare", help="Let the guest start on the hardware of vmferry: drivers into its initramfs …"
     ),
+    network: str = typer.Option(
+        None, metavar="CHOICE", help="With --prepare: keep the guest's addresses, or dhcp (default: keep)."
+    ),
     boot_check: bool = typer.Option(
         False, "--boot-check", help="Start the machine once, under QEMU, before there is an AMI of it."
     ),
@@ -90,8 +94,7 @@ def import_machine(
         KmsKeyId=kms_key,
         Encrypted=True if kms_key is not None else None,
     )
-    choices = ((own_tags.PREPARE, prepare), (own_tags.BOOT_CHECK, boot_check))
-    asked_by_tag = [f"{tag}={own_tags.AUTO}" for tag, wanted in choices if wanted]
+    asked_by_tag = _choices(prepare, boot_check, network)
     kind = "import-snapshot-task" if snapshot else "import-image-task"
     specified = options.tag_specification([*tags, *asked_by_tag], kind)
     if snapshot:
@@ -119,6 +122,18 @@ def import_machine(
         task = follow_task(clients, task["ImportTaskId"], as_json=as_json)
         _tag(clients, task, tags)
     _report(clients, task, as_json=as_json)
+
+
+def _choices(prepare: bool, boot_check: bool, network: str | None) -> list[str]:
+    """The tags by which vmferry is asked for what AWS does not have. Raises Typer's usage error."""
+    chosen = ((own_tags.PREPARE, prepare), (own_tags.BOOT_CHECK, boot_check))
+    asked = [f"{tag}={own_tags.AUTO}" for tag, wanted in chosen if wanted]
+    if network is None:
+        return asked
+    check_network(network)
+    if not prepare:
+        raise typer.BadParameter("--network is for a guest that is prepared: give --prepare, too.")
+    return [*asked, f"{own_tags.NETWORK}={network}"]
 
 
 def _check_snapshot(sources: list[str], parameters: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import typer
 from vmferry.cli._budget import DEFAULT_MEMORY, parse_memory, plan_budget
 from vmferry.cli._container import Said, open_container, source_format
 from vmferry.cli._destination import open_destination
+from vmferry.cli._network import check_network
 from vmferry.cli._options import AS_JSON, DISK, EXTENT, PARENT, READ_AS, SNAPSHOT, WORKERS
 from vmferry.cli._output import print_json, print_note
 from vmferry.cli._target import check_sources, choose_output, find_target_format
@@ -29,6 +30,7 @@ from vmferry.cli._writing import (
 )
 from vmferry.errors import quote
 from vmferry.guest.linux.driver_modules import DRIVERS
+from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import CHANGED, Change, Preparation
 from vmferry.guest.prepare import prepare_guest
@@ -80,6 +82,9 @@ def prepare_disk(
         help="What is run for a guest that is not prepared otherwise; it takes minutes. none: nothing.",
     ),
     drivers: str = typer.Option("virtio", metavar="LIST", help=f"What the guest is to start on: {', '.join(DRIVERS)}."),
+    network: str = typer.Option(
+        KEEP, metavar="CHOICE", help="The guest's own addresses: keep, or dhcp, by which it asks for others."
+    ),
     read_as: str | None = READ_AS,
     to: str | None = typer.Option(None, metavar="FORMAT", help="The format of DST (default: what its suffix says)."),
     disk: int | None = DISK,
@@ -93,6 +98,7 @@ def prepare_disk(
     """Convert a guest's disk, with the drivers that it needs elsewhere. SRC is never written to."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with nothing left behind
     wanted = _check_drivers(drivers)
+    check_network(network)
     said = Said(source_format(read_as), parent, extent, snapshot)
     budget = plan_budget(parse_memory(memory), [source], target or "", workers)
     destination = output = None
@@ -103,7 +109,7 @@ def prepare_disk(
     with open_container(source, said) as container:
         found = pick_disk(container, disk, as_json=as_json)
         tell_warnings([found], as_json=as_json)
-        prepared = _prepare(found, wanted, virt_v2v)
+        prepared = _prepare(found, wanted, virt_v2v, network)
         for note in () if as_json else prepared.preparation.notes:
             print_note(note)
         if prepared.by_another and not as_json:
@@ -135,9 +141,9 @@ def _check_drivers(text: str) -> list[str]:
     return wanted
 
 
-def _prepare(found: InputDisk, drivers: Sequence[str], virt_v2v: str) -> _Prepared:
+def _prepare(found: InputDisk, drivers: Sequence[str], virt_v2v: str, network: str) -> _Prepared:
     begun = time.monotonic()
-    overlay, preparation = prepare_guest(found.disk, drivers, int(time.time()), VirtV2v(virt_v2v))
+    overlay, preparation = prepare_guest(found.disk, drivers, int(time.time()), VirtV2v(virt_v2v), network)
     return _Prepared(preparation, overlay, overlay.bytes_read, time.monotonic() - begun)
 
 

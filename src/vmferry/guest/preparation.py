@@ -13,6 +13,8 @@ from vmferry.guest.writable_linux import WritableLinux
 
 KEPT = ".pre-vmferry"
 """What the name of an old file gets behind it."""
+_READ_WHOLE = (".d", "/network-scripts", "/sysconfig/network", "/system-connections")
+"""Ends of the names of folders all of whose files count, whatever they are called, but hidden ones."""
 CHANGED = "changed"
 """What is said of all that is below a path, where it is not known which files it is."""
 
@@ -90,7 +92,8 @@ class Workbench:
     def _free_name(self, path: str) -> str:
         """A name beside ``path`` for the old file."""
         folder, old = posixpath.split(path)
-        old = f".{old}" if folder.endswith(".d") else old  # else it may be read with all that is there, and count more
+        if folder.endswith(_READ_WHOLE):  # what is there is read with all that is there, and may count more
+            old = f".{old}"
         name, number = old + KEPT, 1
         there = set(self.tree.names(folder))
         while name in there:

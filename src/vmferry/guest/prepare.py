@@ -20,7 +20,9 @@ from vmferry.guest.evidence import DiskEvidence, Evidence, name_system
 from vmferry.guest.linux.driver_modules import DRIVERS, Modules, module_name, read_modules
 from vmferry.guest.linux.initramfs import read_initramfs
 from vmferry.guest.linux.initramfs_writer import ALIGNMENT, find_prefix, make_archive
+from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.look import look
+from vmferry.guest.network_mending import mend_network
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import KEPT, Change, Preparation, Workbench
 from vmferry.guest.virt_v2v import NONE, VirtV2v, prepare_by_virt_v2v
@@ -60,7 +62,9 @@ _BY_VIRT_V2V = "virtio"
 """All that virt-v2v prepares for."""
 
 
-def prepare_guest(disk: Disk, drivers: Sequence[str], now: int, virt_v2v: VirtV2v) -> tuple[OverlayDisk, Preparation]:
+def prepare_guest(
+    disk: Disk, drivers: Sequence[str], now: int, virt_v2v: VirtV2v, addresses: str = KEEP
+) -> tuple[OverlayDisk, Preparation]:
     """Let the guest on ``disk`` start on hardware that takes ``drivers``: by our own means, else by virt-v2v.
 
     The overlay, which owns ``disk``, and what was done. Raises as ``prepare_linux`` where neither can, and as
@@ -69,7 +73,7 @@ def prepare_guest(disk: Disk, drivers: Sequence[str], now: int, virt_v2v: VirtV2
     """
     overlay = OverlayDisk(disk)
     try:
-        return overlay, prepare_linux(overlay, drivers, now)
+        return overlay, prepare_linux(overlay, drivers, now, addresses)
     except UnpreparableError:
         raise
     except GuestError as error:
@@ -93,12 +97,13 @@ def _name_system(disk: Disk) -> str | None:
     return name_system(Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], look([disk])))
 
 
-def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Preparation:
+def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int, addresses: str = KEEP) -> Preparation:
     """Let the Linux on ``overlay`` start on hardware that takes ``drivers``, names of ``DRIVERS``.
 
-    ``now``: seconds since 1970, for the files that are changed. No change in the answer: there is nothing to do.
-    Raises ``GuestError`` with what is to be done instead where this guest cannot be prepared, ``UnpreparableError``
-    where by no other means either: then ``overlay`` is to be thrown away. Raises as ``Disk.read_at`` besides.
+    ``now``: seconds since 1970, for the files that are changed; ``addresses``: see ``mend_network``. No change in the
+    answer: there is nothing to do. Raises ``GuestError`` with what is to be done instead where this guest cannot be
+    prepared, ``UnpreparableError`` where by no other means either: then ``overlay`` is to be thrown away. Raises as
+    ``Disk.read_at`` besides.
     """
     bench = Workbench(find_writable_linux(overlay), now)
     kernels = _Kernels(bench, drivers)
@@ -106,6 +111,10 @@ def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int) -> Pre
     if bench.done.changes:
         kernels.configure()
     _rename_devices(bench)
+    try:
+        mend_network(bench, addresses)
+    except GuestError as error:
+        bench.done.notes.append(f"The network was left as it is: {error}")
     bench.commit()
     _add_fallbacks(bench)
     if bench.done.changes and bench.system.replayed:

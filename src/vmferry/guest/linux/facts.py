@@ -144,6 +144,8 @@ class LinuxFacts:
     interfaces: tuple[InterfaceFacts, ...] = ()
     persistent_names: tuple[str, ...] = ()
     """Files of udev that bind interface names to hardware addresses of the old machine."""
+    kept_names: tuple[str, ...] = ()
+    """Names that .link files of systemd give to a card wherever it sits: ``ens192``."""
     network_managers: tuple[str, ...] = ()
     """What sets the network up when it starts: ``NetworkManager``, ``systemd-networkd``, ``wicked``, ``ifupdown``,
     ``network-scripts``."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from vmferry.guest.files import Files
 from vmferry.guest.linux.facts import InterfaceFacts
+from vmferry.guest.linux.network_settings import ANY_CARD
 from vmferry.guest.linux.services import Services
 from vmferry.guest.linux.yaml import Yaml, read_yaml
 from vmferry.limits import MAX_GUEST_MOUNTS
@@ -26,7 +27,8 @@ _LEFT_OUT = re.compile(r"(~|\.bak|\.orig|\.old|\.rpmnew|\.rpmsave|\.rpmorig|\.te
 """What ifup passes over, too."""
 _OWN_NETWORKS = re.compile(r"/usr/lib/systemd/network/80-")
 """systemd's own, for containers and its virtual machines."""
-_RULES = ("/etc/udev/rules.d/*net*.rules", "/etc/systemd/network/*.link")
+_LINKS = "/etc/systemd/network/*.link"
+_RULES = ("/etc/udev/rules.d/*net*.rules", _LINKS)
 _BINDING = re.compile(r"""(?:ATTRS?\{address\}|SYSFS\{address\})==|^(?:PermanentMACAddress|MACAddress)=""")
 _NAMING = re.compile(r"""\bNAME\s*:?=|^Name=""")
 _MANAGERS = {
@@ -70,6 +72,16 @@ def find_persistent_names(files: Files) -> tuple[str, ...]:
         if any(_BINDING.search(line) and not line.startswith("#") for line in files.lines(path))
         and any(_NAMING.search(line) and not line.startswith("#") for line in files.lines(path))
     )
+
+
+def find_kept_names(files: Files) -> tuple[str, ...]:
+    """The names that .link files give to a card whatever its address, and wherever on the PCI bus it sits."""
+    found: dict[str, None] = {}
+    for path in files.glob(_LINKS):
+        sections = {name: dict(pairs) for name, pairs in _read_sections(files.lines(path)).items()}
+        if sections.get("[Match]", {}).get("Path") == ANY_CARD and (name := sections.get("[Link]", {}).get("Name")):
+            found[name] = None
+    return tuple(found)
 
 
 def find_managers(services: Services) -> tuple[str, ...]:

@@ -22,7 +22,13 @@ from vmferry.guest.linux.fstab import read_fstab
 from vmferry.guest.linux.kernels import find_kernels, find_missing
 from vmferry.guest.linux.menu import Menu
 from vmferry.guest.linux.modules import FOLDERS
-from vmferry.guest.linux.network import find_dhcp_clients, find_interfaces, find_managers, find_persistent_names
+from vmferry.guest.linux.network import (
+    find_dhcp_clients,
+    find_interfaces,
+    find_kept_names,
+    find_managers,
+    find_persistent_names,
+)
 from vmferry.guest.linux.rebuilding import find_policy, find_rebuilders
 from vmferry.guest.linux.services import Services, find_firewalls, starts_serial_console, starts_ssh
 from vmferry.guest.linux.storage import find_lvm_filters, pins_lvm_devices, read_crypttab, uses_multipath
@@ -130,6 +136,7 @@ def _with_network(facts: LinuxFacts, files: Files, services: Services) -> LinuxF
         facts,
         interfaces=find_interfaces(files),
         persistent_names=find_persistent_names(files),
+        kept_names=find_kept_names(files),
         network_managers=managers,
         dhcp_clients=find_dhcp_clients(files, managers),
     )

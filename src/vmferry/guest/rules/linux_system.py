@@ -79,8 +79,8 @@ def no_network_driver(evidence: Evidence) -> Iterator[Seen]:
     "udev binds interface names to hardware addresses of the old machine",
     aws=Severity.SHOULD_MEND,
     vmferry=Severity.SHOULD_MEND,
-    remedy="Remove the file on the guest before the export: the new card would be eth1 instead of eth0, without "
-    "an address.",
+    remedy="Import with --prepare, or remove the file on the guest before the export: the new card would be eth1 "
+    "instead of eth0, without an address.",
 )
 def interface_names_pinned(evidence: Evidence) -> Iterator[Seen]:
     for path in evidence.linux.persistent_names if evidence.linux else ():
@@ -92,12 +92,13 @@ def interface_names_pinned(evidence: Evidence) -> Iterator[Seen]:
     "the network is set up for an interface name that changes with the hardware",
     aws=Severity.SHOULD_MEND,
     vmferry=Severity.SHOULD_MEND,
-    remedy="Let the configuration match by hardware address, which is kept, or any interface (netplan: match, "
-    "NetworkManager: no interface-name, networkd: Name=en*).",
+    remedy="Import with --prepare, which lets the only card keep its name; or let the configuration match by hardware "
+    "address, which is kept, or any interface (netplan: match, NetworkManager: no interface-name, networkd: Name=en*).",
 )
 def interface_by_name(evidence: Evidence) -> Iterator[Seen]:
+    kept = ("lo", "*", "eth0", *(evidence.linux.kept_names if evidence.linux else ()))
     for interface in evidence.linux.interfaces if evidence.linux else ():
-        bound = interface.name not in ("lo", "*", "eth0") and "*" not in interface.name and interface.mac is None
+        bound = interface.name not in kept and "*" not in interface.name and interface.mac is None
         if bound and interface.name.startswith(("en", "eth", "em", "p")):
             yield Seen(
                 interface.where, f"It is for {quote(interface.name)} alone; here the card will be called otherwise."
@@ -109,7 +110,8 @@ def interface_by_name(evidence: Evidence) -> Iterator[Seen]:
     "an interface has an address of its own",
     aws=Severity.SHOULD_MEND,
     vmferry=Severity.NOTE,
-    remedy="EC2 takes DHCP only; here the address is kept, so let the new network be the old one, or use DHCP.",
+    remedy="EC2 takes DHCP only; here the address is kept, so let the new network be the old one, or import with "
+    "--prepare --network dhcp.",
 )
 def static_address(evidence: Evidence) -> Iterator[Seen]:
     for interface in evidence.linux.interfaces if evidence.linux else ():

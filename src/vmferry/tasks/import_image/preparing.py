@@ -17,6 +17,7 @@ from vmferry.errors import GuestError
 from vmferry.guest import find_boot_facts, look
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.guest.hardware import choose_hardware
+from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_file import apply_changes, save_changes
 from vmferry.guest.preparation import CHANGED, Preparation
@@ -24,7 +25,7 @@ from vmferry.guest.prepare import prepare_guest
 from vmferry.guest.virt_v2v import VirtV2v
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
-from vmferry.tasks.import_image.choices import is_chosen
+from vmferry.tasks.import_image.choices import choice, is_chosen
 
 _DRIVERS = ("virtio",)
 
@@ -75,7 +76,8 @@ def prepare_root(
     root, config = facts.disks[0], services.config
     virt_v2v = VirtV2v(config.virt_v2v, config.prepare_seconds, watching)
     try:
-        overlay, done = prepare_guest(disk, _DRIVERS, int(task.created_at.timestamp()), virt_v2v)
+        addresses = choice(services, task, own_tags.NETWORK, KEEP)
+        overlay, done = prepare_guest(disk, _DRIVERS, int(task.created_at.timestamp()), virt_v2v, addresses)
     except GuestError as error:
         return _left_as_it_is(facts, disk, error)
     facts = replace(facts, notes=(*facts.notes, *done.notes), prepared="yes" if done.changes else "nothing to do")
