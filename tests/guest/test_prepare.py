@@ -32,6 +32,7 @@ from vmferry.formats import FORMATS, open_disk
 from vmferry.guest import look
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.linux.serial_console import CONSOLES
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import Preparation
 from vmferry.guest.prepare import prepare_guest, prepare_linux
@@ -342,10 +343,17 @@ def test_names_that_change_with_the_bus_become_uuids(tmp_path: Path) -> None:
     root = partition(after, tmp_path)
     uuid = f"UUID={ROOT_UUID}".encode()
     assert dump(root, "/etc/fstab") == guest.files["etc/fstab"].replace(b"\n/dev/sda1", b"\n" + uuid)
-    assert dump(root, "/boot/grub/grub.cfg") == b"linux /boot/vmlinuz root=" + uuid + b" ro resume=/dev/sdc1\n"
-    assert dump(root, "/etc/default/grub") == b'GRUB_CMDLINE_LINUX="root=' + uuid + b'"\n'
+    assert (
+        dump(root, "/boot/grub/grub.cfg")
+        == b"linux /boot/vmlinuz root=" + uuid + b" ro resume=/dev/sdc1 " + CONSOLES + b"\n"
+    )
+    assert dump(root, "/etc/default/grub") == b'GRUB_CMDLINE_LINUX="root=' + uuid + b" " + CONSOLES + b'"\n'
     assert dump(root, "/etc/fstab.pre-vmferry") == guest.files["etc/fstab"]
-    assert [change.path for change in done.changes] == ["/etc/fstab", "/boot/grub/grub.cfg", "/etc/default/grub"]
+    paths = ["/etc/fstab", "/boot/grub/grub.cfg", "/boot/loader/entries/a.conf", "/etc/default/grub"]
+    assert [change.path for change in done.changes] == paths
+    assert "by UUID" in done.changes[1].why
+    assert "serial port" in done.changes[1].why
+    assert "by UUID" not in done.changes[2].why
     assert [note.partition(", which")[0] for note in done.notes] == [
         "/etc/fstab names /dev/sdb1",
         "/boot/grub/grub.cfg names /dev/sdc1",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from vmferry.disk import Disk
 from vmferry.errors import GuestError, UnpreparableError, quote
@@ -21,14 +21,20 @@ from vmferry.guest.linux.driver_modules import DRIVERS, Modules, module_name, re
 from vmferry.guest.linux.initramfs import read_initramfs
 from vmferry.guest.linux.initramfs_writer import ALIGNMENT, find_prefix, make_archive
 from vmferry.guest.linux.network_settings import KEEP
+from vmferry.guest.linux.serial_console import add_serial_console
 from vmferry.guest.look import look
 from vmferry.guest.network_mending import mend_network
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import KEPT, Change, Preparation, Workbench
+from vmferry.guest.tools_masking import mask_tools
+from vmferry.guest.tree import Tree
 from vmferry.guest.virt_v2v import NONE, VirtV2v, prepare_by_virt_v2v
 from vmferry.guest.writable_linux import find_writable_linux
 from vmferry.units import MIB, format_size
 
+_FSTAB = "/etc/fstab"
+_BY_UUID = "file systems are named by UUID: names of disks change with the bus"
+_SERIAL = "the kernel shows what it does on the serial port, too"
 _LASTS = "the drivers stay when the initramfs is made anew"
 _BOOT_SETTINGS = (
     "/boot/grub/grub.cfg",
@@ -110,11 +116,8 @@ def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int, addres
     kernels.prepare()
     if bench.done.changes:
         kernels.configure()
-    _rename_devices(bench)
-    try:
-        mend_network(bench, addresses)
-    except GuestError as error:
-        bench.done.notes.append(f"The network was left as it is: {error}")
+    _mend_settings(bench)
+    _mend_the_rest(bench, addresses)
     bench.commit()
     _add_fallbacks(bench)
     if bench.done.changes and bench.system.replayed:
@@ -228,30 +231,55 @@ class _Kernels:
             self._bench.add(path, text.encode(), _LASTS)
 
 
-def _rename_devices(bench: Workbench) -> None:
-    """Let fstab and the boot loader name file systems by what they are, not by the bus that they hang on."""
+def _mend_the_rest(bench: Workbench, addresses: str) -> None:
+    """What a guest starts without, each for itself."""
+    steps: dict[str, Callable[[], None]] = {
+        "network": lambda: mend_network(bench, addresses),
+        "tools of its hypervisor": lambda: mask_tools(bench),
+    }
+    for what, step in steps.items():
+        try:
+            step()
+        except GuestError as error:
+            bench.done.notes.append(f"The guest keeps its {what} as it is: {error}")
+
+
+def _mend_settings(bench: Workbench) -> None:
+    """Let fstab and the boot loader name file systems by what they are, not by the bus that they hang on, and the
+    kernel show on the serial port what it does."""
     renamer, tree = Renamer(bench.system.volumes), bench.tree
-    if not renamer.is_sure_of(bench.system.root, tree.read("/etc/fstab") or b""):
+    is_sure = renamer.is_sure_of(bench.system.root, tree.read("/etc/fstab") or b"")
+    if not is_sure:
         bench.done.notes.append(
             "/etc/fstab names another disk than this one as the root: names of disks were left as they are."
         )
-        return
-    paths = ["/etc/fstab", *(path for pattern in _BOOT_SETTINGS for path in tree.glob(pattern))]
-    seen: set[str] = set()
-    for path in paths:
-        found = tree.find(path)
-        if found is None or found in seen or KEPT in found or not tree.is_file(found):
-            continue
-        seen.add(found)
-        old = tree.read(found) or b""
-        new, unknown = renamer.in_fstab(old) if path == "/etc/fstab" else renamer.in_parameters(old)
+    for path, found in _settings(tree):
+        old = new = tree.read(found) or b""
+        unknown: list[str] = []
+        if is_sure:
+            new, unknown = renamer.in_fstab(old) if path == _FSTAB else renamer.in_parameters(old)
+        whys = [_BY_UUID] if new != old else []
+        if path != _FSTAB:
+            shown = add_serial_console(path, new)
+            whys += [_SERIAL] if shown != new else []
+            new = shown
         if unknown:
             bench.done.notes.append(
                 f"{quote(found)} names {', '.join(unknown)}, which is not on this disk or has no UUID of its own: on "
                 "another bus it may have another name."
             )
-        if new != old:
-            bench.replace(found, len(new), [new], "file systems are named by UUID: names of disks change with the bus")
+        if whys:
+            bench.replace(found, len(new), [new], "; ".join(whys))
+
+
+def _settings(tree: Tree) -> Iterator[tuple[str, str]]:
+    """The files that name file systems, and where each really is, each once."""
+    seen: set[str] = set()
+    for path in (_FSTAB, *(path for pattern in _BOOT_SETTINGS for path in tree.glob(pattern))):
+        found = tree.find(path)
+        if found is not None and found not in seen and KEPT not in found and tree.is_file(found):
+            seen.add(found)
+            yield path, found
 
 
 def _add_fallbacks(bench: Workbench) -> None:

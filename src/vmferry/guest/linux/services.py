@@ -65,7 +65,8 @@ class Services:
 
     def _starts_unit(self, unit: str) -> bool | None:
         """``None`` where there is no such unit."""
-        if self._files.link(f"{_UNITS[0]}/{unit}") == "/dev/null":
+        own = f"{_UNITS[0]}/{unit}"
+        if self._files.link(own) == "/dev/null" or self._files.size(own) == 0:  # either way it is masked
             return False
         if unit in self._wanted:
             return True

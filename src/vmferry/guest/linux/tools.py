@@ -20,6 +20,28 @@ _TOOLS = {
     "qemu-guest-agent": ("/usr/bin/qemu-ga", "/usr/sbin/qemu-ga"),
     "parallels-tools": ("/usr/lib/parallels-tools", "/usr/bin/prltoolsd"),
 }
+SERVICES = {
+    "open-vm-tools": ("open-vm-tools", "vmtoolsd", "vgauth", "vgauthd"),
+    "vmware-tools": ("vmware-tools", "vmware-tools-thinprint"),
+    "virtualbox-guest-additions": (
+        "vboxadd",
+        "vboxadd-service",
+        "vboxadd-x11",
+        "virtualbox-guest-utils",
+        "vboxservice",
+    ),
+    "xe-guest-utilities": ("xe-daemon", "xe-linux-distribution", "xenstored"),
+    "hyperv-daemons": (
+        "hv-kvp-daemon",
+        "hv-vss-daemon",
+        "hv-fcopy-daemon",
+        "hypervkvpd",
+        "hypervvssd",
+        "hypervfcopyd",
+    ),
+    "parallels-tools": ("prltoolsd",),
+}
+"""Tools that do nothing anywhere else → their services."""
 _CLOUD_INIT = ("/usr/bin/cloud-init", "/etc/cloud/cloud.cfg", "/usr/lib/systemd/system/cloud-init.service")
 _CLOUD_INIT_SERVICES = ("cloud-init", "cloud-init-local", "cloud-init-main", "cloud-config", "cloud-final")
 _SUBSCRIPTIONS = {
