@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -89,3 +90,20 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Grows by each file and directory that is made durable, in order; a file as its name was then."""
+    paths: list[Path] = []
+
+    def watched(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def call(fd: int) -> None:
+            sync(fd)
+            paths.append(Path(f"/proc/self/fd/{fd}").readlink())
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", watched(os.fsync))
+    monkeypatch.setattr(os, "fdatasync", watched(os.fdatasync))
+    return paths

@@ -40,3 +40,12 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         replace_private_file(tmp_path / "key", os.urandom(10))
     assert names(tmp_path) == ["key"]
+
+
+def test_a_file_that_is_made_is_found_again_after_a_power_cut(tmp_path: Path, synced: list[Path]) -> None:
+    make_private_file(tmp_path / "key", b"first")
+    assert synced[-1] == tmp_path
+    make_private_file(tmp_path / "key", b"second")  # who has lost relies on it, too
+    assert synced.count(tmp_path) == 2
+    replace_private_file(tmp_path / "key", b"third")
+    assert synced[-1] == tmp_path

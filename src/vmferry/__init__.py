@@ -4,9 +4,9 @@ The map
 =======
 Files at the top are the nouns everybody shares: ``blob``, ``folder``, ``extent``, ``ranges``, ``disk``, ``digest``,
 ``receipt``, ``import_manifest``, ``machine``; beside them ``errors``, ``registry``, ``units``, ``limits``, ``quotas``,
-``config``, ``keep``, ``private_file``, ``own_tags``; above the rooms that they need ``snapshot_blocks``, ``gateway``,
-which every front end stands behind, ``work``, which a worker and the server have in common, and ``data_directory``,
-which commands beside a server look into. Folders are rooms:
+``config``, ``keep``, ``directory``, ``private_file``, ``own_tags``; above the rooms that they need ``snapshot_blocks``,
+``gateway``, which every front end stands behind, ``work``, which a worker and the server have in common, and
+``data_directory``, which commands beside a server look into. Folders are rooms:
 
 ==============  =========================================================================
 ``wrappers``    a packed file around a disk or an appliance: gzip, xz, zstd, bzip2, zip

@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vmferry.directory import sync_directory
+
 
 def make_private_file(path: Path, content: bytes) -> None:
     """Let ``path`` hold ``content``, once for all: where several make it the first wins. Raises ``OSError``."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _written_beside(path, content) as written, suppress(FileExistsError):
         os.link(written, path)
+    sync_directory(path.parent)  # by whoever lost the race, too, who is about to use what the first has made
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
     """Let ``path`` hold ``content``, whatever was there. Raises ``OSError``."""
     with _written_beside(path, content) as written:
         written.replace(path)
+    sync_directory(path.parent)
 
 
 @contextmanager

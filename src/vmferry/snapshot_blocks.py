@@ -111,6 +111,9 @@ class SnapshotBlocks:
         except BaseException:
             self._record.close()
             raise
+        for writer in (self._record, self._image):
+            if isinstance(writer, SharedFileWriter):
+                writer.has_durable_name = True  # begin_blocks saw to that: no put waits for it again
 
     def __enter__(self) -> Self:
         return self

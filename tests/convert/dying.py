@@ -20,20 +20,27 @@ class Killed(BaseException):
 
 
 class Platter:
-    """What was made durable of each file."""
+    """What was made durable of each file, and whose name."""
 
     def __init__(self) -> None:
         self._durable: dict[Path, bytes] = {}
+        self._named: set[Path] = set()
 
     def keep(self, fd: int) -> None:
-        """The file of ``fd`` is durable as it is."""
+        """The file of ``fd`` is durable as it is, or the names in the directory."""
         path = Path(f"/proc/self/fd/{fd}").readlink()
         if path.is_file():
             self._durable[path] = path.read_bytes()
+        else:
+            self._named.update(path.iterdir())
 
     def cut_power(self, folder: Path, chance: random.Random) -> None:
         """Let of each file of ``folder`` what was made durable stay, and of the rest what chance likes."""
-        for path in folder.iterdir():
+        for path in sorted(folder.iterdir()):
+            if path not in self._named and chance.random() < 0.25:
+                path.unlink()
+                self._durable.pop(path, None)
+                continue
             now = path.read_bytes()
             before = self._durable.get(path)
             if before is None:

@@ -22,6 +22,7 @@ from vmferry.blob import Buffer, FileBlob, KeptBlobWriter
 from vmferry.convert import digest_disk
 from vmferry.convert import journal as journal_module
 from vmferry.convert.journal import Journal, copy_rest
+from vmferry.convert.placements import Placements
 from vmferry.digest import DigestTree
 from vmferry.errors import OutOfSpaceError
 from vmferry.extent import Extent, ExtentKind, clip
@@ -270,3 +271,12 @@ def test_what_the_kernel_could_not_write_is_not_taken_for_written(
     whole = tmp_path / "whole"
     convert(disk, whole, kind, 1)
     assert path.read_bytes() == whole.read_bytes()
+
+
+def test_notes_of_what_was_placed_are_found_again_after_a_power_cut(tmp_path: Path, synced: list[Path]) -> None:
+    placements = Placements(tmp_path / "placed")
+    placements.add(MIB, b"note")
+    placements.save(MIB)
+    placements.flush()
+    assert synced == [tmp_path / "placed", tmp_path]
+    placements.remove()

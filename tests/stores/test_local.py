@@ -333,6 +333,31 @@ def test_a_copy_never_takes_a_name_that_is_taken(tmp_path: Path) -> None:
         copy_blob(store, "here", "nothing", "here", "c")
 
 
+# --- what a power cut leaves -------------------------------------------------------------------------------------
+
+
+def test_what_is_flushed_has_a_name_that_a_power_cut_leaves(
+    store: LocalStore, tmp_path: Path, synced: list[Path]
+) -> None:
+    writer = store.resume("b", "folder/image")
+    writer.write_at(0, b"slice")
+    writer.flush()
+    partial = tmp_path / "b" / "folder" / ".image.partial"
+    assert synced == [partial, partial.parent, tmp_path / "b", tmp_path]
+    writer.flush()  # no slice waits for it again
+    assert synced[4:] == [partial]
+    writer.detach()
+
+
+def test_a_second_name_is_durable_with_the_folders_that_were_made_for_it(
+    store: LocalStore, tmp_path: Path, synced: list[Path]
+) -> None:
+    put(store, "b", "image", b"x")
+    synced.clear()
+    assert store.link("b", "image", "other", "account/image")
+    assert synced == [tmp_path / "other" / "account", tmp_path / "other", tmp_path]
+
+
 # --- files that several hold -------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from vmferry.directory import sync_directory
+
 _RECORD = struct.Struct("<QI")
 """The guest offset where a piece ends, and the bytes of its note, which follow."""
 
@@ -21,6 +23,7 @@ class Placements:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._fd = -1
         self._end = 0
+        self._has_durable_name = False
 
     def load(self, end: int) -> Iterator[bytes]:
         """The notes in the first ``end`` bytes; what is behind them is overwritten from now on.
@@ -63,9 +66,13 @@ class Placements:
         return self._end
 
     def flush(self) -> None:
-        """Make what was kept durable."""
-        if self._fd >= 0:
-            os.fdatasync(self._fd)
+        """Make what was kept durable, and that it is there. Raises ``OSError``."""
+        if self._fd < 0:
+            return
+        os.fdatasync(self._fd)
+        if not self._has_durable_name:
+            sync_directory(self._path.parent)
+            self._has_durable_name = True
 
     def remove(self) -> None:
         """The conversion is at its end, or begins anew."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vmferry.blob import Blob, Buffer, ByteRange, FileBlob, file_data_ranges, find_file, foreign_error
+from vmferry.directory import sync_directories
 from vmferry.errors import StoreError, quote
 from vmferry.units import KIB, MIB
 
@@ -145,12 +146,12 @@ class FileWriter:
             return False
 
     def _sync_directories(self) -> None:
-        directory = self._final.parent
-        while self._sync:
-            sync_directory(directory)
-            if directory in (self._top, directory.parent):
-                return
-            directory = directory.parent
+        """Raises ``StoreError``."""
+        if self._sync:
+            try:
+                sync_directories(self._final.parent, self._top)
+            except OSError as error:
+                raise foreign_error(error, str(self._final)) from error
 
     def _close(self) -> None:
         os.close(self._fd)
@@ -162,6 +163,8 @@ class SharedFileWriter(FileWriter):
 
     survives_power_cut = True
     reached = 0
+    has_durable_name = False
+    """Whether the first ``flush`` need not see to the file's name; set it where that was made durable before."""
 
     def begin(self) -> None:
         """Begin anew: nothing that was written before is left."""
@@ -192,12 +195,11 @@ class SharedFileWriter(FileWriter):
             return
         try:
             self.flush()
-            self._sync_directories()
         finally:
             self._close()
 
     def close(self) -> None:
-        """Let go of the file, whose name is durable; what was not flushed the kernel writes when it likes."""
+        """Let go of the file; what was not flushed the kernel writes when it likes."""
         if self._fd >= 0:
             self._close()
 
@@ -226,11 +228,17 @@ class SharedFileWriter(FileWriter):
         return True
 
     def flush(self) -> None:
-        """Make what was written so far durable. Once it has failed, it always does."""
+        """Make what was written so far durable. Once it has failed, it always does.
+
+        The first time the file's name becomes durable, too: bytes that nobody finds after a power cut are none.
+        """
         try:
             self._make_durable(os.fdatasync)
         except OSError as error:
             raise foreign_error(error, str(self._final)) from error
+        if not self.has_durable_name:
+            self._sync_directories()
+            self.has_durable_name = True
 
 
 class FinishedWriter:
@@ -273,17 +281,3 @@ def open_alone(path: Path, mode: int = 0o666) -> int:
             os.close(fd)
             raise
         os.close(fd)  # who held it has renamed or removed it in between: it is that one's, whole perhaps
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in ``directory`` durable."""
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # some network and FUSE file systems do that by themselves, or never
-            return
-        raise foreign_error(error, str(directory)) from error

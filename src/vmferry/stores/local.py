@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vmferry.blob import FileBlob, foreign_error
+from vmferry.directory import sync_directories
 from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, quote
 from vmferry.stores import Pin, Store, StoreKind
-from vmferry.stores._file_writers import FileWriter, FinishedWriter, SharedFileWriter, open_alone, sync_directory
+from vmferry.stores._file_writers import FileWriter, FinishedWriter, SharedFileWriter, open_alone
 
 __all__ = ["FileWriter", "FinishedWriter", "LocalBlob", "LocalStore", "SharedFileWriter", "create_file", "resume_file"]
 
@@ -103,7 +104,10 @@ class LocalStore:
         if further and target.stat().st_nlink < 3:  # looked at behind the link: the file may have been another before
             target.unlink()
             return False
-        sync_directory(target.parent)
+        try:
+            sync_directories(target.parent, self._root)
+        except OSError as error:
+            raise foreign_error(error, str(target)) from error
         return True
 
     def copy(self, bucket: str, key: str, to_bucket: str, to_key: str) -> None:
