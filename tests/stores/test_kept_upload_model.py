@@ -34,8 +34,8 @@ HEADER = 24
 """Bytes in front that are written last."""
 
 
-def keep(bucket: FakeBucket, folder: Path, step: Callable[[], None] = lambda: None) -> KeptUpload:
-    return KeptUpload(cast("Multipart", FakeMultipart(bucket, step)), "s3://bucket/key", folder, BUDGET)
+def keep(bucket: FakeBucket, folder: Path, step: Callable[[], None] = lambda: None, budget: int = BUDGET) -> KeptUpload:
+    return KeptUpload(cast("Multipart", FakeMultipart(bucket, step)), "s3://bucket/key", folder, budget)
 
 
 class Notes:
@@ -66,7 +66,7 @@ class Process:
         self._mortal = mortal
         self._chance = random.Random(seed)
         self._packs = packs
-        self._upload = keep(bucket, folder, mortal.step)
+        self._upload = keep(bucket, folder, mortal.step, self._chance.choice([BUDGET, 4 * BUDGET]))
         self._placed: list[tuple[int, bytes]] = []
         self._pieces = [self._content(number, length) for number, length in enumerate(lengths)]
 
@@ -192,6 +192,55 @@ def test_what_was_noted_before_anything_was_placed_anew_is_not_settled(tmp_path:
         upload.write_at(0, b"b" * PART)
         upload.finish()
     assert bucket.object == b"b" * PART
+
+
+def held(upload: KeptUpload) -> int:
+    """Bytes in parts that are being filled."""
+    return sum(len(part.data) for part in upload._open.values())
+
+
+def test_an_upload_that_is_gone_on_with_takes_the_memory_that_it_has_then(tmp_path: Path) -> None:
+    bucket = FakeBucket(PART)
+    large = 1000 * PART + 1000 * 2 * PART
+    """Where the parts begin that are as large as the first upload's memory lets them be."""
+    with patch.object(_s3_upload, "MIN_PART", PART):
+        upload = keep(bucket, tmp_path / "kept")
+        upload.begin()
+        for number in range(12):
+            upload.write_at(number * PART, b"a")
+        upload.write_at(large, b"b" * PART)
+        note = json.dumps(upload.note(0))
+        upload.detach()
+        upload = keep(bucket, tmp_path / "kept", budget=4 * PART)
+        assert upload.is_there(json.loads(note))
+        upload.restore(json.loads(note))
+        for number in range(12, 24):
+            upload.write_at(number * PART, b"a")
+        assert held(upload) <= 4 * PART + 4 * PART + PART, "the large part that was there, what it may, and the first"
+        upload.write_at(large + PART, b"c" * 7 * PART)
+        assert json.loads(json.dumps(upload.note(0)))["budget"] == BUDGET
+        upload.finish()
+    assert bucket.object is not None
+    assert bucket.object[large:] == b"b" * PART + b"c" * 7 * PART
+    assert bucket.object[: 24 * PART] == b"a".ljust(PART, b"\0") * 24
+
+
+def test_an_upload_that_was_begun_with_too_little_memory_says_how_to_begin_anew(tmp_path: Path) -> None:
+    bucket = FakeBucket(PART)
+    with patch.object(_s3_upload, "MIN_PART", PART):
+        upload = keep(bucket, tmp_path / "kept")
+        upload.begin()
+        with pytest.raises(StoreError, match="give it more, or"):
+            upload.set_size(1 << 30)
+        note = json.loads(json.dumps(upload.note(0)))
+        upload.detach()
+        upload = keep(bucket, tmp_path / "kept", budget=4 * BUDGET)
+        upload.restore(note)
+        with pytest.raises(
+            StoreError, match=r"with 1 KiB of memory can send: it was begun with that, remove the notes .*resume to"
+        ):
+            upload.set_size(1 << 30)
+        upload.abort()
 
 
 def test_two_that_write_to_a_part_on_its_way_both_find_it_opened_again(

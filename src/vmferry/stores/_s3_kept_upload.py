@@ -59,10 +59,12 @@ class KeptUpload(S3Upload):
         return all(self._path(int(number)).is_file() for number, ranges in note["open"].items() if ranges)
 
     def restore(self, note: Mapping[str, Any]) -> None:
-        """Go on from ``note``, which ``is_there``. What was about to be sent is sent. Raises ``StoreError``."""
+        """Go on from ``note``, which ``is_there``. What was about to be sent is sent. Raises ``StoreError``.
+
+        The parts stay as large as the upload was begun with; how many are held follows from what it may take now.
+        """
         self._upload, self._first = str(note["upload"]), set(note["first"])
-        self._budget = int(note["budget"])
-        self._sizes = PartSizes(self._budget)
+        self._sizes = PartSizes(int(note["budget"]))
         self._moves = bool(note["moves"])
         for name, (etag, ranges) in note["settled"].items():
             self._sent[int(name)], self._settled[int(name)] = etag, _pairs(ranges)
@@ -97,7 +99,7 @@ class KeptUpload(S3Upload):
             filling = {number: list(part.ranges) for number, part in self._open.items()}
             return {
                 "upload": self._upload,
-                "budget": self._budget,
+                "budget": self._sizes.budget,
                 "moves": self._moves or self.reached > 0,
                 "first": sorted(self._first),
                 "settled": {number: [self._sent[number], ranges] for number, ranges in self._settled.items()},
@@ -217,6 +219,11 @@ class KeptUpload(S3Upload):
             raise foreign_error(error, str(path)) from error
         data = bytearray(content[:size].ljust(size, b"\0"))
         return Part(number, start, data, ranges, again=True)
+
+    def _remedy(self) -> str:
+        if self._budget <= self._sizes.budget:
+            return super()._remedy()
+        return f"it was begun with that, remove the notes {quote(self._folder / '.*.resume')} to begin anew with more"
 
     @property
     def _id_file(self) -> Path:

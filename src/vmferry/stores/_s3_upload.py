@@ -33,6 +33,7 @@ class PartSizes:
     """
 
     def __init__(self, budget: int) -> None:
+        self.budget = budget
         largest = max(min(budget // 4, MAX_PART) // MIN_PART * MIN_PART, MIN_PART)
         counts = ((1000, MIN_PART), (1000, min(2 * MIN_PART, largest)), (MAX_PARTS - 2000, largest))
         self._starts: list[int] = []
@@ -242,7 +243,8 @@ class S3Upload:
     def _has_room(self, size: int) -> bool:
         """Whether ``size`` bytes more may be held. If not, something was done about it: look again."""
         loose = [part for part in self._open.values() if part.number not in self._first and not self._is_reserved(part)]
-        if self._sending + sum(len(part.data) for part in loose) + size <= self._budget:
+        # Two parts at the least, for who writes over the end of one: an upload may have been begun with more memory.
+        if self._sending + sum(len(part.data) for part in loose) + size <= max(self._budget, 2 * size):
             return True
         if self._sending:
             self._changed.wait()
@@ -325,10 +327,15 @@ class S3Upload:
 
     def _check_size(self, size: int) -> None:
         if size > self._sizes.most:
+            budget = format_size(self._sizes.budget)
             raise StoreError(
                 f"{quote(self._name)} would be larger than {format_size(self._sizes.most)}, which is all that an "
-                f"upload with {format_size(self._budget)} of memory can send: give it more, or write to a local file."
+                f"upload with {budget} of memory can send: {self._remedy()}, or write to a local file."
             )
+
+    def _remedy(self) -> str:
+        """What lets an object be larger."""
+        return "give it more"
 
     def _check_open(self) -> None:
         if self._over:
