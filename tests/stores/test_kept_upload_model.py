@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -241,6 +242,28 @@ def test_an_upload_that_was_begun_with_too_little_memory_says_how_to_begin_anew(
         ):
             upload.set_size(1 << 30)
         upload.abort()
+
+
+def test_a_part_that_the_kernel_could_not_write_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = FakeBucket(PART)
+    with patch.object(_s3_upload, "MIN_PART", PART):
+        upload = keep(bucket, tmp_path / "kept")
+        upload.begin()
+        upload.write_at(0, b"half")
+        note = json.loads(json.dumps(upload.note(0)))
+        upload.detach()
+        upload = keep(bucket, tmp_path / "kept")
+        assert upload.is_there(note)
+        monkeypatch.setattr(os, "fsync", _fail)
+        assert not upload.is_there(note)
+        upload.begin()
+        upload.abort()
+
+
+def _fail(_: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_two_that_write_to_a_part_on_its_way_both_find_it_opened_again(

@@ -56,7 +56,7 @@ class KeptUpload(S3Upload):
         there = self._multipart.parts(str(note["upload"]))
         if there is None or any(there.get(int(number) + 1) != etag for number, (etag, _) in note["settled"].items()):
             return False
-        return all(self._path(int(number)).is_file() for number, ranges in note["open"].items() if ranges)
+        return all(self._is_kept_whole(int(number)) for number, ranges in note["open"].items() if ranges)
 
     def restore(self, note: Mapping[str, Any]) -> None:
         """Go on from ``note``, which ``is_there``. What was about to be sent is sent. Raises ``StoreError``.
@@ -219,6 +219,24 @@ class KeptUpload(S3Upload):
             raise foreign_error(error, str(path)) from error
         data = bytearray(content[:size].ljust(size, b"\0"))
         return Part(number, start, data, ranges, again=True)
+
+    def _is_kept_whole(self, number: int) -> bool:
+        """Whether the file of a part is there, and the kernel could write all that it had taken.
+
+        A file system that tells so late (NFS) forgets what it could not write, and nobody is there to hear of it when
+        the process dies before. The first who asks after that is told.
+        """
+        try:
+            fd = os.open(self._path(number), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            os.fsync(fd)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
 
     def _remedy(self) -> str:
         if self._budget <= self._sizes.budget:
