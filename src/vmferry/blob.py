@@ -292,8 +292,14 @@ class FileBlob:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether nobody has written to the file since it was opened, as far as its time of change tells."""
-        return os.fstat(self._fd).st_mtime_ns == self._modified_at
+        """Whether nobody has written to the file since it was opened, as far as its size and time of change tell.
+
+        A file that was closed is left out of account. What is replaced, or removed, is read to its end nevertheless.
+        """
+        if self._fd < 0:
+            return True
+        status = os.fstat(self._fd)
+        return (status.st_mtime_ns, status.st_size) == (self._modified_at, self._size)
 
     @property
     def name(self) -> str:

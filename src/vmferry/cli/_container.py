@@ -14,7 +14,7 @@ from vmferry import appliances, formats, wrappers
 from vmferry.blob import Blob, FileBlob
 from vmferry.cli._source import open_source, read_ahead
 from vmferry.disk import Disk, DiskFacts, SupportsFacts
-from vmferry.errors import UnknownFormatError, UnsafeDiskError, quote
+from vmferry.errors import BlobChangedError, UnknownFormatError, UnsafeDiskError, quote
 from vmferry.folder import ALONE, Companions, Folder, LocalFolder
 from vmferry.formats import Format
 
@@ -47,6 +47,8 @@ class Container:
     """The disks, by their names in the appliance; one without a name where the file is a disk image."""
     opened: ExitStack = field(default_factory=ExitStack)
     """Closes the disks that are opened, with what they found beside their files."""
+    local: list[FileBlob] = field(default_factory=list)
+    """Every local file that was opened so far, whatever for."""
 
     @property
     def machine(self) -> Machine | None:
@@ -107,6 +109,40 @@ class Container:
                 )
         return disk
 
+    def check_unchanged(self) -> None:
+        """Raise ``BlobChangedError`` for a local file that was written to since it was opened: of what was read of it,
+        some is older than the rest. An object in S3 is told from another one with each read."""
+        for file in self.local:
+            if not file.is_unchanged:
+                raise BlobChangedError(
+                    f"{quote(file.name)} was changed while it was converted. Start again, and leave it alone meanwhile."
+                )
+
+
+class _WatchedFolder:
+    """A local folder, and what was opened of it."""
+
+    def __init__(self, folder: Folder, opened: list[FileBlob]) -> None:
+        self._folder = folder
+        self._opened = opened
+
+    @property
+    def name(self) -> str:
+        return self._folder.name
+
+    def names(self) -> Sequence[str]:
+        return self._folder.names()
+
+    def open(self, name: str) -> Blob:
+        blob = self._folder.open(name)
+        _remember(blob, self._opened)
+        return blob
+
+
+def _remember(blob: Blob, opened: list[FileBlob]) -> None:
+    if isinstance(blob, FileBlob):
+        opened.append(blob)
+
 
 def _extent_files(disk: Disk | None) -> Iterator[str]:
     """The files supplied for ``disk`` and all its parents."""
@@ -135,13 +171,16 @@ def open_container(source: str, said: Said, wrapped: Callable[[Blob], Blob] = re
     """
     with ExitStack() as opened:
         path, folder = _place(source)
-        blob = wrapped(_close_later(opened, open_source(path)))
-        container = Container(blob, said, _companions(opened, said, _beside(path)), opened=opened)
+        local: list[FileBlob] = []
+        file = _close_later(opened, open_source(path))
+        _remember(file, local)
+        blob, beside = wrapped(file), _beside(path, local)
+        container = Container(blob, said, _companions(opened, said, beside, local), opened=opened, local=local)
         if said.read_as is None or said.read_as.name != "raw":
             container.blob, packing = wrappers.unwrap(blob)
             _close_later(opened, container.blob)
             container.wrapper = None if packing is None else packing.name
-        _open_machine(opened, container, folder or _beside(path))
+        _open_machine(opened, container, beside if folder is None else _WatchedFolder(folder, local))
         yield container
 
 
@@ -166,14 +205,18 @@ def _place(source: str) -> tuple[str, Folder | None]:
     return str(Path(source) / appliances.find_description(folder)), folder
 
 
-def _beside(path: str) -> Folder | None:
+def _beside(path: str, local: list[FileBlob]) -> Folder | None:
     """Where a local file lies; nothing lies beside an object in S3."""
-    return None if path.startswith("s3://") else LocalFolder(Path(path).parent)
+    return None if path.startswith("s3://") else _WatchedFolder(LocalFolder(Path(path).parent), local)
 
 
-def _companions(opened: ExitStack, said: Said, beside: Folder | None) -> Companions:
-    parents = tuple(_close_later(opened, FileBlob(Path(name))) for name in said.parents)
-    extent_files = {PurePath(name).name: _close_later(opened, FileBlob(Path(name))) for name in said.extents}
+def _companions(opened: ExitStack, said: Said, beside: Folder | None, local: list[FileBlob]) -> Companions:
+    def open_file(name: str) -> Blob:
+        local.append(FileBlob(Path(name)))
+        return _close_later(opened, local[-1])
+
+    parents = tuple(map(open_file, said.parents))
+    extent_files = {PurePath(name).name: open_file(name) for name in said.extents}
     return Companions(parents, extent_files, beside, said.snapshot)
 
 

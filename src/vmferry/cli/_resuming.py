@@ -11,7 +11,7 @@ from vmferry.blob import KeptBlobWriter
 from vmferry.cli._container import Said
 from vmferry.cli._destination import Destination
 from vmferry.cli._output import print_note, show_progress
-from vmferry.cli._source import SCHEME, identify, is_same_file
+from vmferry.cli._source import identify
 from vmferry.cli._writing import Effort, InputDisk, Made, Output, Writer, made_size, report_file
 from vmferry.convert import count_granules, find_unit
 from vmferry.convert.journal import Journal, copy_rest
@@ -58,26 +58,10 @@ def resume_conversion(
         made = _copy(found, writer, journal, tree, destination.path.name, effort)
         if found.file is not None:
             found.file.finish()
-        _check_sources(facts)
+        found.check_unchanged()
         writer.finish()
         journal.remove()
     report_file(made, output, destination, effort)
-
-
-def _check_sources(facts: dict[str, Any]) -> None:
-    """Raise ``BlobChangedError`` for a local file that was written to since ``facts`` were found.
-
-    What was removed, or replaced, was read to its end nevertheless; an object in S3 that is another one is not read.
-    """
-    for identity in facts["sources"]:
-        name = identity[0]
-        if name.startswith(SCHEME) or not Path(name).is_file():
-            continue
-        now = identify(name)
-        if now != identity and is_same_file(now, identity):
-            raise BlobChangedError(
-                f"{quote(name)} was changed while it was converted. Start again, and leave it alone meanwhile."
-            )
 
 
 class _Kept:

@@ -109,11 +109,6 @@ def identify(source: str) -> list[str]:
     return [os.path.realpath(source), *map(str, (status.st_size, status.st_ino, status.st_mtime_ns))]
 
 
-def is_same_file(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two identities of a local file are of the same one, changed or not."""
-    return one[2] == other[2]
-
-
 def default_threads(names: Sequence[str]) -> int | None:
     """As many threads as ``names`` need where the user says nothing; ``None``: one for each core."""
     return _REMOTE_THREADS if any(name.startswith(SCHEME) for name in names) else None

@@ -35,6 +35,8 @@ class InputDisk:
     disk: Disk
     file: HashedBlob | None
     """Its file in an appliance, when the manifest has a digest for it."""
+    check_unchanged: Callable[[], None]
+    """See ``Container.check_unchanged``."""
 
     @property
     def facts(self) -> DiskFacts:
@@ -89,7 +91,8 @@ def open_input(container: Container, index: int) -> InputDisk:
     appliance = container.appliance
     digest = None if appliance is None or name is None else appliance.digests.get(name)
     hashed = None if digest is None else appliances.HashedBlob(file, digest)
-    return InputDisk(file.name, container.kind(index), container.open_disk(index, hashed), hashed)
+    disk = container.open_disk(index, hashed)
+    return InputDisk(file.name, container.kind(index), disk, hashed, container.check_unchanged)
 
 
 def pick_disk(container: Container, number: int | None, *, as_json: bool) -> InputDisk:
@@ -111,7 +114,7 @@ def pick_disk(container: Container, number: int | None, *, as_json: bool) -> Inp
 def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort: Effort) -> Made:
     """Copy ``found`` into the image whose writer ``begin`` answers, whole or not at all.
 
-    ``title`` stands before the progress bar.
+    ``title`` stands before the progress bar. Raises ``BlobChangedError`` where a source was written to meanwhile.
     """
     disk, writer = found.disk, None
     try:  # from the first moment on: Ctrl-C may come as soon as there is a file
@@ -122,6 +125,7 @@ def write_disk(found: InputDisk, begin: Callable[[], Writer], title: str, effort
             result = copy(disk, writer, workers=effort.workers, digest=tree, progress=progress)
         if found.file is not None:
             found.file.finish()
+        found.check_unchanged()
         writer.finish()
     except BaseException:
         if writer is not None:
