@@ -18,8 +18,15 @@ import pytest
 
 from tests.stores.contract import ResumeContract, get, letters, put
 from tests.stores.interleaving import before_the_next_lock
-from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, OutOfSpaceError, StoreError
-from vmferry.stores import STORES, Pin, Store, copy_blob
+from vmferry.errors import (
+    BlobChangedError,
+    BlobNotFoundError,
+    ConfigError,
+    OutOfSpaceError,
+    StoreError,
+    StoreUnavailableError,
+)
+from vmferry.stores import STORES, Pin, Store, copy_blob, local
 from vmferry.stores.local import LocalStore, SharedFileWriter, create_file, resume_file
 from vmferry.units import GIB, KIB, MIB
 
@@ -220,6 +227,7 @@ def test_a_killed_process_leaves_its_work_to_the_next(tmp_path: Path) -> None:
 _FULL_DISK = """
 import os, subprocess, sys
 from vmferry.errors import OutOfSpaceError
+from vmferry.stores import local
 from vmferry.stores.local import LocalStore
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", sys.argv[1]], check=True)
 store = LocalStore(sys.argv[1])
@@ -371,6 +379,95 @@ def test_a_file_is_held_together_or_alone(store: LocalStore) -> None:
     two.close()
     assert three.lock(shared=False, wait=False)
     three.abort()
+
+
+def inode(store: LocalStore, key: str) -> int:
+    return Path(store.locate("b", key)).stat().st_ino
+
+
+def test_nobody_writes_to_what_is_whole_who_wrote_to_it_before(store: LocalStore, tmp_path: Path) -> None:
+    frozen, writer = shared(store), shared(store)
+    frozen.write_at(0, b"begin")
+    writer.write_at(2 * MIB, b"end")
+    writer.finish()
+    frozen.write_at(0, b"OLD")
+    frozen.set_size(1)
+    assert files(tmp_path) == ["b/shared"]
+    blob = store.open("b", "shared")
+    assert (blob.size, blob.read_at(0, 5), blob.read_at(2 * MIB, 3)) == (2 * MIB + 3, b"begin", b"end")
+    blob.close()
+    frozen.finish()  # somebody was faster
+    assert get(store, "b", "shared")[:5] == b"begin"
+
+
+def test_what_nobody_else_holds_is_renamed_and_not_copied(store: LocalStore) -> None:
+    other, writer = shared(store), shared(store)
+    other.detach()
+    before = os.fstat(writer._fd).st_ino
+    writer.finish()
+    assert inode(store, "shared") == before
+
+
+def test_a_copy_for_which_there_is_no_room_leaves_the_work_as_it_is(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen, writer = shared(store), shared(store)
+    writer.write_at(0, b"all of it")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "copy_file_range", _raiser(errno.ENOSPC))
+        with pytest.raises(OutOfSpaceError):
+            writer.finish()
+    writer.detach()
+    assert files(tmp_path) == ["b/.shared.partial"]
+    shared(store).finish()
+    assert get(store, "b", "shared") == b"all of it"
+    frozen.close()
+
+
+def test_what_was_finished_and_handed_on_meanwhile_is_not_taken_for_unfinished(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shared(store)
+    first.write_at(0, b"a volume's bytes")
+
+    def hand_on() -> None:
+        first.finish()
+        store.link("b", "shared", "b", "volume")
+        store.delete("b", "shared")
+
+    before_the_next_lock(monkeypatch, hand_on)
+    late = shared(store)
+    late.write_at(0, b"OLD")
+    assert get(store, "b", "volume") == b"a volume's bytes"
+    late.abort()
+
+
+def test_who_hangs_while_a_file_is_about_to_appear_is_told_of(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_FINISHING_SECONDS", 0.0)
+    first = shared(store)
+    assert first.lock(shared=False, wait=False)
+    with pytest.raises(StoreUnavailableError, match="it is frozen"):
+        shared(store)
+    first.finish()
+    assert not isinstance(store.resume("b", "shared"), SharedFileWriter)
+
+
+def test_who_asks_for_bytes_of_its_own_while_another_copies_them_gets_the_same(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "b", "snapshot", b"image")
+    store.link("b", "snapshot", "b", "volume")
+
+    def copy_and_write() -> None:
+        store.unshare("b", "volume")
+        Path(store.locate("b", "volume")).write_bytes(b"a guest's")
+
+    before_the_next_lock(monkeypatch, copy_and_write)
+    store.unshare("b", "volume")
+    assert get(store, "b", "volume") == b"a guest's"
+    assert get(store, "b", "snapshot") == b"image"
 
 
 @pytest.mark.parametrize("broken", [None, errno.EXDEV, errno.EOPNOTSUPP])

@@ -98,8 +98,8 @@ def begin_all(folder: Path) -> tuple[ImportImageActivities, list[SliceStep]]:
     return worker, list(plan.slices)
 
 
-def kill_half_way(folder: Path, step: SliceStep | DiskStep) -> int:
-    """Have the step done by a process that is killed; up to where it has noted that it was."""
+def stop_half_way(folder: Path, step: SliceStep | DiskStep, number: signal.Signals) -> subprocess.Popen[bytes]:
+    """Have the step done by a process that gets the signal ``number`` in the middle of it."""
     notes = folder / "slices" / step.task_id
     name = "convert_slice" if isinstance(step, SliceStep) else "convert_disk"
     script = "import sys; from tests.tasks.test_slices import convert; convert(*sys.argv[1:])"
@@ -109,9 +109,14 @@ def kill_half_way(folder: Path, step: SliceStep | DiskStep) -> int:
         assert process.poll() is None, "it was done before it was killed"
         assert time.monotonic() < limit
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return noted_offset(notes)
+    process.send_signal(number)
+    return process
+
+
+def kill_half_way(folder: Path, step: SliceStep | DiskStep) -> int:
+    """Have the step done by a process that is killed; up to where it has noted that it was."""
+    stop_half_way(folder, step, signal.SIGKILL).wait()
+    return noted_offset(folder / "slices" / step.task_id)
 
 
 def noted_offset(notes: Path) -> int:
@@ -157,6 +162,21 @@ def test_a_slice_whose_worker_is_killed_is_gone_on_with(tmp_path: Path, raw: Pat
     assert worker._tasks.get(piece.task_id).facts.disks[0].digest == digest_disk(disk)
     disk.close()
     assert not (tmp_path / "slices" / piece.task_id).exists()
+
+
+def test_a_worker_that_was_frozen_writes_nothing_to_an_image_that_is_whole(tmp_path: Path, raw: Path) -> None:
+    worker, piece = begin(tmp_path)
+    frozen = stop_half_way(tmp_path, piece, signal.SIGSTOP)
+    try:
+        ActivityEnvironment().run(worker.convert_slice, piece)
+        ActivityEnvironment().run(worker.update, piece.task_id)
+        (image,) = (path for path in (tmp_path / "images").rglob("*") if path.is_file())
+        assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", raw, image)
+        image.write_bytes(b"a guest's")  # that has it as its volume
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+        frozen.wait()
+    assert image.read_bytes() == b"a guest's"
 
 
 @pytest.mark.parametrize("data", [SIZE, 40 * MIB], ids=["one slice", "several slices"])

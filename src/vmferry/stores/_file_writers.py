@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,9 @@ from vmferry.blob import Blob, Buffer, ByteRange, FileBlob, file_data_ranges, fi
 from vmferry.directory import sync_directories
 from vmferry.errors import StoreError, quote
 from vmferry.units import KIB, MIB
+
+PARTIAL = ".partial"
+"""How the name of a file that is being made ends."""
 
 _CLONE_RANGE = 0x4020_940D
 """``FICLONERANGE`` of ``linux/fs.h``, ioctl_ficlonerange(2): let a range of a file share the blocks of another's."""
@@ -95,6 +99,12 @@ class FileWriter:
             self.write_at(offset, blob.read_at(source, step))
             source, offset, length = source + step, offset + step, length - step
 
+    def fill(self, blob: FileBlob) -> None:
+        """Let the file hold what ``blob`` does, holes left out."""
+        for start, end in blob.data_ranges(0, blob.size):
+            self.copy_from(blob, start, start, end - start)
+        self.set_size(blob.size)
+
     def read_back(self, offset: int, length: int) -> bytes:
         """What was written to ``[offset, offset + length)`` so far; zeros where nothing was. Raises ``StoreError``."""
         try:
@@ -159,12 +169,25 @@ class FileWriter:
 
 
 class SharedFileWriter(FileWriter):
-    """A file that several processes make together, or one after another, under one hidden name."""
+    """A file that several processes make together, or one after another, under one hidden name.
+
+    In a store each holds a lock on it until it lets go, or dies. Who finishes the file while somebody else holds it
+    lets a copy appear: a process that was taken for dead, and is only frozen, may write whenever it wakes, to a file
+    that has become somebody's volume meanwhile.
+    """
 
     survives_power_cut = True
     reached = 0
     has_durable_name = False
     """Whether the first ``flush`` need not see to the file's name; set it where that was made durable before."""
+
+    def __init__(
+        self, fd: int, partial: Path, final: Path, *, top: Path, sync: bool = True, replaces: bool = False
+    ) -> None:
+        """As ``FileWriter``. ``replaces``: what is at ``final`` is another file, whose place this one takes; else that
+        is this one, which somebody has finished."""
+        super().__init__(fd, partial, final, top=top, sync=sync)
+        self._replaces = replaces
 
     def begin(self) -> None:
         """Begin anew: nothing that was written before is left."""
@@ -189,6 +212,23 @@ class SharedFileWriter(FileWriter):
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         self.flush()  # some file systems tell of a hole where bytes still wait to be placed
         yield from file_data_ranges(self._fd, start, end)
+
+    def finish(self) -> None:
+        self.flush()  # before others are kept out, who must not wait for that
+        try:
+            if not self.lock(shared=False, wait=False):
+                self._finish_copy()
+            elif not self._replaces and not self.is_unfinished and self._final.exists():
+                self._close()  # another process was faster
+            else:
+                super().finish()
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the file that this writer holds has its hidden name."""
+        return self._is_ours(self._partial)
 
     def detach(self) -> None:
         if self._fd < 0:
@@ -227,6 +267,22 @@ class SharedFileWriter(FileWriter):
             raise foreign_error(error, str(self._final)) from error
         return True
 
+    def _finish_copy(self) -> None:
+        """Finish a copy, which nobody else can write to, and remove the file itself."""
+        if self.is_unfinished:
+            source = FileBlob(self._partial, os.dup(self._fd))
+            copy = begin_file(self._final, top=self._top, sync=self._sync)
+            try:
+                copy.fill(source)
+                if not self._final.exists():
+                    copy.finish()
+            finally:
+                copy.abort()  # harmless once it is whole
+                source.close()
+        if not self._final.exists():
+            raise StoreError(f"{quote(self._final)} was removed while it was written. Start again.")
+        self.abort()
+
     def flush(self) -> None:
         """Make what was written so far durable. Once it has failed, it always does.
 
@@ -263,6 +319,19 @@ class FinishedWriter:
         self._blob.close()
 
     finish = abort = close = detach
+
+
+def begin_file(final: Path, *, top: Path, mode: int | None = None, sync: bool = True) -> FileWriter:
+    """A writer of ``final`` that nobody shares; ``mode``'s permissions where it is given. Raises ``StoreError``."""
+    partial = final.with_name(f".{final.name}.{os.urandom(4).hex()}{PARTIAL}")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if mode is not None:
+            os.fchmod(fd, stat.S_IMODE(mode))
+    except OSError as error:
+        raise foreign_error(error, str(final)) from error
+    return FileWriter(fd, partial, final, top=top, sync=sync)
 
 
 def open_alone(path: Path, mode: int = 0o666) -> int:

@@ -7,23 +7,41 @@ where several processes make it together, and is renamed at ``finish``. So a fil
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from vmferry.blob import FileBlob, foreign_error
 from vmferry.directory import sync_directories
-from vmferry.errors import BlobChangedError, BlobNotFoundError, ConfigError, StoreError, quote
+from vmferry.errors import (
+    BlobChangedError,
+    BlobNotFoundError,
+    ConfigError,
+    StoreError,
+    StoreUnavailableError,
+    quote,
+)
 from vmferry.stores import Pin, Store, StoreKind
-from vmferry.stores._file_writers import FileWriter, FinishedWriter, SharedFileWriter, open_alone
+from vmferry.stores._file_writers import (
+    PARTIAL,
+    FileWriter,
+    FinishedWriter,
+    SharedFileWriter,
+    begin_file,
+    open_alone,
+)
 
 __all__ = ["FileWriter", "FinishedWriter", "LocalBlob", "LocalStore", "SharedFileWriter", "create_file", "resume_file"]
 
-_PARTIAL = ".partial"
 _MAX_KEY = 1024
 """Bytes of a key, as in S3; it bounds the depth of directories too."""
+_FINISHING_SECONDS = 10.0
+"""How long somebody may take to rename a file, and to make the name durable."""
+_FINISHING_PAUSE = 0.01
 
 
 class LocalBlob(FileBlob):
@@ -75,22 +93,44 @@ class LocalStore:
         return blob
 
     def create(self, bucket: str, key: str) -> FileWriter:
-        return _create(self._path(bucket, key), top=self._root)
+        return begin_file(self._path(bucket, key), top=self._root)
 
     def resume(self, bucket: str, key: str) -> SharedFileWriter | FinishedWriter:
+        """See ``SupportsResume``. Raises ``StoreUnavailableError`` where another process is about to let the blob
+        appear, and does not."""
         final = self._path(bucket, key)
-        partial = final.with_name(f".{final.name}{_PARTIAL}")
+        until = time.monotonic() + _FINISHING_SECONDS
+        while (writer := self._try_to_resume(final)) is None:
+            if time.monotonic() > until:
+                raise StoreUnavailableError(
+                    f"Another process has been about to finish {quote(final)} for {_FINISHING_SECONDS:.0f} s: it is "
+                    "frozen. End it, or wait until it goes on."
+                )
+            time.sleep(_FINISHING_PAUSE)
+        return writer
+
+    def _try_to_resume(self, final: Path) -> SharedFileWriter | FinishedWriter | None:
+        """``None`` where another process finishes the file just now."""
+        partial = final.with_name(f".{final.name}{PARTIAL}")
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise foreign_error(error, str(final)) from error
         writer = SharedFileWriter(fd, partial, final, top=self._root)
-        # Only now, holding the partial file: whoever finishes from here on renames the very file that is held.
-        if not _is_blob(final):
-            return writer
-        writer.abort()
-        return FinishedWriter(final)
+        try:
+            is_held = writer.lock(shared=True, wait=False)
+            # Only now, holding the file: whoever finishes it from here on lets a copy appear.
+            if _is_blob(final):
+                writer.abort()
+                return FinishedWriter(final)
+            if is_held and writer.is_unfinished:
+                return writer
+        except BaseException:
+            writer.close()
+            raise
+        writer.close()  # it was renamed, or removed, or is about to be
+        return None
 
     def link(self, bucket: str, key: str, to_bucket: str, to_key: str, *, further: bool = False) -> bool:
         source, target = self._existing(bucket, key), self._path(to_bucket, to_key)
@@ -117,9 +157,7 @@ class LocalStore:
         try:
             target = self.create(to_bucket, to_key)
             try:
-                for start, end in source.data_ranges(0, source.size):
-                    target.copy_from(source, start, start, end - start)
-                target.set_size(source.size)
+                target.fill(source)
                 target.finish()
             finally:
                 target.abort()  # harmless once it is whole
@@ -129,10 +167,23 @@ class LocalStore:
     def unshare(self, bucket: str, key: str) -> None:
         """Let the blob at ``key`` share its bytes with no other one, so that it may be written in place.
 
-        Nothing happens where it shares none; else it gets a copy, when that is whole. Raises as ``copy``.
+        Nothing happens where it shares none; else it gets a copy, when that is whole. Who asks meanwhile waits for it:
+        a second copy would take the place of one that is written to already. Raises as ``copy``.
         """
-        if self._existing(bucket, key).stat().st_nlink > 1:
-            self.copy(bucket, key, bucket, key)
+        path = self._existing(bucket, key)
+        if path.stat().st_nlink == 1:
+            return
+        try:
+            held = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # some file systems lock alone what may be written
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                is_shared = os.path.samestat(os.fstat(held), path.stat()) and path.stat().st_nlink > 1
+                if is_shared:
+                    self.copy(bucket, key, bucket, key)
+            finally:
+                os.close(held)
+        except OSError as error:
+            raise foreign_error(error, str(path)) from error
 
     def locate(self, bucket: str, key: str) -> str:
         return str(self._existing(bucket, key))
@@ -162,8 +213,8 @@ class LocalStore:
     def unfinished(self, bucket: str) -> Iterator[str]:
         """The keys of blobs that were begun and neither finished nor aborted, in no order; ``resume`` takes them up."""
         directory = self._bucket(bucket)
-        for partial in directory.rglob(f".*{_PARTIAL}"):
-            final = partial.with_name(partial.name[1 : -len(_PARTIAL)])
+        for partial in directory.rglob(f".*{PARTIAL}"):
+            final = partial.with_name(partial.name[1 : -len(PARTIAL)])
             yield final.relative_to(directory).as_posix()
 
     def _bucket(self, bucket: str) -> Path:
@@ -199,7 +250,7 @@ def resume_file(path: Path) -> SharedFileWriter:
     Raises ``StoreError`` as ``create_file`` does, and where another process writes it just now.
     """
     final, mode = _check_target(path)
-    partial = final.with_name(f".{final.name}{_PARTIAL}")
+    partial = final.with_name(f".{final.name}{PARTIAL}")
     try:
         fd = open_alone(partial)
     except BlockingIOError as error:
@@ -214,7 +265,7 @@ def resume_file(path: Path) -> SharedFileWriter:
     except OSError as error:
         os.close(fd)
         raise foreign_error(error, str(final)) from error
-    return SharedFileWriter(fd, partial, final, top=final.parent)
+    return SharedFileWriter(fd, partial, final, top=final.parent, replaces=True)
 
 
 def create_file(path: Path, *, sync: bool = True) -> FileWriter:
@@ -224,7 +275,7 @@ def create_file(path: Path, *, sync: bool = True) -> FileWriter:
     anything else than a regular file; ``sync`` is ``FileWriter``'s.
     """
     final, mode = _check_target(path)
-    return _create(final, top=final.parent, mode=mode, sync=sync)
+    return begin_file(final, top=final.parent, mode=mode, sync=sync)
 
 
 def _check_target(path: Path) -> tuple[Path, int | None]:
@@ -240,19 +291,6 @@ def _check_target(path: Path) -> tuple[Path, int | None]:
     if not final.parent.is_dir():
         raise BlobNotFoundError(f"The directory {quote(final.parent)} does not exist. Make it first.")
     return final, mode
-
-
-def _create(final: Path, *, top: Path, mode: int | None = None, sync: bool = True) -> FileWriter:
-    """A writer of ``final`` that nobody shares; ``mode``'s permissions where it is given."""
-    partial = final.with_name(f".{final.name}.{os.urandom(4).hex()}{_PARTIAL}")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        if mode is not None:
-            os.fchmod(fd, stat.S_IMODE(mode))
-    except OSError as error:
-        raise foreign_error(error, str(final)) from error
-    return FileWriter(fd, partial, final, top=top, sync=sync)
 
 
 def _walk(directory: Path, base: str, prefix: str) -> Iterator[str]:
@@ -281,7 +319,7 @@ def _is_blob(path: Path) -> bool:
 
 
 def _is_partial(name: str) -> bool:
-    return name.startswith(".") and name.endswith(_PARTIAL)
+    return name.startswith(".") and name.endswith(PARTIAL)
 
 
 def _check_parts(parts: list[str], whole: str) -> None:
@@ -296,7 +334,7 @@ def _check_parts(parts: list[str], whole: str) -> None:
         if part in ("", ".", "..") or "\0" in part:
             raise _unusable(whole, "a part between slashes is empty, '.', '..' or holds NUL")
         if _is_partial(part):
-            raise _unusable(whole, f"names like '.…{_PARTIAL}' are kept for unfinished files")
+            raise _unusable(whole, f"names like '.…{PARTIAL}' are kept for unfinished files")
 
 
 def _unusable(name: str, reason: str) -> StoreError:
