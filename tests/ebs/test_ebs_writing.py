@@ -19,6 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from tests.ebs.conftest import PLACE, House, block, checksum, put_arguments, refusal, running_house
@@ -462,6 +463,24 @@ def test_completion_goes_on_where_it_died(
     assert house.state(snapshot_id)["State"] == "completed"
     assert same_guest(house.path(snapshot_id), {0: block(1), 2: block(3), 9: block(4)}, GIB, tmp_path)
     assert house.files() == {house.path(parent).name, house.path(snapshot_id).name}
+
+
+def test_one_worker_at_a_time_completes_a_snapshot(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that wakes would empty the blocks that another has filled from the parent meanwhile."""
+    house.works = False
+    snapshot_id = house.make({2: block(3)})
+    real = SnapshotBlocks.check
+
+    def while_frozen(blocks: SnapshotBlocks, go: Any) -> None:
+        monkeypatch.setattr(SnapshotBlocks, "check", real)
+        with pytest.raises(ApplicationError, match="shows no life") as refused:
+            ActivityEnvironment().run(house.activities.make_snapshot, snapshot_id)
+        assert not refused.value.non_retryable
+        real(blocks, go)
+
+    monkeypatch.setattr(SnapshotBlocks, "check", while_frozen)
+    ActivityEnvironment().run(house.activities.make_snapshot, snapshot_id)
+    assert house.state(snapshot_id)["State"] == "completed"
 
 
 def test_the_catalog_refuses_what_came_too_late(house: House) -> None:

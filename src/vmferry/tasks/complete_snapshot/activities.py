@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from temporalio import activity
 
 from vmferry.catalog.snapshot_uploads import ACTIVE, COMPLETED, SnapshotUpload
 from vmferry.convert import digest_disk
-from vmferry.errors import ConflictError, NotFoundError, TaskCancelledError
+from vmferry.errors import ConflictError, NotFoundError, StoreUnavailableError, TaskCancelledError
 from vmferry.formats import FORMATS, open_disk
 from vmferry.snapshot_blocks import open_blocks, remove_blocks
 from vmferry.tasks import Services
 from vmferry.tasks._border import border
+from vmferry.tasks._held import held_notes
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks._steps import CleanUp
 
@@ -42,18 +46,9 @@ class CompleteSnapshotActivities:
     def make_snapshot(self, snapshot_id: str) -> None:
         """Check what was put, fill up from the parent, let the image appear, and complete the snapshot."""
         with border(self._services, snapshot_id, tasks=self._uploads), self._pulse(snapshot_id) as pulse:
-            upload = self._get(snapshot_id)
-            if upload.status == ACTIVE:
-                try:
-                    self._make_image(upload, pulse)
-                except ConflictError as error:  # what the client has put cannot be completed, and never will
-                    remove_blocks(self._images, upload, image=True)
-                    self._uploads.end(snapshot_id, str(error))
-                    return
-                self._uploads.complete(snapshot_id, self._digest(upload, pulse))
-            elif upload.status != COMPLETED:
-                raise TaskCancelledError("The snapshot was deleted.")
-            remove_blocks(self._images, upload, image=False)
+            with self._alone(snapshot_id):
+                self._make(self._get(snapshot_id), pulse)
+            shutil.rmtree(self._notes(snapshot_id), ignore_errors=True)
 
     @activity.defn(no_thread_cancel_exception=True)
     def end_snapshot(self, step: CleanUp) -> None:
@@ -63,6 +58,34 @@ class CompleteSnapshotActivities:
             if upload.status != COMPLETED:
                 remove_blocks(self._images, upload, image=True)
                 self._uploads.end(step.task_id, step.reason)
+            shutil.rmtree(self._notes(step.task_id), ignore_errors=True)
+
+    @contextmanager
+    def _alone(self, snapshot_id: str) -> Iterator[None]:
+        """Hold the snapshot against other steps. One that was frozen would empty, when it wakes, blocks that another
+        has filled from the parent meanwhile. Raises ``StoreUnavailableError`` where such a one has it."""
+        with held_notes(self._notes(snapshot_id), "image") as notes:
+            if notes is None:
+                raise StoreUnavailableError(
+                    f"A worker that shows no life has {snapshot_id} in hand: it goes on with it, or end it."
+                )
+            yield
+
+    def _notes(self, snapshot_id: str) -> Path:
+        return self._services.config.slices_dir / snapshot_id
+
+    def _make(self, upload: SnapshotUpload, pulse: Pulse) -> None:
+        if upload.status == ACTIVE:
+            try:
+                self._make_image(upload, pulse)
+            except ConflictError as error:  # what the client has put cannot be completed, and never will
+                remove_blocks(self._images, upload, image=True)
+                self._uploads.end(upload.id, str(error))
+                return
+            self._uploads.complete(upload.id, self._digest(upload, pulse))
+        elif upload.status != COMPLETED:
+            raise TaskCancelledError("The snapshot was deleted.")
+        remove_blocks(self._images, upload, image=False)
 
     def _make_image(self, upload: SnapshotUpload, pulse: Pulse) -> None:
         def go() -> None:

@@ -28,6 +28,7 @@ from vmferry.stores import ResumableBlobWriter, copy_blob
 from vmferry.stores.local import SharedFileWriter
 from vmferry.tasks import STEPS_AT_ONCE, Services
 from vmferry.tasks._border import border
+from vmferry.tasks._held import held_notes
 from vmferry.tasks._pulse import QUIET_SECONDS, Pulse
 from vmferry.tasks._steps import CleanUp
 from vmferry.tasks.import_image import booting
@@ -42,8 +43,8 @@ from vmferry.tasks.import_image.facts import (
 )
 from vmferry.tasks.import_image.preflight import ready_to_look
 from vmferry.tasks.import_image.preparing import changes_of, is_wanted, prepare_root
-from vmferry.tasks.import_image.slice_notes import held_notes, noted_digest
-from vmferry.tasks.import_image.snapshot_source import take_over
+from vmferry.tasks.import_image.slice_notes import noted_digest
+from vmferry.tasks.import_image.snapshot_source import is_there, take_over
 from vmferry.tasks.import_image.source import OpenSources, Source, SourceDisk
 from vmferry.tasks.import_image.stages import Stage
 from vmferry.tasks.import_image.workflow import DiskStep, Plan, SliceStep
@@ -241,8 +242,9 @@ class ImportImageActivities:
             for disk in task.facts.disks:
                 snapshot = snapshots[disk.snapshot_id]
                 volume = self._volume(task.request.containers[disk.container].volume_id)
-                self._services.images.delete(volume.bucket, volume.key)  # of an earlier attempt
-                copy_blob(self._services.images, snapshot.bucket, snapshot.key, volume.bucket, volume.key)
+                # What an earlier attempt has made is whole, and may be in use: this one may have been frozen meanwhile.
+                if not is_there(self._services.images, volume):
+                    copy_blob(self._services.images, snapshot.bucket, snapshot.key, volume.bucket, volume.key)
             receipt = sign(receipt_facts(task, None), load_key(self._services.config.receipt_key_path))
             self._conversions.complete(task.id, receipt)
         self._sources.forget(task.id)

@@ -6,13 +6,11 @@ of that. What is noted of a digest holds for the file, however far the slices ar
 
 from __future__ import annotations
 
-import fcntl
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from vmferry.blob import foreign_error
 from vmferry.catalog.import_tasks import Slice
 from vmferry.convert.journal import STEPS, Journal
 from vmferry.digest import DigestTree
@@ -24,24 +22,6 @@ _NOTED_BYTES = 16 * MIB
 """How many bytes of a slice are done again at the most, beside those in hand, when its worker dies."""
 _CHECK = 4
 """Bytes of a CRC-32 behind what is noted of a digest: a note that was not written whole counts as none."""
-
-
-@contextmanager
-def held_notes(folder: Path, what: str) -> Iterator[Path | None]:
-    """``folder``, the notes of ``what`` in it held against other steps; ``None`` while one that is taken for dead has
-    them. Raises ``StoreError``."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = (folder / f"{what}.lock").open("w")
-    except OSError as error:
-        raise foreign_error(error, str(folder)) from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield folder
 
 
 class SliceNotes:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vmferry.catalog.import_tasks import ImportTask
 from vmferry.catalog.snapshots import Snapshot
+from vmferry.catalog.volumes import Volume
 from vmferry.errors import BlobNotFoundError, NotFoundError
 from vmferry.stores import copy_blob
 from vmferry.stores.local import LocalBlob, LocalStore
@@ -34,10 +35,10 @@ def take_over(images: LocalStore, source: Snapshot, target: Snapshot) -> None:
         copy_blob(images, source.bucket, source.key, target.bucket, target.key)
 
 
-def is_there(images: LocalStore, snapshot: Snapshot) -> bool:
-    """Whether the disk image of ``snapshot`` is whole."""
+def is_there(images: LocalStore, made: Snapshot | Volume) -> bool:
+    """Whether the disk image of ``made`` is whole."""
     try:
-        images.locate(snapshot.bucket, snapshot.key)
+        images.locate(made.bucket, made.key)
     except BlobNotFoundError:
         return False
     return True
