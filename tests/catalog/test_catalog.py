@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
 
 from vmferry.catalog import Catalog, open_catalog
-from vmferry.catalog._database import Database
+from vmferry.catalog._database import Database, alembic_config, newest_revision
 from vmferry.catalog._schema import Base
 from vmferry.catalog.accounts import new_access_key
 from vmferry.catalog.images import BlockDevice, Image
@@ -69,12 +75,76 @@ def add(catalog: Catalog, task: ImportTask, token: str | None = None, fingerprin
     return catalog.import_tasks.add(task, {}, token, fingerprint, 20)
 
 
-def test_the_migrations_make_the_schema_that_the_code_says(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    database.migrate()
-    with database.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+@pytest.fixture
+def migrated(tmp_path: Path) -> Iterator[Database]:
+    """An empty catalog that Alembic has brought to the newest revision step by step."""
+    database = Database(f"sqlite:///{tmp_path / 'migrated.sqlite'}")
+    with database.engine.begin() as connection:
+        command.upgrade(alembic_config(connection), "head")
+    yield database
     database.close()
+
+
+def describe(database: Database) -> dict[str, Any]:
+    """Every table, whatever the order of its columns and of what was declared."""
+    with database.engine.connect() as connection:
+        found = inspect(connection)
+        return {
+            table: {
+                "rows": connection.scalar(text(f"SELECT count(*) FROM {table}")),
+                "columns": sorted((one["name"], str(one["type"]), one["nullable"]) for one in found.get_columns(table)),
+                "primary key": found.get_pk_constraint(table),
+                "indexes": sorted(
+                    (
+                        str(one["name"]),
+                        one["column_names"],
+                        one["unique"],
+                        str(one["dialect_options"].get("sqlite_where")),
+                    )
+                    for one in found.get_indexes(table)
+                ),
+                "unique": sorted(map(str, found.get_unique_constraints(table))),
+                "foreign keys": sorted(map(str, found.get_foreign_keys(table))),
+            }
+            for table in found.get_table_names()
+        }
+
+
+def test_the_migrations_make_the_schema_that_the_code_says(migrated: Database) -> None:
+    with migrated.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_new_catalog_is_as_one_that_was_migrated_step_by_step(migrated: Database, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'new.sqlite'}")
+    database.migrate()
+    assert describe(database) == describe(migrated)
+    for one in (database, migrated):
+        with one.engine.connect() as connection:
+            assert MigrationContext.configure(connection).get_current_revision() == newest_revision()
+            scripts = ScriptDirectory.from_config(alembic_config(connection))
+    assert scripts.get_current_head() == newest_revision()
+    database.close()
+
+
+def test_an_old_catalog_is_brought_to_the_newest_revision(migrated: Database) -> None:
+    with migrated.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE instance DROP COLUMN usage_operation"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0018'"))
+    migrated.migrate()
+    with migrated.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_what_a_server_starts_with_loads_neither_alembic_nor_postgresql(tmp_path: Path) -> None:
+    program = (
+        "import sys; from vmferry.catalog import open_catalog; catalog = open_catalog(sys.argv[1])\n"
+        "for _ in range(2): catalog.migrate()\n"
+        "print([name for name in ('alembic', 'sqlalchemy.dialects.postgresql') if name in sys.modules])"
+    )
+    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_migrating_twice_is_the_same_as_once(catalog: Catalog) -> None:

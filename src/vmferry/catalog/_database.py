@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from vmferry.catalog._schema import Base
 
 if TYPE_CHECKING:  # else imported where the schema is migrated: a worker never does, and its memory is counted
     from alembic.config import Config as AlembicConfig
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
+_REVISIONS = "[0-9][0-9][0-9][0-9]_*.py"
+_VERSION_TABLE = "alembic_version"
 _BUSY_SECONDS = 30
 """How long a writer waits for another process's transaction; transactions here take milliseconds."""
 
@@ -54,11 +58,19 @@ class Database:
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision. One process at a time: the server, before it starts its workers."""
-        with self.engine.begin() as connection:
-            from alembic import command
+        """Bring the schema to the newest revision. One process at a time: the server, before it starts its workers.
 
-            command.upgrade(alembic_config(connection), "head")
+        A new catalog in SQLite is made at the newest revision: to load Alembic, and to go there step by step, would
+        take tenths of a second of a processor, each time that a server starts.
+        """
+        with self.engine.begin() as connection:
+            found = inspect(connection).get_table_names()
+            if not found and connection.dialect.name == "sqlite":
+                _make_newest(connection)
+            elif _VERSION_TABLE not in found or _revision(connection) != newest_revision():
+                from alembic import command
+
+                command.upgrade(alembic_config(connection), "head")
 
     def close(self) -> None:
         self.engine.dispose()
@@ -72,6 +84,24 @@ def alembic_config(connection: Connection) -> AlembicConfig:
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     return config
+
+
+def newest_revision() -> str:
+    """The revision of the schema that the code is for."""
+    return max(path.name[:4] for path in (_MIGRATIONS / "versions").glob(_REVISIONS))
+
+
+def _revision(connection: Connection) -> str | None:
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {_VERSION_TABLE}"))
+    return revision
+
+
+def _make_newest(connection: Connection) -> None:
+    """Make all tables, and Alembic's own as it would, in an empty database."""
+    Base.metadata.create_all(connection)
+    column = "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"
+    connection.execute(text(f"CREATE TABLE {_VERSION_TABLE} ({column})"))
+    connection.execute(text(f"INSERT INTO {_VERSION_TABLE} VALUES (:revision)"), {"revision": newest_revision()})
 
 
 def _prepare_sqlite(engine: Engine) -> None:

@@ -274,8 +274,7 @@ class ExportTaskRow(Base):
             "account_id",
             "created_at",
             "id",
-            sqlite_where=instance_id.is_not(None),
-            postgresql_where=instance_id.is_not(None),
+            sqlite_where=instance_id.is_not(None),  # PostgreSQL's is said by its migration: to say it loads its dialect
         ),
         Index("export_image_task_quota", "region", "account_id", "status"),
     )
