@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 
 import structlog
@@ -26,13 +27,13 @@ UMASK = 0o077
 """Keys and disks are for whoever runs the server, even in a data directory that others may enter."""
 
 
-def work(config: Config, temporal_address: str, s3_endpoint: str) -> None:
-    """Be a worker until SIGTERM."""
+def work(config: Config, temporal_address: str, s3_endpoint: str, on_ready: Callable[[], None]) -> None:
+    """Be a worker until SIGTERM; ``on_ready`` is called once all is loaded."""
     os.umask(UMASK)
     configure_logs()
     for folder in remove_abandoned():
         structlog.get_logger("vmferry.runtime").info("what a killed process left was removed", folder=str(folder))
-    run_worker(open_services(config, s3_endpoint), temporal_address)
+    run_worker(open_services(config, s3_endpoint), temporal_address, on_ready)
 
 
 def open_services(config: Config, s3_endpoint: str, retry_seconds: float = 60.0) -> Services:

@@ -142,5 +142,5 @@ def test_a_worker_that_starts_removes_what_a_killed_one_left(
     with user(_USES_ONE) as (killed, _):
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
-        vmferry.work.work(Config(tmp_path), "", "")
+        vmferry.work.work(Config(tmp_path), "", "", lambda: None)
     assert there == [[]]

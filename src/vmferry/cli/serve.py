@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,15 @@ def serve_everything(
 
     Prints one line of JSON when it is ready: the endpoints and the keys.
     """
+    gc.disable()  # until all is loaded, EC2's model with its hundred thousand entries too
     from vmferry.app import serve
 
     serve(load_config(data_dir or default_data_dir(), port=port, workers=workers), _announce)
 
 
 def _announce(facts: dict[str, Any]) -> None:
+    gc.freeze()
+    gc.enable()
     print(json.dumps(facts), flush=True)
 
 

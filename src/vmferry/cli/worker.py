@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import typer
@@ -15,9 +16,15 @@ def be_worker(
     s3_endpoint: str = typer.Option(..., help="URL of the object store."),
 ) -> None:
     """Take steps of tasks from the workflow server and do them, until SIGTERM."""
+    gc.disable()  # until all is loaded
     from vmferry.work import work
 
-    work(load_config(data_dir), temporal, s3_endpoint)
+    work(load_config(data_dir), temporal, s3_endpoint, _wake_collector)
+
+
+def _wake_collector() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 COMMAND = be_worker

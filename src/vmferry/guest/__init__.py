@@ -9,7 +9,7 @@ system starts on as it is; ``boot_check`` starts it.
 
 ``prepare`` changes a Linux system, on an ``overlay`` and never on its source: ``writable_linux`` (the system),
 ``ext_writer``, ``fat_writer`` and ``overlay_volume`` (what writes to it), ``device_names`` and ``efi_fallback`` (what
-else is changed), ``preparation`` (the record), ``overlay_file`` (the changes, kept).
+else is changed), ``preparation`` (the record), ``workbench`` (the files), ``overlay_file`` (the changes, kept).
 """
 
 from __future__ import annotations

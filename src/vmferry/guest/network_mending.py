@@ -16,8 +16,8 @@ from vmferry.guest.filesystems.memory import MemoryFileSystem
 from vmferry.guest.linux.facts import InterfaceFacts
 from vmferry.guest.linux.network import find_interfaces, find_persistent_names
 from vmferry.guest.linux.network_settings import ANY_CARD, CHOICES, DHCP, ask_for_address, unbind
-from vmferry.guest.preparation import Workbench
 from vmferry.guest.tree import Tree
+from vmferry.guest.workbench import Workbench
 
 _CARD = re.compile(r"(?:en[a-z][a-z0-9]*|eth\d+|em\d+|p\d+p\d+)")
 """Names of cards; no VLAN (``eth0.5``), bond or bridge."""

@@ -25,10 +25,11 @@ from vmferry.guest.linux.serial_console import add_serial_console
 from vmferry.guest.look import look
 from vmferry.guest.network_mending import mend_network
 from vmferry.guest.overlay import OverlayDisk
-from vmferry.guest.preparation import KEPT, Change, Preparation, Workbench
+from vmferry.guest.preparation import Change, Preparation
 from vmferry.guest.tools_masking import mask_tools
 from vmferry.guest.tree import Tree
 from vmferry.guest.virt_v2v import NONE, VirtV2v, prepare_by_virt_v2v
+from vmferry.guest.workbench import KEPT, Workbench
 from vmferry.guest.writable_linux import find_writable_linux
 from vmferry.units import MIB, format_size
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from vmferry.guest.files import Files
 from vmferry.guest.linux.services import Services
 from vmferry.guest.linux.tools import SERVICES, find_tools
-from vmferry.guest.preparation import Workbench
+from vmferry.guest.workbench import Workbench
 
 _OWN_UNITS = "/etc/systemd/system"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from vmferry import __version__
 from vmferry.tasks import STEPS_AT_ONCE, TASK_QUEUE, TASKS, TEMPORAL_NAMESPACE, Services
 
 _STICKY_SECONDS = 2
@@ -40,12 +42,15 @@ async def connect(address: str) -> Client:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
 
-def run_worker(services: Services, address: str) -> None:
-    """Do steps until SIGTERM or SIGINT. The steps in flight are then interrupted and go to another worker."""
-    asyncio.run(_run(services, address))
+def run_worker(services: Services, address: str, on_ready: Callable[[], None]) -> None:
+    """Do steps until SIGTERM or SIGINT. The steps in flight are then interrupted and go to another worker.
+
+    ``on_ready`` is called when the first step is about to be taken.
+    """
+    asyncio.run(_run(services, address, on_ready))
 
 
-async def _run(services: Services, address: str) -> None:
+async def _run(services: Services, address: str, on_ready: Callable[[], None]) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,6 +60,7 @@ async def _run(services: Services, address: str) -> None:
         worker = Worker(
             client,
             task_queue=TASK_QUEUE,
+            build_id=f"vmferry-{__version__}",  # else the SDK makes one of the code of every module that is loaded
             workflows=[kind.workflow for kind in TASKS.values()],
             activities=[step for kind in TASKS.values() for step in kind.activities(services)],
             activity_executor=threads,
@@ -68,5 +74,6 @@ async def _run(services: Services, address: str) -> None:
                 restrictions=SandboxRestrictions.default.with_passthrough_modules("vmferry", "structlog", "sqlalchemy")
             ),
         )
+        on_ready()
         async with worker:
             await ended.wait()

@@ -21,8 +21,6 @@ from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_file import apply_changes, save_changes
 from vmferry.guest.preparation import CHANGED, Preparation
-from vmferry.guest.prepare import prepare_guest
-from vmferry.guest.virt_v2v import VirtV2v
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.choices import choice, is_chosen
@@ -73,6 +71,10 @@ def prepare_root(
     cannot be prepared is imported as it is, with a note. ``watching`` is called again and again meanwhile; what it
     raises ends it. Raises ``StoreError`` and ``FormatError`` of reading.
     """
+    # By the few tasks that want it: what writes to file systems is a tenth of all that a worker would load.
+    from vmferry.guest.prepare import prepare_guest
+    from vmferry.guest.virt_v2v import VirtV2v
+
     root, config = facts.disks[0], services.config
     virt_v2v = VirtV2v(config.virt_v2v, config.prepare_seconds, watching)
     try:
