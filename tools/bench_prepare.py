@@ -8,7 +8,8 @@ from pathlib import Path
 from bench_runs import Comparison, Figure, installed, median, say, timed
 from build_guest import cached_guest
 from vmferry.guest.boot_check.accelerator import kvm_usable
-from vmferry.guest.virt_v2v import PROGRAM, find_program
+from vmferry.guest.confinement import find_program
+from vmferry.guest.virt_v2v import PROGRAM
 
 _MAX_SECONDS = 60.0
 _AT_LEAST = 20.0

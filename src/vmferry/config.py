@@ -52,7 +52,9 @@ class Config:
     prepare: str = "none"
     """Whether guests are prepared for the hardware here when the request does not say: ``none`` or ``auto``."""
     prepare_seconds: float = 3600.0
-    """How long virt-v2v may take to prepare a guest."""
+    """How long guestfish, and then virt-v2v, may take to prepare a guest."""
+    guestfish: str = "guestfish"
+    """The program, or its path, that writes to file systems which our own writer does not know; ``none`` for none."""
     virt_v2v: str = "virt-v2v-in-place"
     """The program, or its path, that prepares guests which are not prepared by our own means; ``none`` for none."""
     boot_check: str = "none"
@@ -169,6 +171,14 @@ def _check(config: Config, path: Path) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ConfigError(f"{quote(path)}: {name} must be a number above 0, not {quote(value)}.")
+    for name in ("guestfish", "virt_v2v"):
+        value = getattr(config, name)
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{quote(path)}: {name} is the program's name or path, or none; not {quote(value)}.")
+    _check_s3(config, path)
+
+
+def _check_s3(config: Config, path: Path) -> None:
     given = [config.s3_access_key_id, config.s3_secret_access_key, config.s3_region, config.evidence_bucket]
     if config.s3_endpoint is None and any(value is not None for value in given):
         raise ConfigError(
@@ -177,8 +187,4 @@ def _check(config: Config, path: Path) -> None:
     if not all(value is None or isinstance(value, str) for value in (config.s3_endpoint, *given)):
         raise ConfigError(
             f"{quote(path)}: s3_endpoint, s3_access_key_id, s3_secret_access_key, s3_region, evidence_bucket are text."
-        )
-    if not isinstance(config.virt_v2v, str) or not config.virt_v2v:
-        raise ConfigError(
-            f"{quote(path)}: virt_v2v is the program's name or path, or none; not {quote(config.virt_v2v)}."
         )

@@ -92,7 +92,7 @@ def test_what_another_program_prepares_is_written_and_not_believed(tmp_path: Pat
     program.write_text('#!/bin/sh\nexec qemu-io -f qcow2 -c "write -P 9 200M 4k" "$5"\n')
     program.chmod(0o755)
     before = disk.read_bytes()
-    done = call_vmferry("prepare", disk, target, "--virt-v2v", program)
+    done = call_vmferry("prepare", disk, target, "--guestfish", "none", "--virt-v2v", program)
     assert done.returncode == 0, done.stderr
     assert "Rocky Linux 9.6: prepared (" in done.stdout
     assert "/: changed, 64 KiB; virt-v2v has changed 64 KiB of the disk" in done.stdout
@@ -100,7 +100,7 @@ def test_what_another_program_prepares_is_written_and_not_believed(tmp_path: Pat
     assert disk.read_bytes() == before
     assert target.read_bytes() == before[: 200 * MIB] + b"\x09" * 4096 + before[200 * MIB + 4096 :]
     for name, words in ((tmp_path / "nothing", "install the package virt-v2v."), ("none", "such as SATA.")):
-        done = call_vmferry("prepare", disk, tmp_path / "other.raw", "--virt-v2v", name)
+        done = call_vmferry("prepare", disk, tmp_path / "other.raw", "--guestfish", "none", "--virt-v2v", name)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert done.stderr.rstrip().endswith(words)
     assert not (tmp_path / "other.raw").exists()

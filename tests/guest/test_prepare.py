@@ -32,6 +32,7 @@ from vmferry.formats import FORMATS, open_disk
 from vmferry.guest import look
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.guestfish import Guestfish
 from vmferry.guest.linux.serial_console import CONSOLES
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import Preparation
@@ -427,8 +428,9 @@ def asked(disk: bytes, folder: Path) -> bool:
     ran, program = folder / "ran", folder / "virt-v2v-in-place"
     program.write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n")
     program.chmod(0o755)
+    guest = open_disk(MemoryBlob(disk), FORMATS["raw"])
     with pytest.raises(GuestError) as caught:
-        prepare_guest(open_disk(MemoryBlob(disk), FORMATS["raw"]), ("virtio",), NOW, VirtV2v(str(program)))
+        prepare_guest(guest, ("virtio",), NOW, Guestfish("none"), VirtV2v(str(program)))
     assert isinstance(caught.value, UnpreparableError) is not ran.exists()
     return ran.exists()
 

@@ -16,8 +16,9 @@ from tests.guest.trees import open_raw
 from vmferry.disk import Disk
 from vmferry.errors import CorruptDiskError, GuestError, TaskCancelledError
 from vmferry.extent import Extent, ExtentKind
+from vmferry.guest.confinement import find_program
 from vmferry.guest.overlay import OverlayDisk
-from vmferry.guest.virt_v2v import PROGRAM, VirtV2v, find_program, prepare_by_virt_v2v
+from vmferry.guest.virt_v2v import PROGRAM, VirtV2v, prepare_by_virt_v2v
 from vmferry.units import MIB
 
 _SIZE = 8 * MIB + 512

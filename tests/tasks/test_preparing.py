@@ -129,7 +129,8 @@ def with_program(services: Services, body: str) -> Services:
     program = services.config.data_dir / "virt-v2v-in-place"
     program.write_text(f"#!/bin/sh\n{body}\n")
     program.chmod(0o755)
-    return replace(services, config=replace(services.config, prepare="auto", virt_v2v=str(program)))
+    config = replace(services.config, prepare="auto", guestfish="none", virt_v2v=str(program))
+    return replace(services, config=config)
 
 
 def prepared(services: Services, resource_id: str) -> str:

@@ -29,12 +29,15 @@ from vmferry.cli._writing import (
     write_disk,
 )
 from vmferry.errors import quote
+from vmferry.guest.guestfish import PROGRAM as GUESTFISH
+from vmferry.guest.guestfish import Guestfish
 from vmferry.guest.linux.driver_modules import DRIVERS
 from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import CHANGED, Change, Preparation
 from vmferry.guest.prepare import prepare_guest
-from vmferry.guest.virt_v2v import PROGRAM, VirtV2v
+from vmferry.guest.virt_v2v import PROGRAM as VIRT_V2V
+from vmferry.guest.virt_v2v import VirtV2v
 from vmferry.units import format_duration, format_size
 
 
@@ -76,8 +79,13 @@ def prepare_disk(
         metavar="DST",
         help="The disk image to write, a path or s3://bucket/key (default: only say what is changed).",
     ),
+    guestfish: str = typer.Option(
+        GUESTFISH,
+        metavar="PROGRAM",
+        help="What writes the files of a Linux on XFS or Btrfs; it takes half a minute. none: nothing.",
+    ),
     virt_v2v: str = typer.Option(
-        PROGRAM,
+        VIRT_V2V,
         metavar="PROGRAM",
         help="What is run for a guest that is not prepared otherwise; it takes minutes. none: nothing.",
     ),
@@ -109,7 +117,7 @@ def prepare_disk(
     with open_container(source, said) as container:
         found = pick_disk(container, disk, as_json=as_json)
         tell_warnings([found], as_json=as_json)
-        prepared = _prepare(found, wanted, virt_v2v, network)
+        prepared = _prepare(found, wanted, network, Guestfish(guestfish), VirtV2v(virt_v2v))
         for note in () if as_json else prepared.preparation.notes:
             print_note(note)
         if prepared.by_another and not as_json:
@@ -141,9 +149,11 @@ def _check_drivers(text: str) -> list[str]:
     return wanted
 
 
-def _prepare(found: InputDisk, drivers: Sequence[str], virt_v2v: str, network: str) -> _Prepared:
+def _prepare(
+    found: InputDisk, drivers: Sequence[str], network: str, guestfish: Guestfish, virt_v2v: VirtV2v
+) -> _Prepared:
     begun = time.monotonic()
-    overlay, preparation = prepare_guest(found.disk, drivers, int(time.time()), VirtV2v(virt_v2v), network)
+    overlay, preparation = prepare_guest(found.disk, drivers, int(time.time()), guestfish, virt_v2v, network)
     return _Prepared(preparation, overlay, overlay.bytes_read, time.monotonic() - begun)
 
 

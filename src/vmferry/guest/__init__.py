@@ -8,8 +8,10 @@
 system starts on as it is; ``boot_check`` starts it.
 
 ``prepare`` changes a Linux system, on an ``overlay`` and never on its source: ``writable_linux`` (the system),
-``ext_writer``, ``fat_writer`` and ``overlay_volume`` (what writes to it), ``device_names`` and ``efi_fallback`` (what
-else is changed), ``preparation`` (the record), ``workbench`` (the files), ``overlay_file`` (the changes, kept).
+``ext_writer``, ``fat_writer`` and ``overlay_volume`` (what writes to it: each a ``file_writer``), ``workbench`` (the
+files that are changed), ``device_names``, ``network_mending``, ``tools_masking`` and ``efi_fallback`` (what else is),
+``preparation`` (the record), ``overlay_file`` (the changes, kept). Other programs do it where ours does not
+(``guestfish``, ``virt_v2v``): in ``confinement``, on a ``layer`` over the overlay.
 """
 
 from __future__ import annotations

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 
 from vmferry.errors import GuestError
 from vmferry.guest.facts import VolumeFacts
-from vmferry.guest.filesystems import FileSystem, Node, NodeKind, SupportsSubvolumes, open_file_system
+from vmferry.guest.filesystems import (
+    FileSystem,
+    Node,
+    NodeKind,
+    SupportsBeneath,
+    SupportsSubvolumes,
+    open_file_system,
+)
 from vmferry.guest.linux.facts import MountFacts
 from vmferry.guest.partitions import ESP_TYPE
 from vmferry.guest.tree import Tree
@@ -99,7 +106,7 @@ class Mounter:
                 continue
             system = self.open(mount.volume)
             if system is not None:
-                mounted[target] = _mounted(system, mount)
+                mounted[target] = mounted_part(system, mount)
                 places[target] = mount.volume
         self._add_efi(root, mounted, places)
         self._add_boot_manager(root, mounted, places)
@@ -142,7 +149,9 @@ def _open_volume(volume: Volume) -> FileSystem | None:
 
 def beneath(system: FileSystem, folder: str) -> FileSystem:
     """``system`` as it is seen from its ``folder``; itself for ``/``."""
-    return system if folder == "/" else _Beneath(system, folder)
+    if folder == "/":
+        return system
+    return system.beneath(folder) if isinstance(system, SupportsBeneath) else _Beneath(system, folder)
 
 
 class _Beneath:
@@ -168,7 +177,7 @@ def _is_below_root(target: str) -> bool:
     return target.startswith("/") and target.strip("/") != "" and not target.startswith("//")
 
 
-def _mounted(system: FileSystem, mount: MountFacts) -> FileSystem:
+def mounted_part(system: FileSystem, mount: MountFacts) -> FileSystem:
     """What is mounted of ``system``: the subvolume that the options name, else all."""
     for option in mount.options:
         name, _, value = option.partition("=")

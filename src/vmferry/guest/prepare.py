@@ -3,20 +3,26 @@
 The drivers that its initramfs lacks are appended to it, its configuration is told to keep them when the initramfs is
 made anew; names of disks that change with the bus become UUIDs, and an EFI system partition gets the loader that
 firmware starts which does not know the guest. All of it is written to an overlay: the source stays as it is.
+
+Files on ext2, ext3 and ext4 are written by our own writer, at once; those on XFS and Btrfs by guestfish, where that is
+installed, which takes some twenty seconds under TCG. What neither does is left to virt-v2v.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from vmferry.disk import Disk
 from vmferry.errors import GuestError, UnpreparableError, quote
 from vmferry.guest.boot import find_boot_facts
+from vmferry.guest.confinement import NONE
 from vmferry.guest.device_names import Renamer
 from vmferry.guest.efi_fallback import add_fallback
 from vmferry.guest.evidence import DiskEvidence, Evidence, name_system
+from vmferry.guest.facts import GuestFacts
+from vmferry.guest.guestfish import Guestfish, GuestfishOpener, open_session
 from vmferry.guest.linux.driver_modules import DRIVERS, Modules, module_name, read_modules
 from vmferry.guest.linux.initramfs import read_initramfs
 from vmferry.guest.linux.initramfs_writer import ALIGNMENT, find_prefix, make_archive
@@ -28,9 +34,9 @@ from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import Change, Preparation
 from vmferry.guest.tools_masking import mask_tools
 from vmferry.guest.tree import Tree
-from vmferry.guest.virt_v2v import NONE, VirtV2v, prepare_by_virt_v2v
+from vmferry.guest.virt_v2v import VirtV2v, prepare_by_virt_v2v
 from vmferry.guest.workbench import KEPT, Workbench
-from vmferry.guest.writable_linux import find_writable_linux
+from vmferry.guest.writable_linux import MOUNTS, ExtOpener, find_writable_linux
 from vmferry.units import MIB, format_size
 
 _FSTAB = "/etc/fstab"
@@ -70,13 +76,13 @@ _BY_VIRT_V2V = "virtio"
 
 
 def prepare_guest(
-    disk: Disk, drivers: Sequence[str], now: int, virt_v2v: VirtV2v, addresses: str = KEEP
+    disk: Disk, drivers: Sequence[str], now: int, guestfish: Guestfish, virt_v2v: VirtV2v, addresses: str = KEEP
 ) -> tuple[OverlayDisk, Preparation]:
     """Let the guest on ``disk`` start on hardware that takes ``drivers``: by our own means, else by virt-v2v.
 
-    The overlay, which owns ``disk``, and what was done. Raises as ``prepare_linux`` where neither can, and as
-    ``prepare_by_virt_v2v``; ``disk`` then stays open. That program takes minutes: it is not asked for what is not in
-    the guest.
+    The overlay, which owns ``disk``, and what was done. Raises as ``prepare_linux`` and ``prepare_by_guestfish`` where
+    neither can, and as ``prepare_by_virt_v2v``; ``disk`` then stays open. Other programs take seconds and minutes: they
+    are not asked for what is not in the guest.
     """
     overlay = OverlayDisk(disk)
     try:
@@ -84,11 +90,20 @@ def prepare_guest(
     except UnpreparableError:
         raise
     except GuestError as error:
-        is_asked = virt_v2v.program != NONE and set(drivers) == {_BY_VIRT_V2V}
-        system = _name_system(disk) if is_asked else None
-        if system is None:
-            raise
         refusal = error
+    facts = look([disk]) if {guestfish.program, virt_v2v.program} != {NONE} else GuestFacts()
+    wanted = _places_on_other_kinds(facts)
+    if wanted and guestfish.program != NONE:
+        overlay = OverlayDisk(disk)
+        try:
+            return overlay, prepare_by_guestfish(overlay, drivers, now, guestfish, wanted, addresses)
+        except UnpreparableError:
+            raise
+        except GuestError as error:
+            refusal = GuestError(f"{refusal} {error}", **error.facts)
+    system = name_system(Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], facts))
+    if system is None or virt_v2v.program == NONE or set(drivers) != {_BY_VIRT_V2V}:
+        raise refusal
     overlay = OverlayDisk(disk)
     try:
         done = prepare_by_virt_v2v(overlay, virt_v2v)
@@ -99,9 +114,15 @@ def prepare_guest(
     return overlay, done
 
 
-def _name_system(disk: Disk) -> str | None:
-    """The system on ``disk``; ``None`` where none is recognised."""
-    return name_system(Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], look([disk])))
+def _places_on_other_kinds(facts: GuestFacts) -> frozenset[str]:
+    """Places of the volumes with the files that matter of the Linux that ``facts`` tell of; none where all of them are
+    on file systems that our own writer knows, or there is no Linux."""
+    if facts.system is None or facts.system.linux is None:
+        return frozenset()
+    mounts = (mount.volume for mount in facts.system.linux.mounts if mount.target.rstrip("/") in MOUNTS)
+    places = frozenset((facts.system.root, *(place for place in mounts if place)))
+    kinds = {volume.kind for volume in facts.volumes if volume.place in places}
+    return frozenset() if kinds <= set(ExtOpener.kinds) else places
 
 
 def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int, addresses: str = KEEP) -> Preparation:
@@ -112,15 +133,49 @@ def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int, addres
     prepared, ``UnpreparableError`` where by no other means either: then ``overlay`` is to be thrown away. Raises as
     ``Disk.read_at`` besides.
     """
-    bench = Workbench(find_writable_linux(overlay), now)
+    bench = Workbench(find_writable_linux(overlay, ExtOpener(overlay)), now)
+    _change_files(bench, drivers, addresses)
+    bench.commit()
+    _add_fallbacks(bench, _distribution(bench))
+    return _finished(bench)
+
+
+def prepare_by_guestfish(
+    overlay: OverlayDisk,
+    drivers: Sequence[str],
+    now: int,
+    way: Guestfish,
+    wanted: Collection[str],
+    addresses: str = KEEP,
+) -> Preparation:
+    """As ``prepare_linux``, with the volumes at ``wanted`` mounted and written by guestfish.
+
+    What it writes is not the same twice, byte for byte. Raises as ``open_session`` besides.
+    """
+    with open_session(overlay, way) as session:
+        bench = Workbench(find_writable_linux(overlay, GuestfishOpener(session, wanted)), now)
+        _change_files(bench, drivers, addresses)
+        distribution = _distribution(bench)
+        bench.commit()
+        if bench.done.changes:
+            session.finish()
+            bench.done.notes.append("guestfish wrote the files: our own writer does not know their file systems.")
+    _add_fallbacks(bench, distribution)
+    return _finished(bench)
+
+
+def _change_files(bench: Workbench, drivers: Sequence[str], addresses: str) -> None:
+    """Change what is to be changed in the files of the system."""
     kernels = _Kernels(bench, drivers)
     kernels.prepare()
     if bench.done.changes:
         kernels.configure()
     _mend_settings(bench)
     _mend_the_rest(bench, addresses)
-    bench.commit()
-    _add_fallbacks(bench)
+
+
+def _finished(bench: Workbench) -> Preparation:
+    """What was done at ``bench``, in full."""
     if bench.done.changes and bench.system.replayed:
         bench.done.notes.append(
             f"The guest was not shut down: the journal of {', '.join(bench.system.replayed)} was replayed."
@@ -283,13 +338,18 @@ def _settings(tree: Tree) -> Iterator[tuple[str, str]]:
             yield path, found
 
 
-def _add_fallbacks(bench: Workbench) -> None:
-    """Add the loader that firmware without boot entries starts, where an EFI system partition lacks it."""
+def _distribution(bench: Workbench) -> str:
+    """What the distribution calls itself in paths: ``debian``; nothing where it does not say."""
     release = bench.tree.read_text("/etc/os-release") or ""
     found = re.search(r"^ID=[\"']?([\w.-]+)", release, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _add_fallbacks(bench: Workbench, distribution: str) -> None:
+    """Add the loader that firmware without boot entries starts, where an EFI system partition lacks it."""
     for place, volume in bench.system.esps.items():
         try:
-            added = add_fallback(volume, found[1] if found else "", bench.now)
+            added = add_fallback(volume, distribution, bench.now)
         except GuestError as error:
             bench.done.notes.append(f"{place} got no loader for firmware that does not know the guest: {error}")
             continue

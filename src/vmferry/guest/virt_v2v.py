@@ -10,46 +10,29 @@ Source: virt-v2v-in-place(1), guestfs(3) "ENVIRONMENT VARIABLES".
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmferry.errors import ComputeError, ConfigError, GuestError, quote
-from vmferry.guest.boot_check.accelerator import ENDS_WITH_US, environment, kvm_usable
-from vmferry.guest.boot_check.nbd import NbdServer
-from vmferry.guest.boot_check.qcow2_overlay import commit_overlay, make_overlay
+from vmferry.errors import GuestError, quote
+from vmferry.guest.confinement import LOOK_EVERY, end_confined, find_program, remedy_for, start_confined
+from vmferry.guest.layer import layer_over, take_over
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import CHANGED, Change, Preparation
 from vmferry.guest.scratch import scratch_folder
-from vmferry.units import GIB, format_size
+from vmferry.units import format_size
 
 PROGRAM = "virt-v2v-in-place"
-NONE = "none"
-"""The name of no program."""
-_PLACES = "/usr/libexec:/usr/lib/virt-v2v"
-"""Where distributions keep the program, when it is none that users call."""
-_ADDRESSES = 16 * GIB
-"""Bytes of addresses of each of its processes: QEMU under TCG takes some four."""
-_FILE = 64 * GIB
-"""Bytes of a file that it writes; libguestfs makes a sparse one of 4 GiB for itself."""
-_LOOK_EVERY = 0.3
 _SAID = 256 * 1024
 _MOST_LINES = 100
 _ERROR = re.compile(r"(?:virt-v2v(?:-in-place)?|unshare|prlimit): (?:error: )?(.*)")
-_PASSED_ON = ("VIRTIO_WIN", "VIRT_TOOLS_DATA_DIR", "LIBGUESTFS_CACHEDIR")
-"""Where it finds the drivers of Windows, and keeps the system of its virtual machine: some 700 MB, made once."""
 _REMEDIES = (
     ("nbdkit", "Install the package nbdkit beside it."),
     ("grub2-mkconfig", "Install grub2-common (grub2-tools) on the guest."),
     ("bootloader mount point", "Mount the EFI system partition at /boot/efi in the guest's /etc/fstab."),
-    ("unshare", "It is run without a network, which this user may not do here: allow user namespaces, or run as root."),
 )
 """What it says where it fails, and what to do."""
 
@@ -66,12 +49,6 @@ class VirtV2v:
     """Called about three times a second meanwhile; what it raises ends the program."""
 
 
-def find_program(name: str) -> Path | None:
-    """The program ``name``, or at that path; ``None`` where it is not installed."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_PLACES}")
-    return Path(found) if found else None
-
-
 def prepare_by_virt_v2v(overlay: OverlayDisk, way: VirtV2v) -> Preparation:
     """Let virt-v2v prepare the guest on ``overlay`` for virtio.
 
@@ -83,61 +60,29 @@ def prepare_by_virt_v2v(overlay: OverlayDisk, way: VirtV2v) -> Preparation:
     if program is None:
         raise GuestError("virt-v2v, which prepares others, is not installed here: install the package virt-v2v.")
     with scratch_folder() as work:
-        layer = work / "disk.qcow2"
-        with NbdServer([overlay], work / "nbd") as nbd:
-            make_overlay(nbd.address(0), layer)
+        with layer_over(overlay, work) as layer:
             code = _run([str(program), "-i", "disk", "-if", "qcow2", str(layer)], work, way)
-        if nbd.problem is not None:
-            raise nbd.problem
         said = _read_said(work / "said")
         if code:
             raise GuestError(_failure(code, said))
-        with NbdServer([overlay], work / "nbd", writable=True) as nbd:
-            try:
-                commit_overlay(layer)
-            except ComputeError as error:
-                raise nbd.problem or error from error
+        take_over(overlay, work, layer)
     return _record(overlay, said)
 
 
 def _run(command: Sequence[str], work: Path, way: VirtV2v) -> int:
     """Run ``command`` to its end; its exit code, or minus the signal that ended it."""
-    limits = ["prlimit", f"--as={_ADDRESSES}", f"--fsize={_FILE}", "--core=0", "--"]
-    alone = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--"]
     end = time.monotonic() + way.seconds
     with (work / "said").open("wb") as said:
-        try:
-            process = subprocess.Popen(
-                [*limits, *alone, *ENDS_WITH_US, *command],
-                env=_environment(work),
-                cwd=work,
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            )
-        except FileNotFoundError as error:
-            raise ConfigError(f"{limits[0]} is not installed: install the package util-linux.") from error
+        process = start_confined(command, work, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 way.watching()
                 if time.monotonic() > end:
                     raise GuestError(f"virt-v2v took more than {way.seconds:.0f} seconds, and was ended.")
-                time.sleep(_LOOK_EVERY)
+                time.sleep(LOOK_EVERY)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_confined(process)
     return process.returncode
-
-
-def _environment(work: Path) -> dict[str, str]:
-    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    own = {"HOME": str(work), "TMPDIR": str(work), "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_CACHEDIR": "/var/tmp"}
-    found = {**environment(), **own, **passed}
-    if not kvm_usable():
-        found["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"  # it tries KVM otherwise, and does not fall back
-    return found
 
 
 def _read_said(path: Path) -> list[str]:
@@ -152,9 +97,8 @@ def _failure(code: int, said: Sequence[str]) -> str:
     """Why it failed, in a sentence or two."""
     found = [match[1] for line in said if (match := _ERROR.match(line)) and "warning: " not in line]
     why = found[0] if found else (said[-1] if said else "it said nothing")
-    remedy = next((f" {remedy}" for word, remedy in _REMEDIES if any(word in line for line in said)), "")
     ended = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
-    return f"virt-v2v {ended}: {why.removesuffix('.')}.{remedy}"
+    return f"virt-v2v {ended}: {why.removesuffix('.')}.{remedy_for(said, _REMEDIES)}"
 
 
 def _record(overlay: OverlayDisk, said: Sequence[str]) -> Preparation:

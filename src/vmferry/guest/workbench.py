@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable
 
 from vmferry.errors import quote
-from vmferry.guest.ext_writer import ExtWriter
+from vmferry.guest.file_writer import FileWriter
 from vmferry.guest.preparation import Change, Preparation
 from vmferry.guest.writable_linux import WritableLinux
 
@@ -25,7 +25,7 @@ class Workbench:
         self.tree = system.tree
         self.now = now
         self.done = Preparation(quote(system.title))
-        self._writers: dict[str, ExtWriter] = {}
+        self._writers: dict[str, FileWriter] = {}
 
     def replace(self, path: str, size: int, content: Iterable[bytes], why: str) -> None:
         """Let the file at ``path``, links followed, hold ``content`` of ``size`` bytes; the old one stays beside it."""
@@ -50,7 +50,7 @@ class Workbench:
         self.done.changes.append(Change(quote(path), "added", None, len(content), why))
 
     def commit(self) -> None:
-        """Write what was done to the overlay, all of it."""
+        """Write what was done, all of it."""
         for writer in self._writers.values():
             writer.commit()
 
@@ -66,9 +66,9 @@ class Workbench:
             name = f"{old}{KEPT}-{number}"
         return name
 
-    def _writer(self, path: str) -> tuple[ExtWriter, str]:
+    def _writer(self, path: str) -> tuple[FileWriter, str]:
         """What writes to the file system that holds ``path``, and where that is mounted, without its last slash."""
         mount = self.system.mount_of(path)
         if mount not in self._writers:
-            self._writers[mount] = ExtWriter(self.system.mounts[mount], self.now)
+            self._writers[mount] = self.system.open_writer(self.system.mounts[mount], self.now)
         return self._writers[mount], mount.rstrip("/")

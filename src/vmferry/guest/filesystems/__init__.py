@@ -71,6 +71,14 @@ class SupportsSubvolumes(Protocol):
         """The same, seen from the top, where mount options name subvolumes from."""
 
 
+@runtime_checkable
+class SupportsBeneath(Protocol):
+    """A file system that has a view of its own of what is in one of its folders."""
+
+    def beneath(self, folder: str) -> FileSystem:
+        """The same as it is seen from its ``folder``."""
+
+
 FileSystemOpener = Callable[[Area, str], FileSystem]
 """What a module of this room exports as ``FILE_SYSTEM``: the file system of a kind in an area, which is read as it is
 needed. Raises ``GuestError`` as all else."""

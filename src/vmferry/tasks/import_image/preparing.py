@@ -16,6 +16,7 @@ from vmferry.disk import Disk
 from vmferry.errors import GuestError
 from vmferry.guest import find_boot_facts, look
 from vmferry.guest.evidence import DiskEvidence, Evidence
+from vmferry.guest.guestfish import Guestfish
 from vmferry.guest.hardware import choose_hardware
 from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
@@ -67,7 +68,7 @@ def prepare_root(
 ) -> ImportFacts:
     """Prepare the root ``disk`` of ``task``, and keep the changes; the facts with what was done, or why nothing was.
 
-    Twice is as once, where virt-v2v does not do it: the same source, and the same time of its files. A guest that
+    Twice is as once, where no other program does it: the same source, and the same time of its files. A guest that
     cannot be prepared is imported as it is, with a note. ``watching`` is called again and again meanwhile; what it
     raises ends it. Raises ``StoreError`` and ``FormatError`` of reading.
     """
@@ -76,10 +77,12 @@ def prepare_root(
     from vmferry.guest.virt_v2v import VirtV2v
 
     root, config = facts.disks[0], services.config
+    guestfish = Guestfish(config.guestfish, config.prepare_seconds, watching)
     virt_v2v = VirtV2v(config.virt_v2v, config.prepare_seconds, watching)
     try:
         addresses = choice(services, task, own_tags.NETWORK, KEEP)
-        overlay, done = prepare_guest(disk, _DRIVERS, int(task.created_at.timestamp()), virt_v2v, addresses)
+        now = int(task.created_at.timestamp())
+        overlay, done = prepare_guest(disk, _DRIVERS, now, guestfish, virt_v2v, addresses)
     except GuestError as error:
         return _left_as_it_is(facts, disk, error)
     facts = replace(facts, notes=(*facts.notes, *done.notes), prepared="yes" if done.changes else "nothing to do")
