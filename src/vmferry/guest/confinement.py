@@ -49,17 +49,26 @@ def find_program(name: str) -> Path | None:
 
 
 def start_confined(
-    command: Sequence[str], work: Path, *, stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]
+    command: Sequence[str],
+    work: Path,
+    *,
+    stdin: int,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    makes_machine: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` in the folder ``work``, which is its home; to be ended by ``end_confined``.
 
+    ``makes_machine``: it makes the system of the virtual machine where that is missing. In a user namespace that would
+    get files of nobody's, and not start: so without root it keeps the network, which its machine has no card for.
     Raises ``ConfigError`` where prlimit is not installed.
     """
     limits = ["prlimit", f"--as={_ADDRESSES}", f"--fsize={_FILE}", "--core=0", "--"]
-    alone = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--"]
+    is_root = os.geteuid() == 0
+    alone = ["unshare", "--net", *([] if is_root else ["--user", "--map-current-user"]), "--"]
     try:
         return subprocess.Popen(
-            [*limits, *alone, *ENDS_WITH_US, *command],
+            [*limits, *(alone if is_root or not makes_machine else ()), *ENDS_WITH_US, *command],
             env=_environment(work),
             cwd=work,
             start_new_session=True,

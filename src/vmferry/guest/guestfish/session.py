@@ -68,8 +68,14 @@ class Session:
         self._end = time.monotonic() + way.seconds
         self._watched = 0.0
         self._said = (work / "said").open("w+b")
-        command = [str(program)]
-        self._process = start_confined(command, work, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
+        self._process = start_confined(
+            [str(program)],
+            work,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            makes_machine=True,
+        )
 
     def __enter__(self) -> Self:
         return self
