@@ -259,6 +259,7 @@ BROKEN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "LUKS2 root": (luks(2), ("encrypted-linux",)),
     "a key in the TPM": (tpm_key, ("keys-stay-behind", "encrypted-volumes-listed")),
     "BitLocker": (beside("7", b"\xeb\x58\x90-FVE-FS-"), ("encrypted-windows",)),
+    "hibernated": (beside("82", b"S1SUSPEND\0", 4 * KIB - 10), ("linux-hibernated",)),
     "dynamic disk": (dynamic, ("dynamic-disk",)),
     "Storage Spaces": (beside("e7", b"SPACEDB ", 4 * KIB), ("storage-spaces",)),
     "half a RAID": (raid, ("software-raid",)),

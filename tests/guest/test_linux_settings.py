@@ -284,6 +284,13 @@ home PARTUUID=bb - tpm2-device=auto,discard
     assert facts.crypttab_keys == ("passphrase", "file", "random", "tpm2")
 
 
+def test_a_system_may_be_hibernated_to_a_file() -> None:
+    memory, empty = bytes(4086) + b"S1SUSPEND\0" + bytes(4096), bytes(4086) + b"SWAPSPACE2" + bytes(4096)
+    fstab = b"/swap.img none swap sw 0 0\n/empty none swap sw 0 0\n/none none swap sw 0 0\n/data /data none bind 0 0\n"
+    facts = see({"/etc/fstab": fstab, "/swap.img": memory, "/empty": empty, "/data": memory})
+    assert facts.hibernated == ("/swap.img",)
+
+
 @pytest.mark.parametrize(
     ("text", "pinned"),
     [

@@ -62,6 +62,7 @@ BROKEN: list[tuple[str, Evidence, str]] = [
         ),
         r"the boot loader names it\); others are on disk 2, partition 1",
     ),
+    ("linux-hibernated", linux(hibernated=("/swap.img",)), "/swap.img: It holds the memory of the system"),
     ("not-shut-down-linux", volume(dirty=True), "in use"),
     ("unclean-ntfs", beside(kind="ntfs", dirty=True), "NTFS"),
     ("look-ended-early", without_system(made.VOLUME, problems=("64 MiB were read",)), "64 MiB"),

@@ -16,10 +16,11 @@ from vmferry.guest.files import Files
 from vmferry.guest.filesystems import FileSystem
 from vmferry.guest.linux.distribution import find_distribution
 from vmferry.guest.linux.fstab import read_fstab
+from vmferry.guest.linux.storage import find_hibernated
 from vmferry.guest.mounts import Mounter, Root, mounted_part
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_volume import OverlayVolume, find_ranges
-from vmferry.guest.superblocks.linux import HIBERNATED, HIBERNATION, SWAP_PAGES
+from vmferry.guest.superblocks.linux import HIBERNATION
 from vmferry.guest.systems import find_roots, last_used, rank
 from vmferry.guest.tree import Tree
 from vmferry.guest.volumes import Volume, find_volumes
@@ -117,9 +118,8 @@ def find_writable_linux(disk: OverlayDisk, opener: LinuxOpener) -> WritableLinux
     root = _pick(roots, mounter, disk)
     mounts = _mount(root, mounter, opener)
     tree = Tree(mounts)
-    for mount in read_fstab(Files(tree), mounter.facts()):
-        if mount.kind == "swap" and _has_hibernated(tree, mount.source):
-            raise _hibernated(mount.source)
+    for path in find_hibernated(tree, read_fstab(Files(tree), mounter.facts())):
+        raise _hibernated(path)
     distribution = find_distribution(Files(tree))
     return WritableLinux(
         root=root.place,
@@ -131,13 +131,6 @@ def find_writable_linux(disk: OverlayDisk, opener: LinuxOpener) -> WritableLinux
         volumes=mounter.facts(),
         replayed=tuple(map(quote, opener.replayed)),
     )
-
-
-def _has_hibernated(tree: Tree, path: str) -> bool:
-    """Whether the file at ``path``, if there is one, is a swap that a system is to wake up from."""
-    if not path.startswith("/") or not tree.is_file(path):
-        return False
-    return any(tree.read_at(path, page - 10, 10) in HIBERNATED for page in SWAP_PAGES)
 
 
 def _hibernated(where: str) -> UnpreparableError:

@@ -139,6 +139,8 @@ class LinuxFacts:
     """Whether LVM lists the devices it may use by serial numbers that do not outlive the move."""
     lvm_filters: tuple[str, ...] = ()
     """Patterns of the devices that lvm.conf lets LVM see, or not: ``a|^/dev/sda|``."""
+    hibernated: tuple[str, ...] = ()
+    """Paths of swap files with the memory of a system that is to wake up; of volumes, their ``features`` tell."""
     multipath: bool = False
     """Whether multipath is set up and starts."""
     interfaces: tuple[InterfaceFacts, ...] = ()

@@ -1,4 +1,5 @@
-"""What stands between a Linux system's disks and its file systems: encryption, LVM's choice of devices, multipath.
+"""What stands between a Linux system's disks and its file systems: encryption, LVM's choice of devices, multipath; and
+a system's memory in its swap.
 
 Sources: crypttab(5), lvmdevices(8), lvm.conf(5), multipath.conf(5).
 """
@@ -6,11 +7,15 @@ Sources: crypttab(5), lvmdevices(8), lvm.conf(5), multipath.conf(5).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vmferry.guest.files import Files
 from vmferry.guest.linux.devices import unescape
+from vmferry.guest.linux.facts import MountFacts
 from vmferry.guest.linux.services import Services
+from vmferry.guest.superblocks.linux import HIBERNATED, SWAP_PAGES
+from vmferry.guest.tree import Tree
 from vmferry.limits import MAX_GUEST_MOUNTS
 
 _PINNED = re.compile(r"\bIDTYPE=(?:sys_serial|sys_wwid|wwid_\w+)\b")
@@ -64,3 +69,13 @@ def find_lvm_filters(files: Files) -> tuple[str, ...]:
 def uses_multipath(files: Files, services: Services) -> bool:
     """Whether multipath may claim the disks: its service starts, and it is set up."""
     return bool(services.starts("multipathd")) and files.exists("/etc/multipath.conf")
+
+
+def find_hibernated(files: Files | Tree, mounts: Iterable[MountFacts]) -> tuple[str, ...]:
+    """Paths of the files among ``mounts`` that are swap, and hold the memory of a system that is to wake up."""
+    paths = (mount.source for mount in mounts if mount.kind == "swap" and mount.source.startswith("/"))
+    return tuple(path for path in paths if _holds_memory(files, path))
+
+
+def _holds_memory(files: Files | Tree, path: str) -> bool:
+    return files.is_file(path) and any(files.read_at(path, page - 10, 10) in HIBERNATED for page in SWAP_PAGES)

@@ -31,7 +31,13 @@ from vmferry.guest.linux.network import (
 )
 from vmferry.guest.linux.rebuilding import find_policy, find_rebuilders
 from vmferry.guest.linux.services import Services, find_firewalls, starts_serial_console, starts_ssh
-from vmferry.guest.linux.storage import find_lvm_filters, pins_lvm_devices, read_crypttab, uses_multipath
+from vmferry.guest.linux.storage import (
+    find_hibernated,
+    find_lvm_filters,
+    pins_lvm_devices,
+    read_crypttab,
+    uses_multipath,
+)
 from vmferry.guest.linux.tools import (
     find_cloud_init,
     find_datasources,
@@ -148,6 +154,7 @@ def _with_storage(facts: LinuxFacts, files: Files, services: Services) -> LinuxF
         facts,
         crypttab=crypttab.sources,
         crypttab_keys=crypttab.keys,
+        hibernated=find_hibernated(files, facts.mounts),
         lvm_devices_file=pins_lvm_devices(files),
         lvm_filters=find_lvm_filters(files),
         multipath=uses_multipath(files, services),

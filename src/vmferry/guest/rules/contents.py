@@ -8,6 +8,7 @@ from vmferry.errors import quote
 from vmferry.guest.evidence import Evidence
 from vmferry.guest.facts import VolumeFacts
 from vmferry.guest.findings import RuleTable, Seen, Severity
+from vmferry.guest.superblocks.linux import HIBERNATION
 from vmferry.units import format_size
 
 RULES = RuleTable()
@@ -195,12 +196,28 @@ def several_systems(evidence: Evidence) -> Iterator[Seen]:
 
 
 @RULES.rule(
+    "linux-hibernated",
+    "the system is hibernated",
+    aws=Severity.SHOULD_MEND,
+    vmferry=Severity.SHOULD_MEND,
+    remedy="Start it on the old machine, shut it down (systemctl poweroff), and export it again; as it is, it cannot "
+    "be prepared.",
+)
+def linux_hibernated(evidence: Evidence) -> Iterator[Seen]:
+    if evidence.linux is not None:
+        volumes = (volume.place for volume in evidence.guest.volumes if HIBERNATION in volume.features)
+        for place in (*volumes, *evidence.linux.hibernated):
+            yield Seen(place, "It holds the memory of the system, with which it does not wake up on other hardware.")
+
+
+@RULES.rule(
     "not-shut-down-linux",
     "a file system of Linux was not unmounted",
     aws=Severity.NOTE,
     vmferry=Severity.NOTE,
     remedy="Shut the guest down before the export, if what it had in memory matters; else its journal is "
     "replayed at the first start.",
+    unless=("linux-hibernated",),
 )
 def not_shut_down_linux(evidence: Evidence) -> Iterator[Seen]:
     if evidence.linux is not None:
