@@ -447,17 +447,33 @@ def test_what_is_not_in_the_guest_is_asked_of_no_other_program(guest: LinuxGuest
 @pytest.mark.parametrize(
     "guest",
     [
-        without_modules(debian(), "virtio_scsi"),
         with_an_older_kernel(),
         debian("bin/nash"),
         debian("squash-root.img"),
         LinuxGuest({**debian().files, "etc/fstab": b"UUID=aaaa /boot xfs defaults 0 0\n"}),
         LinuxGuest({path: content for path, content in debian().files.items() if not path.startswith("boot/initrd")}),
     ],
-    ids=["a driver that is not needed", "an older kernel has it", "nash", "squashfs", "boot on XFS", "no initramfs"],
+    ids=["an older kernel has it", "nash", "squashfs", "boot on XFS", "no initramfs"],
 )
 def test_what_is_only_not_done_here_is_asked_of_another_program(guest: LinuxGuest, tmp_path: Path) -> None:
     assert asked(root_disk(guest, tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("lacking", [("virtio_scsi",), ("virtio_scsi", "virtio_net", "sd_mod")])
+def test_a_kernel_without_the_drivers_of_other_buses_starts_from_virtio_blk(
+    lacking: tuple[str, ...], tmp_path: Path
+) -> None:
+    done, after = prepare(root_disk(without_modules(debian(), *lacking), tmp_path))
+    assert "starts without virtio_pci, virtio_blk: " in done.changes[0].why
+    assert done.notes == [f"Linux {VERSION} has no driver {', '.join(lacking)}."]
+    listed = dump(partition(after, tmp_path), "/etc/initramfs-tools/modules").decode()
+    assert "virtio_blk\n" in listed
+    assert not [name for name in lacking if name in listed]
+
+
+def test_a_kernel_that_has_all_but_what_is_not_in_it_is_left_alone(tmp_path: Path) -> None:
+    done, _ = prepare(root_disk(without_modules(debian(*VIRTIO[:2]), "virtio_scsi"), tmp_path))
+    assert done.changes == []
 
 
 def test_a_version_is_no_number_where_its_digits_are_none(tmp_path: Path) -> None:

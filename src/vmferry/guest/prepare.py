@@ -66,6 +66,8 @@ _NEEDED = {"virtio": ("virtio_pci", "virtio_blk", "virtio_scsi"), "nvme": ("nvme
 """What has to be in the initramfs: the root disk's drivers; those of networks are loaded from the root later."""
 _LEAST = {**_NEEDED, "virtio": ("virtio_pci", "virtio_blk")}
 """What no program makes it start without, whatever it does to the initramfs."""
+_OPTIONAL = {"virtio": ("virtio_scsi", "virtio_net", "sd_mod")}
+"""What a kernel may lack, and yet starts from a disk of virtio-blk: it is taken along where it is there."""
 _MAX_INITRAMFS = 512 * MIB
 _MAX_SECONDS = 60
 """Seconds of a processor for the list of an initramfs' names: a look has less, for an answer at once."""
@@ -192,6 +194,11 @@ class _Kernels:
         self._wanted = tuple(dict.fromkeys(name for driver in drivers for name in DRIVERS[driver]))
         self._needed = tuple(dict.fromkeys(name for driver in drivers for name in _NEEDED[driver]))
         self._least = frozenset(name for driver in drivers for name in _LEAST[driver])
+        self._must = frozenset(
+            name for driver in drivers for name in DRIVERS[driver] if name not in _OPTIONAL.get(driver, ())
+        )
+        self._kept: tuple[str, ...] = ()
+        """Those of the wanted that a kernel has which was changed."""
 
     def prepare(self) -> None:
         """Append the drivers to the initramfs of every kernel that lacks some; the newest kernel's must succeed."""
@@ -246,11 +253,16 @@ class _Kernels:
                 f"{quote(path)} in the guest holds its drivers in a squashfs image, which is not looked into: run "
                 f'`dracut --force --add-drivers "{" ".join(self._needed)}"` on the guest.'
             )
-        there = {module_name(name) for name in inside.names if ".ko" in name}
-        missing = [name for name in self._needed if name not in there and name not in modules.built_in]
+        wanted = [name for name in self._wanted if name in self._must or modules.has([name])]
+        there = {*modules.built_in, *(module_name(name) for name in inside.names if ".ko" in name)}
+        missing = [name for name in self._needed if name in wanted and name not in there]
+        paths = modules.find(wanted) if missing else []
+        lacking = [name for name in self._wanted if name not in wanted]
+        if lacking:
+            self._bench.done.notes.append(f"Linux {quote(modules.version)} has no driver {', '.join(lacking)}.")
         if not missing:
             return
-        paths = modules.find(self._wanted)
+        self._kept = tuple(name for name in self._wanted if name in {*self._kept, *wanted})
         archive = make_archive(self._tree, modules, paths, find_prefix(inside.names, modules.version))
         total = size + -size % ALIGNMENT + len(archive)
         why = f"Linux {quote(modules.version)} starts without {', '.join(missing)}: {len(paths)} modules are appended"
@@ -267,15 +279,15 @@ class _Kernels:
         if self._tree.is_file("/etc/initramfs-tools/modules"):
             self._list_modules("/etc/initramfs-tools/modules")
         if self._tree.is_folder("/usr/lib/dracut") or self._tree.is_folder("/etc/dracut.conf.d"):
-            self._settle("/etc/dracut.conf.d/vmferry.conf", f'add_drivers+=" {" ".join(self._wanted)} "\n')
+            self._settle("/etc/dracut.conf.d/vmferry.conf", f'add_drivers+=" {" ".join(self._kept)} "\n')
         if self._tree.is_folder("/etc/mkinitcpio.conf.d") or self._tree.is_file("/usr/bin/mkinitcpio"):
-            self._settle("/etc/mkinitcpio.conf.d/vmferry.conf", f"MODULES+=({' '.join(self._wanted)})\n")
+            self._settle("/etc/mkinitcpio.conf.d/vmferry.conf", f"MODULES+=({' '.join(self._kept)})\n")
 
     def _list_modules(self, path: str) -> None:
         """Add what is missing to a list of modules, a name a line."""
         old = self._tree.read(path) or b""
         there = {line.split("#")[0].strip() for line in old.decode("utf-8", "replace").splitlines()}
-        added = [name for name in self._wanted if name not in there]
+        added = [name for name in self._kept if name not in there]
         if added:
             new = old + (b"" if old.endswith(b"\n") or not old else b"\n")
             new += b"# vmferry\n" + "".join(f"{name}\n" for name in added).encode()
