@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guest.fake_guestfish import make_guestfish
 from tests.guest.processes import await_end
 from tests.guest.trees import open_raw
 from vmferry.disk import Disk
@@ -131,3 +132,18 @@ def test_the_program_is_found_by_its_name_and_by_its_path(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_program(PROGRAM) == find_program(program) == Path(program)
     assert find_program("virt-v2v-of-nobody") is None
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_without_root_guestfish_makes_the_machine_first_where_it_is_missing(
+    is_there: bool, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guestfish = make_guestfish(tmp_path, {}, fail={"launch": "it cannot"})
+    monkeypatch.setenv("PATH", str(Path(guestfish).parent), prepend=":")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("LIBGUESTFS_CACHEDIR", str(tmp_path))
+    if is_there:
+        (tmp_path / ".guestfs-1000" / "appliance.d").mkdir(parents=True)
+    program = make_program(tmp_path, f"test -e {tmp_path}/log; echo made: $?")
+    notes = prepare_by_virt_v2v(OverlayDisk(disk), VirtV2v(program)).notes
+    assert notes == [f"virt-v2v: made: {int(is_there)}"]

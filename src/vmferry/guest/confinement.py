@@ -29,7 +29,9 @@ _ADDRESSES = 16 * GIB
 """Bytes of addresses of each of its processes: QEMU under TCG takes some four."""
 _FILE = 64 * GIB
 """Bytes of a file that it writes; libguestfs makes a sparse one of 4 GiB for itself."""
-_PASSED_ON = ("VIRTIO_WIN", "VIRT_TOOLS_DATA_DIR", "LIBGUESTFS_CACHEDIR", "SUPERMIN_KERNEL", "SUPERMIN_MODULES")
+_CACHE = "LIBGUESTFS_CACHEDIR"
+_CACHED_IN = "/var/tmp"
+_PASSED_ON = ("VIRTIO_WIN", "VIRT_TOOLS_DATA_DIR", _CACHE, "SUPERMIN_KERNEL", "SUPERMIN_MODULES")
 """Where the drivers of Windows are, where the system of the virtual machine is kept (some 700 MB, made once), and which
 kernel it has."""
 _REMEDIES = (
@@ -40,6 +42,11 @@ _REMEDIES = (
     ),
 )
 """What such a program says where it cannot be run here, and what to do."""
+
+
+def has_machine() -> bool:
+    """Whether libguestfs has made the system of its virtual machine for this user."""
+    return (Path(os.environ.get(_CACHE, _CACHED_IN)) / f".guestfs-{os.geteuid()}" / "appliance.d").exists()
 
 
 def find_program(name: str) -> Path | None:
@@ -98,7 +105,7 @@ def remedy_for(said: Sequence[str], more: Sequence[tuple[str, str]] = ()) -> str
 
 def _environment(work: Path) -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    own = {"HOME": str(work), "TMPDIR": str(work), "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_CACHEDIR": "/var/tmp"}
+    own = {"HOME": str(work), "TMPDIR": str(work), "LIBGUESTFS_BACKEND": "direct", _CACHE: _CACHED_IN}
     found = {**environment(), **own, **passed}
     if not kvm_usable():
         found["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"  # it tries KVM otherwise, and does not fall back

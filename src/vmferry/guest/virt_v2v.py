@@ -10,15 +10,19 @@ Source: virt-v2v-in-place(1), guestfs(3) "ENVIRONMENT VARIABLES".
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmferry.errors import GuestError, quote
-from vmferry.guest.confinement import LOOK_EVERY, end_confined, find_program, remedy_for, start_confined
+from vmferry.guest.confinement import LOOK_EVERY, end_confined, find_program, has_machine, remedy_for, start_confined
+from vmferry.guest.guestfish import PROGRAM as GUESTFISH
+from vmferry.guest.guestfish import Guestfish, Session
 from vmferry.guest.layer import layer_over, take_over
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preparation import CHANGED, Change, Preparation
@@ -60,6 +64,7 @@ def prepare_by_virt_v2v(overlay: OverlayDisk, way: VirtV2v) -> Preparation:
     if program is None:
         raise GuestError("virt-v2v, which prepares others, is not installed here: install the package virt-v2v.")
     with scratch_folder() as work:
+        _make_machine(work, way)
         with layer_over(overlay, work) as layer:
             code = _run([str(program), "-i", "disk", "-if", "qcow2", str(layer)], work, way)
         said = _read_said(work / "said")
@@ -67,6 +72,21 @@ def prepare_by_virt_v2v(overlay: OverlayDisk, way: VirtV2v) -> Preparation:
             raise GuestError(_failure(code, said))
         take_over(overlay, work, layer)
     return _record(overlay, said)
+
+
+def _make_machine(work: Path, way: VirtV2v) -> None:
+    """Let guestfish make the system of libguestfs' machine: what virt-v2v makes without root does not start.
+
+    Where guestfish cannot, virt-v2v has its try.
+    """
+    guestfish = find_program(GUESTFISH)
+    if os.geteuid() == 0 or has_machine() or guestfish is None:
+        return
+    folder = work / "machine"
+    folder.mkdir()
+    with suppress(GuestError), Session(guestfish, Guestfish(GUESTFISH, way.seconds, way.watching), folder) as session:
+        session.call("add-drive", "/dev/null", "format:raw")
+        session.call("launch")
 
 
 def _run(command: Sequence[str], work: Path, way: VirtV2v) -> int:
