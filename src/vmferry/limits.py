@@ -248,5 +248,8 @@ MAX_HIVE_VALUE = 64 * KIB
 MAX_OVERLAY = GIB
 """Bytes of a disk that preparing its guest may change."""
 
+MAX_FIRSTBOOT = 256 * KIB
+"""Bytes of the script that a guest runs at its first start: what is more is data, and has a better way into it."""
+
 MAX_PREPARE_SECONDS = 600
 """Seconds for which one file system of a guest is worked on while it is prepared; most take one."""

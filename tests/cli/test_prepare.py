@@ -64,6 +64,7 @@ def test_with_a_target_json_tells_both(disk: Path, tmp_path: Path) -> None:
     [
         (["--drivers", "virtio,floppy"], 2, "--drivers takes virtio, nvme, ahci, with commas between"),
         (["--drivers", ""], 2, "--drivers takes"),
+        (["--firstboot", "/none"], 2, "--firstboot: /none cannot be read: No such file or directory"),
         (["--network", "bootp"], 2, "--network takes keep or dhcp, not bootp"),
         (["out.odd"], 2, "names no format"),
         (["out.ova"], 2, "holds a whole machine"),

@@ -13,11 +13,11 @@ from vmferry.formats import FORMATS, open_disk
 from vmferry.guest.boot import find_boot_facts
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.guest.findings import RuleSet
-from vmferry.guest.linux.network_settings import DHCP, KEEP
+from vmferry.guest.linux.network_settings import DHCP
 from vmferry.guest.look import look
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.preflight import judge
-from vmferry.guest.preparation import Preparation
+from vmferry.guest.preparation import AS_IT_IS, Preparation, Wishes
 from vmferry.guest.prepare import prepare_linux
 from vmferry.units import MIB
 
@@ -41,6 +41,7 @@ def guest(**files: bytes) -> LinuxGuest:
     made.files["usr/lib/systemd/network/99-default.link"] = b"[Link]\nNamePolicy=keep kernel path\n"
     made.files["etc/systemd/system.conf"] = b"[Manager]\n"
     made.files["usr/lib/systemd/systemd"] = b"x"
+    made.files["etc/systemd/system/default.target"] = b"->/usr/lib/systemd/system/multi-user.target"
     made.files |= files
     return made
 
@@ -48,17 +49,17 @@ def guest(**files: bytes) -> LinuxGuest:
 class Prepared:
     """``guest`` after it was prepared."""
 
-    def __init__(self, guest: LinuxGuest, folder: Path, addresses: str = KEEP) -> None:
+    def __init__(self, guest: LinuxGuest, folder: Path, wishes: Wishes = AS_IT_IS) -> None:
         disk = make_disk(make_ext(guest.write(folder / "tree"), folder / "root.img", 12, ROOT_UUID))
-        self.done, self.disk = self._prepare(disk, addresses)
+        self.done, self.disk = self._prepare(disk, wishes)
         self.root = folder / "after.img"
         self.root.write_bytes(self.disk[MIB : MIB + 12 * MIB])
         check(self.root)
 
     @staticmethod
-    def _prepare(disk: bytes, addresses: str) -> tuple[Preparation, bytes]:
+    def _prepare(disk: bytes, wishes: Wishes) -> tuple[Preparation, bytes]:
         overlay = OverlayDisk(open_disk(MemoryBlob(disk), FORMATS["raw"]))
-        done = prepare_linux(overlay, ["virtio"], NOW, addresses)
+        done = prepare_linux(overlay, ["virtio"], NOW, wishes)
         after = bytes(overlay.read_at(0, overlay.size))
         overlay.close()
         return done, after
@@ -72,9 +73,9 @@ class Prepared:
         evidence = Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], look([disk]))
         return {finding.id for finding in judge(evidence, RuleSet.VMFERRY).findings}
 
-    def again(self, addresses: str = KEEP) -> Preparation:
+    def again(self, wishes: Wishes = AS_IT_IS) -> Preparation:
         """What is done to it once more."""
-        return self._prepare(self.disk, addresses)[0]
+        return self._prepare(self.disk, wishes)[0]
 
 
 def test_the_only_card_keeps_its_name(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_the_only_card_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_addresses_are_asked_for_where_that_is_chosen(tmp_path: Path) -> None:
-    prepared = Prepared(guest(**{INTERFACES: STATIC}), tmp_path, DHCP)
+    prepared = Prepared(guest(**{INTERFACES: STATIC}), tmp_path, Wishes(DHCP))
     assert prepared.changed() == [f"/{INTERFACES}", LINK]
     text = dump(prepared.root, f"/{INTERFACES}").decode()
     assert (
@@ -96,7 +97,7 @@ def test_addresses_are_asked_for_where_that_is_chosen(tmp_path: Path) -> None:
     )
     assert prepared.done.changes[0].kept_as == "interfaces.pre-vmferry"
     assert "static-address" not in prepared.findings()
-    assert prepared.again(DHCP).changes == []
+    assert prepared.again(Wishes(DHCP)).changes == []
 
 
 def test_nothing_goes_by_the_old_cards_address(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_nothing_goes_by_the_old_cards_address(tmp_path: Path) -> None:
 
 def test_one_file_is_changed_once_for_two_reasons(tmp_path: Path) -> None:
     text = BOUND.replace(b"dhcp4: true", b"addresses: [10.0.0.5/24]")
-    prepared = Prepared(guest(**{NETPLAN: text}), tmp_path, DHCP)
+    prepared = Prepared(guest(**{NETPLAN: text}), tmp_path, Wishes(DHCP))
     (change,) = prepared.done.changes
     assert "hardware address" in change.why
     assert "DHCP" in change.why
@@ -129,7 +130,7 @@ def test_of_several_cards_nobody_knows_which_is_which(tmp_path: Path) -> None:
 
 def test_what_is_not_understood_is_a_note(tmp_path: Path) -> None:
     flow = b"network: {ethernets: {ens192: {addresses: [10.0.0.5/24]}}}\n"
-    prepared = Prepared(guest(**{NETPLAN: flow}), tmp_path, DHCP)
+    prepared = Prepared(guest(**{NETPLAN: flow}), tmp_path, Wishes(DHCP))
     assert prepared.changed() == [LINK]
     assert dump(prepared.root, f"/{NETPLAN}") == flow
     assert "50-cloud-init.yaml was left as it is" in prepared.done.notes[0]
@@ -144,5 +145,5 @@ def test_the_kernels_own_name_needs_no_help(parameters: bytes, tmp_path: Path) -
 
 
 def test_a_choice_that_is_none_is_a_note(tmp_path: Path) -> None:
-    prepared = Prepared(guest(**{INTERFACES: STATIC}), tmp_path, "bootp")
+    prepared = Prepared(guest(**{INTERFACES: STATIC}), tmp_path, Wishes("bootp"))
     assert prepared.done.notes == ["The addresses are kept: keep or dhcp can be chosen, not bootp."]

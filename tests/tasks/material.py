@@ -10,8 +10,8 @@ from vmferry.tasks import Services
 PLACE = Place("us-east-1", "111122223333")
 
 
-def put_object(services: Services, path: Path) -> None:
+def put_object(services: Services, path: Path, key: str = "disk.raw") -> None:
     """Put the file at ``path`` where imports look for it: ``s3://imports/disk.raw``."""
-    writer = services.objects(PLACE).create("imports", "disk.raw")
+    writer = services.objects(PLACE).create("imports", key)
     writer.write_at(0, path.read_bytes())
     writer.finish()

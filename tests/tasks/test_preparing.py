@@ -74,18 +74,22 @@ def test_a_guest_without_virtio_has_it_in_its_image_and_the_receipt_says_how(ser
     assert receipt["disks"][0]["guest_digest"] == digest_disk(image) != digest_disk(source)
 
 
-def test_a_guest_asks_for_its_address_where_the_request_chooses_that(services: Services, tmp_path: Path) -> None:
+def test_a_guest_gets_the_addresses_and_the_script_that_the_request_chooses(services: Services, tmp_path: Path) -> None:
     guest = debian()
+    guest.files["etc/systemd/system/default.target"] = b"->/usr/lib/systemd/system/multi-user.target"
     guest.files["etc/network/interfaces"] = b"iface ens192 inet static\n\taddress 10.0.0.5/24\n"
     disk = tmp_path / "disk.raw"
     disk.write_bytes(make_mbr_disk(make_ext(guest.write(tmp_path / "tree"), tmp_path / "root.img", 12, ROOT_UUID)))
     put_object(services, disk)
-    task_id = begin(services, **{own_tags.PREPARE: "auto", own_tags.NETWORK: "DHCP"})
+    (script := tmp_path / "firstboot").write_bytes(b"echo hello\n")
+    put_object(services, script, "firstboot")
+    chosen = {own_tags.NETWORK: "DHCP", own_tags.FIRSTBOOT: "s3://imports/firstboot"}
+    task_id = begin(services, **{own_tags.PREPARE: "auto", **chosen})
     image = open_disk(FileBlob(run(services, task_id)))
     (interface,) = look([image]).systems[0].linux.interfaces  # type: ignore[union-attr]
     assert (interface.name, interface.method, interface.addresses) == ("ens192", "dhcp", ())
     paths = [change.path for change in services.catalog.import_tasks.get(task_id).facts.changes]
-    assert "/etc/network/interfaces" in paths
+    assert {"/etc/network/interfaces", "/etc/vmferry/firstboot"} <= set(paths)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -34,10 +35,11 @@ from vmferry.guest.guestfish import Guestfish
 from vmferry.guest.linux.driver_modules import DRIVERS
 from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
-from vmferry.guest.preparation import CHANGED, Change, Preparation
+from vmferry.guest.preparation import CHANGED, Change, Preparation, Wishes
 from vmferry.guest.prepare import prepare_guest
 from vmferry.guest.virt_v2v import PROGRAM as VIRT_V2V
 from vmferry.guest.virt_v2v import VirtV2v
+from vmferry.limits import MAX_FIRSTBOOT
 from vmferry.units import format_duration, format_size
 
 
@@ -93,6 +95,9 @@ def prepare_disk(
     network: str = typer.Option(
         KEEP, metavar="CHOICE", help="The guest's own addresses: keep, or dhcp, by which it asks for others."
     ),
+    firstboot: Path | None = typer.Option(
+        None, metavar="FILE", help="A script that the guest runs when it starts for the first time, once."
+    ),
     read_as: str | None = READ_AS,
     to: str | None = typer.Option(None, metavar="FORMAT", help="The format of DST (default: what its suffix says)."),
     disk: int | None = DISK,
@@ -107,6 +112,7 @@ def prepare_disk(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with nothing left behind
     wanted = _check_drivers(drivers)
     check_network(network)
+    wishes = Wishes(network, _read_script(firstboot))
     said = Said(source_format(read_as), parent, extent, snapshot)
     budget = plan_budget(parse_memory(memory), [source], target or "", workers)
     destination = output = None
@@ -117,7 +123,7 @@ def prepare_disk(
     with open_container(source, said) as container:
         found = pick_disk(container, disk, as_json=as_json)
         tell_warnings([found], as_json=as_json)
-        prepared = _prepare(found, wanted, network, Guestfish(guestfish), VirtV2v(virt_v2v))
+        prepared = _prepare(found, wanted, wishes, Guestfish(guestfish), VirtV2v(virt_v2v))
         for note in () if as_json else prepared.preparation.notes:
             print_note(note)
         if prepared.by_another and not as_json:
@@ -149,11 +155,25 @@ def _check_drivers(text: str) -> list[str]:
     return wanted
 
 
+def _read_script(path: Path | None) -> bytes:
+    """The script of the first start; nothing where there is none. Raises Typer's usage error."""
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            script = file.read(MAX_FIRSTBOOT + 1)
+    except OSError as error:
+        raise typer.BadParameter(f"--firstboot: {quote(path)} cannot be read: {error.strerror}.") from error
+    if not 0 < len(script) <= MAX_FIRSTBOOT:
+        raise typer.BadParameter(f"--firstboot: {quote(path)} is empty, or has more than {format_size(MAX_FIRSTBOOT)}.")
+    return script
+
+
 def _prepare(
-    found: InputDisk, drivers: Sequence[str], network: str, guestfish: Guestfish, virt_v2v: VirtV2v
+    found: InputDisk, drivers: Sequence[str], wishes: Wishes, guestfish: Guestfish, virt_v2v: VirtV2v
 ) -> _Prepared:
     begun = time.monotonic()
-    overlay, preparation = prepare_guest(found.disk, drivers, int(time.time()), guestfish, virt_v2v, network)
+    overlay, preparation = prepare_guest(found.disk, drivers, int(time.time()), guestfish, virt_v2v, wishes)
     return _Prepared(preparation, overlay, overlay.bytes_read, time.monotonic() - begun)
 
 

@@ -5,8 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vmferry.guest.linux.network_settings import KEEP
+
 CHANGED = "changed"
 """What is said of all that is below a path, where it is not known which files it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What somebody chooses of how a guest is prepared."""
+
+    addresses: str = KEEP
+    """One of ``network_settings.CHOICES``."""
+    firstboot: bytes = b""
+    """A script that the guest runs when it starts for the first time."""
+
+
+AS_IT_IS = Wishes()
+"""Nothing was chosen."""
 
 
 @dataclass(frozen=True, slots=True)

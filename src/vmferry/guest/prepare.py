@@ -22,16 +22,16 @@ from vmferry.guest.device_names import Renamer
 from vmferry.guest.efi_fallback import add_fallback
 from vmferry.guest.evidence import DiskEvidence, Evidence, name_system
 from vmferry.guest.facts import GuestFacts
+from vmferry.guest.firstboot import add_firstboot
 from vmferry.guest.guestfish import Guestfish, GuestfishOpener, open_session
 from vmferry.guest.linux.driver_modules import DRIVERS, Modules, module_name, read_modules
 from vmferry.guest.linux.initramfs import read_initramfs
 from vmferry.guest.linux.initramfs_writer import ALIGNMENT, find_prefix, make_archive
-from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.linux.serial_console import add_serial_console
 from vmferry.guest.look import look
 from vmferry.guest.network_mending import mend_network
 from vmferry.guest.overlay import OverlayDisk
-from vmferry.guest.preparation import Change, Preparation
+from vmferry.guest.preparation import AS_IT_IS, Change, Preparation, Wishes
 from vmferry.guest.tools_masking import mask_tools
 from vmferry.guest.tree import Tree
 from vmferry.guest.virt_v2v import VirtV2v, prepare_by_virt_v2v
@@ -78,7 +78,7 @@ _BY_VIRT_V2V = "virtio"
 
 
 def prepare_guest(
-    disk: Disk, drivers: Sequence[str], now: int, guestfish: Guestfish, virt_v2v: VirtV2v, addresses: str = KEEP
+    disk: Disk, drivers: Sequence[str], now: int, guestfish: Guestfish, virt_v2v: VirtV2v, wishes: Wishes = AS_IT_IS
 ) -> tuple[OverlayDisk, Preparation]:
     """Let the guest on ``disk`` start on hardware that takes ``drivers``: by our own means, else by virt-v2v.
 
@@ -88,7 +88,7 @@ def prepare_guest(
     """
     overlay = OverlayDisk(disk)
     try:
-        return overlay, prepare_linux(overlay, drivers, now, addresses)
+        return overlay, prepare_linux(overlay, drivers, now, wishes)
     except UnpreparableError:
         raise
     except GuestError as error:
@@ -98,7 +98,7 @@ def prepare_guest(
     if wanted and guestfish.program != NONE:
         overlay = OverlayDisk(disk)
         try:
-            return overlay, prepare_by_guestfish(overlay, drivers, now, guestfish, wanted, addresses)
+            return overlay, prepare_by_guestfish(overlay, drivers, now, guestfish, wanted, wishes)
         except UnpreparableError:
             raise
         except GuestError as error:
@@ -113,6 +113,8 @@ def prepare_guest(
         raise GuestError(f"{refusal} {error}") from error
     done.system = system
     done.notes.insert(0, f"virt-v2v prepared the guest, as it is not done otherwise: {refusal}")
+    if wishes != AS_IT_IS:
+        done.notes.append("virt-v2v keeps the addresses of a guest, and adds no script of its first start.")
     return overlay, done
 
 
@@ -127,16 +129,16 @@ def _places_on_other_kinds(facts: GuestFacts) -> frozenset[str]:
     return frozenset() if kinds <= set(ExtOpener.kinds) else places
 
 
-def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int, addresses: str = KEEP) -> Preparation:
+def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int, wishes: Wishes = AS_IT_IS) -> Preparation:
     """Let the Linux on ``overlay`` start on hardware that takes ``drivers``, names of ``DRIVERS``.
 
-    ``now``: seconds since 1970, for the files that are changed; ``addresses``: see ``mend_network``. No change in the
+    ``now``: seconds since 1970, for the files that are changed; ``wishes``: what was chosen. No change in the
     answer: there is nothing to do. Raises ``GuestError`` with what is to be done instead where this guest cannot be
     prepared, ``UnpreparableError`` where by no other means either: then ``overlay`` is to be thrown away. Raises as
     ``Disk.read_at`` besides.
     """
     bench = Workbench(find_writable_linux(overlay, ExtOpener(overlay)), now)
-    _change_files(bench, drivers, addresses)
+    _change_files(bench, drivers, wishes)
     bench.commit()
     _add_fallbacks(bench, _distribution(bench))
     return _finished(bench)
@@ -148,7 +150,7 @@ def prepare_by_guestfish(
     now: int,
     way: Guestfish,
     wanted: Collection[str],
-    addresses: str = KEEP,
+    wishes: Wishes = AS_IT_IS,
 ) -> Preparation:
     """As ``prepare_linux``, with the volumes at ``wanted`` mounted and written by guestfish.
 
@@ -156,7 +158,7 @@ def prepare_by_guestfish(
     """
     with open_session(overlay, way) as session:
         bench = Workbench(find_writable_linux(overlay, GuestfishOpener(session, wanted)), now)
-        _change_files(bench, drivers, addresses)
+        _change_files(bench, drivers, wishes)
         distribution = _distribution(bench)
         bench.commit()
         if bench.done.changes:
@@ -166,14 +168,14 @@ def prepare_by_guestfish(
     return _finished(bench)
 
 
-def _change_files(bench: Workbench, drivers: Sequence[str], addresses: str) -> None:
+def _change_files(bench: Workbench, drivers: Sequence[str], wishes: Wishes) -> None:
     """Change what is to be changed in the files of the system."""
     kernels = _Kernels(bench, drivers)
     kernels.prepare()
     if bench.done.changes:
         kernels.configure()
     _mend_settings(bench)
-    _mend_the_rest(bench, addresses)
+    _mend_the_rest(bench, wishes)
 
 
 def _finished(bench: Workbench) -> Preparation:
@@ -299,12 +301,14 @@ class _Kernels:
             self._bench.add(path, text.encode(), _LASTS)
 
 
-def _mend_the_rest(bench: Workbench, addresses: str) -> None:
-    """What a guest starts without, each for itself."""
+def _mend_the_rest(bench: Workbench, wishes: Wishes) -> None:
+    """What a guest starts without, each for itself; but what was asked for has to succeed."""
     steps: dict[str, Callable[[], None]] = {
-        "network": lambda: mend_network(bench, addresses),
+        "network": lambda: mend_network(bench, wishes.addresses),
         "tools of its hypervisor": lambda: mask_tools(bench),
     }
+    if wishes.firstboot:
+        add_firstboot(bench, wishes.firstboot)
     for what, step in steps.items():
         try:
             step()

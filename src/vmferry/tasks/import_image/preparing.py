@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from vmferry import own_tags
 from vmferry.catalog.import_tasks import ImportChange, ImportedDisk, ImportFacts, ImportTask
 from vmferry.disk import Disk
-from vmferry.errors import GuestError
+from vmferry.errors import GuestError, quote
 from vmferry.guest import find_boot_facts, look
 from vmferry.guest.evidence import DiskEvidence, Evidence
 from vmferry.guest.guestfish import Guestfish
@@ -21,10 +21,12 @@ from vmferry.guest.hardware import choose_hardware
 from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
 from vmferry.guest.overlay_file import apply_changes, save_changes
-from vmferry.guest.preparation import CHANGED, Preparation
+from vmferry.guest.preparation import CHANGED, Preparation, Wishes
+from vmferry.limits import MAX_FIRSTBOOT
 from vmferry.stores.local import LocalStore
 from vmferry.tasks import Services
 from vmferry.tasks.import_image.choices import choice, is_chosen
+from vmferry.units import format_size
 
 _DRIVERS = ("virtio",)
 
@@ -80,9 +82,8 @@ def prepare_root(
     guestfish = Guestfish(config.guestfish, config.prepare_seconds, watching)
     virt_v2v = VirtV2v(config.virt_v2v, config.prepare_seconds, watching)
     try:
-        addresses = choice(services, task, own_tags.NETWORK, KEEP)
         now = int(task.created_at.timestamp())
-        overlay, done = prepare_guest(disk, _DRIVERS, now, guestfish, virt_v2v, addresses)
+        overlay, done = prepare_guest(disk, _DRIVERS, now, guestfish, virt_v2v, _wishes(services, task))
     except GuestError as error:
         return _left_as_it_is(facts, disk, error)
     facts = replace(facts, notes=(*facts.notes, *done.notes), prepared="yes" if done.changes else "nothing to do")
@@ -98,6 +99,23 @@ def prepare_root(
         raise
     facts = replace(facts, changes=_recorded(done))
     return replace(facts, prepared="by virt-v2v") if is_another_program_s(facts) else facts
+
+
+def _wishes(services: Services, task: ImportTask) -> Wishes:
+    """What the request chooses. Raises as ``ObjectStore.open`` where the script that it names cannot be had."""
+    addresses = choice(services, task, own_tags.NETWORK, KEEP)
+    place = services.catalog.tags.of([task.id]).get(task.id, {}).get(own_tags.FIRSTBOOT)
+    if not place:
+        return Wishes(addresses)
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    script = services.objects(task.place).open(bucket, key)
+    try:
+        if script.size > MAX_FIRSTBOOT:
+            size, most = format_size(script.size), format_size(MAX_FIRSTBOOT)
+            raise GuestError(f"{quote(place)} has {size}; a script of the first start has {most} at the most.")
+        return Wishes(addresses, bytes(script.read_at(0, script.size)))
+    finally:
+        script.close()
 
 
 def _left_as_it_is(facts: ImportFacts, disk: Disk, error: GuestError) -> ImportFacts:
