@@ -19,19 +19,21 @@ from hypothesis import strategies as st
 
 from tests.guest.disks import START, partitioned
 from tests.guest.fake_guestfish import make_guestfish
-from tests.guest.images import make_btrfs, make_ext, make_xfs
+from tests.guest.images import make_btrfs, make_ext, make_fat, make_xfs
 from tests.guest.linux_guests import VERSION, LinuxGuest, debian
 from tests.guest.trees import open_raw, run
 from vmferry.disk import Disk
 from vmferry.errors import GuestError, TaskCancelledError, UnpreparableError
 from vmferry.guest.confinement import find_program
 from vmferry.guest.facts import VolumeFacts
+from vmferry.guest.fat_writer import FatFileSystem
 from vmferry.guest.filesystems import Node, NodeKind, open_file_system
 from vmferry.guest.guestfish import PROGRAM, Guestfish, GuestfishOpener, Session, open_session
 from vmferry.guest.guestfish.filesystem import MountedFileSystem
 from vmferry.guest.guestfish.opener import device_of
 from vmferry.guest.guestfish.writer import GuestfishWriter
 from vmferry.guest.overlay import OverlayDisk
+from vmferry.guest.overlay_volume import OverlayVolume
 from vmferry.guest.preparation import Preparation
 from vmferry.guest.prepare import prepare_guest
 from vmferry.guest.virt_v2v import VirtV2v
@@ -130,6 +132,26 @@ def test_a_boot_on_ext4_is_mounted_beside_a_root_on_xfs(tmp_path: Path) -> None:
     assert [change.path for change in done.changes][:2] == [INITRAMFS, "/etc/dracut.conf.d/vmferry.conf"]
     assert (tmp_path / "boot" / f"initrd.img-{VERSION}.pre-vmferry").exists()
     assert "/dev/sda3" not in (tmp_path / "log").read_text()  # not the system's, and not touched
+
+
+def test_firmware_that_does_not_know_the_guest_gets_a_loader_beside_an_xfs(tmp_path: Path) -> None:
+    esp = tmp_path / "esp" / "EFI" / "rocky"
+    esp.mkdir(parents=True)
+    (esp / "shimx64.efi").write_bytes(b"MZ shim")
+    (esp / "grubx64.efi").write_bytes(b"MZ grub")
+    guest = rocky()
+    guest.files["etc/fstab"] = b"LABEL=root / xfs defaults 0 0\n"
+    tree = guest.write(tmp_path / "tree")
+    root = make_xfs(tree, tmp_path / "root.xfs", "-L", "root")
+    disk = partitioned(tmp_path / "disk.raw", [("U", make_fat(tmp_path / "esp", tmp_path / "esp.fat")), ("L", root)])
+    overlay, done = prepare(disk, make_guestfish(tmp_path, {"/dev/sda2": tree}, layer=True))
+    assert [change.path for change in done.changes][2:] == [
+        "disk 1, partition 1: /EFI/BOOT/BOOTX64.EFI",
+        "disk 1, partition 1: /EFI/BOOT/GRUBX64.EFI",
+    ]
+    files = FatFileSystem(OverlayVolume(overlay, [(START, START + 60 * MIB)]))
+    assert files.read("/EFI/BOOT/BOOTX64.EFI") == b"MZ shim"
+    assert bytes(overlay.read_at(200 * MIB, 4096)) == b"\x09" * 4096
 
 
 def test_a_root_in_a_subvolume_is_written_in_that_subvolume(tmp_path: Path) -> None:
@@ -293,6 +315,10 @@ def test_a_full_file_system_is_told_before_anything_is_written(tree: Path, disk:
             {"fail": {"mount-options": "mount: unknown filesystem type 'xfs'"}},
             "partition 1 is xfs: guestfish failed: mount: unknown filesystem type 'xfs'. The kernel that libguestfs",
         ),
+        (
+            {"fail": {"mount-options": "mount: Structure needs cleaning"}},
+            "xfs: guestfish failed: mount: Structure needs",
+        ),
         ({"fail": {"upload": "upload: Read-only file system"}}, "Let the guest make its root writable."),
         ({"fail": {"umount-all": "umount: Input/output error"}}, "guestfish failed: umount: Input/output error."),
         ({"hang": "launch"}, "guestfish took more than 2 seconds, and was ended."),
@@ -305,7 +331,8 @@ def test_where_it_fails_nothing_is_changed_and_the_reason_is_told(
     with pytest.raises(GuestError) as caught:
         prepare(disk, program, seconds=2.0 if "hang" in options else 60.0)
     assert words in str(caught.value)
-    assert str(caught.value).startswith("No Linux was found on an ext2, ext3 or ext4 file system")
+    assert str(caught.value).startswith("No Linux was found on an ext2, ext3")
+    assert str(caught.value).count("Let the guest add the drivers itself") == 1
     assert "\n" not in str(caught.value)
 
 

@@ -36,7 +36,7 @@ from vmferry.guest.tools_masking import mask_tools
 from vmferry.guest.tree import Tree
 from vmferry.guest.virt_v2v import VirtV2v, prepare_by_virt_v2v
 from vmferry.guest.workbench import KEPT, Workbench
-from vmferry.guest.writable_linux import MOUNTS, ExtOpener, find_writable_linux
+from vmferry.guest.writable_linux import MOUNTS, REMEDY, ExtOpener, find_writable_linux
 from vmferry.units import MIB, format_size
 
 _FSTAB = "/etc/fstab"
@@ -73,6 +73,10 @@ _MAX_SECONDS = 60
 """Seconds of a processor for the list of an initramfs' names: a look has less, for an answer at once."""
 
 
+_WINDOWS = (
+    "The guest is a Windows, to which drivers are not added by our own means. Let it start on SATA with an e1000e network "
+    "card, which it knows, or install virtio-win on it, with an empty virtio disk beside it, before it is exported."
+)
 _BY_VIRT_V2V = "virtio"
 """All that virt-v2v prepares for."""
 
@@ -93,7 +97,9 @@ def prepare_guest(
         raise
     except GuestError as error:
         refusal = error
-    facts = look([disk]) if {guestfish.program, virt_v2v.program} != {NONE} else GuestFacts()
+    facts = look([disk])
+    if facts.system is not None and facts.system.windows is not None:
+        refusal = GuestError(_WINDOWS)
     wanted = _places_on_other_kinds(facts)
     if wanted and guestfish.program != NONE:
         overlay = OverlayDisk(disk)
@@ -102,7 +108,8 @@ def prepare_guest(
         except UnpreparableError:
             raise
         except GuestError as error:
-            refusal = GuestError(f"{refusal} {error}", **error.facts)
+            # Both end in the same remedy where no system was found: the one that knows more file systems is enough.
+            refusal = error if REMEDY in str(error) else GuestError(f"{refusal} {error}", **error.facts)
     system = name_system(Evidence([DiskEvidence(disk.size, find_boot_facts(disk))], facts))
     if system is None or virt_v2v.program == NONE or set(drivers) != {_BY_VIRT_V2V}:
         raise refusal

@@ -36,6 +36,10 @@ _REMEDIES = (
         "unknown filesystem type",
         "The kernel that libguestfs starts does not know it: let it start another (SUPERMIN_KERNEL, SUPERMIN_MODULES).",
     ),
+    (
+        "Structure needs cleaning",
+        "It is damaged: check it on the guest (xfs_repair, btrfs check), and export it again.",
+    ),
     ("Read-only file system", "Let the guest make its root writable."),
 )
 
