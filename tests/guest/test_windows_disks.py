@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.guest.disks import START, partitioned
 from tests.guest.images import make_fat, make_ntfs, mounted_ntfs
 from tests.guest.trees import open_raw
 from tests.guest.windows_trees import BOOT_DEVICE, VIRTIO_FILE, bcd, files, mbr_device, virtio
+from vmferry.errors import GuestError
 from vmferry.guest.facts import GuestFacts
+from vmferry.guest.guestfish import Guestfish
 from vmferry.guest.look import look
+from vmferry.guest.prepare import prepare_guest
+from vmferry.guest.virt_v2v import VirtV2v
 from vmferry.guest.windows.facts import WindowsFacts
 from vmferry.units import MIB
 
@@ -58,6 +64,13 @@ def test_windows_of_a_bios_with_its_system_partition(tmp_path: Path) -> None:
     assert (seen.product, seen.boot_mode) == ("Windows Server 2012 R2 Standard", "legacy-bios")
     assert seen.boot_drivers == ("storahci", "stornvme", "storvsc", "viostor")
     assert seen.root_volume == facts.system.root == "disk 1, partition 2"
+
+
+def test_a_windows_is_not_told_what_a_linux_would_do(tmp_path: Path) -> None:
+    drive = ntfs(tmp_path, "drive", files("2022"))
+    disk = open_raw(partitioned(tmp_path / "disk.raw", [(_NTFS, drive)], label="dos"))
+    with pytest.raises(GuestError, match=r"^The guest is a Windows, to which drivers are not added by our own means"):
+        prepare_guest(disk, ["virtio"], 0, Guestfish("none"), VirtV2v("none"))
 
 
 def test_windows_of_uefi_with_its_system_partition(tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ _MAX_SECONDS = 60
 
 
 _WINDOWS = (
-    "The guest is a Windows, to which drivers are not added by our own means. Let it start on SATA with an e1000e network "
-    "card, which it knows, or install virtio-win on it, with an empty virtio disk beside it, before it is exported."
+    "The guest is a Windows, to which drivers are not added by our own means. Let it start on SATA with an e1000e "
+    "network card, which it knows, or install virtio-win on it, with an empty virtio disk beside it, before the export."
 )
 _BY_VIRT_V2V = "virtio"
 """All that virt-v2v prepares for."""
@@ -96,10 +96,8 @@ def prepare_guest(
     except UnpreparableError:
         raise
     except GuestError as error:
-        refusal = error
-    facts = look([disk])
-    if facts.system is not None and facts.system.windows is not None:
-        refusal = GuestError(_WINDOWS)
+        facts = look([disk])
+        refusal = GuestError(_WINDOWS) if facts.system is not None and facts.system.windows is not None else error
     wanted = _places_on_other_kinds(facts)
     if wanted and guestfish.program != NONE:
         overlay = OverlayDisk(disk)
