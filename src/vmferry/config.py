@@ -52,7 +52,7 @@ class Config:
     prepare: str = "none"
     """Whether guests are prepared for the hardware here when the request does not say: ``none`` or ``auto``."""
     prepare_seconds: float = 3600.0
-    """How long guestfish, and then virt-v2v, may take to prepare a guest."""
+    """How long virt-v2v may take to prepare a guest; guestfish takes a quarter of an hour at the most."""
     guestfish: str = "guestfish"
     """The program, or its path, that writes to file systems which our own writer does not know; ``none`` for none."""
     virt_v2v: str = "virt-v2v-in-place"

@@ -377,6 +377,15 @@ def test_where_it_is_not_installed_it_is_told_what_to_install_and_virt_v2v_is_as
         prepare_guest(open_raw(disk), ("virtio",), NOW, missing, NOBODY)
 
 
+def test_an_ext4_with_a_feature_that_our_own_writer_does_not_know_is_written_by_guestfish(tmp_path: Path) -> None:
+    tree = debian().write(tmp_path / "tree")
+    image = make_ext(tree, tmp_path / "disk.raw", "-t", "ext4", "-O", "bigalloc,quota")
+    with pytest.raises(GuestError, match=r"uses .*, which is not written to here"):
+        prepare(image, "none")
+    _, done = prepare(image, make_guestfish(tmp_path, {"/dev/sda": tree}))
+    assert [change.path for change in done.changes] == [INITRAMFS, "/etc/initramfs-tools/modules"]
+
+
 def test_a_file_system_of_our_own_writer_s_is_asked_of_nobody(tmp_path: Path) -> None:
     guest = debian("bin/nash")
     image = make_ext(guest.write(tmp_path / "tree"), tmp_path / "disk.raw", "-t", "ext4")

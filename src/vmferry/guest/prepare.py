@@ -4,8 +4,9 @@ The drivers that its initramfs lacks are appended to it, its configuration is to
 made anew; names of disks that change with the bus become UUIDs, and an EFI system partition gets the loader that
 firmware starts which does not know the guest. All of it is written to an overlay: the source stays as it is.
 
-Files on ext2, ext3 and ext4 are written by our own writer, at once; those on XFS and Btrfs by guestfish, where that is
-installed, which takes some twenty seconds under TCG. What neither does is left to virt-v2v.
+Files on ext2, ext3 and ext4 are written by our own writer, at once; those on XFS, Btrfs and an ext4 with features that
+it does not know by guestfish, where that is installed, which takes some twenty seconds under TCG. What neither does is
+left to virt-v2v.
 """
 
 from __future__ import annotations
@@ -98,8 +99,9 @@ def prepare_guest(
     except GuestError as error:
         facts = look([disk])
         refusal = GuestError(_WINDOWS) if facts.system is not None and facts.system.windows is not None else error
-    wanted = _places_on_other_kinds(facts)
-    if wanted and guestfish.program != NONE:
+    wanted, kinds = _where_files_are(facts)
+    is_unknown_here = "feature" in refusal.facts or not kinds <= set(ExtOpener.kinds)
+    if wanted and is_unknown_here and guestfish.program != NONE:
         overlay = OverlayDisk(disk)
         try:
             return overlay, prepare_by_guestfish(overlay, drivers, now, guestfish, wanted, wishes)
@@ -123,15 +125,14 @@ def prepare_guest(
     return overlay, done
 
 
-def _places_on_other_kinds(facts: GuestFacts) -> frozenset[str]:
-    """Places of the volumes with the files that matter of the Linux that ``facts`` tell of; none where all of them are
-    on file systems that our own writer knows, or there is no Linux."""
+def _where_files_are(facts: GuestFacts) -> tuple[frozenset[str], frozenset[str | None]]:
+    """Places of the volumes with the files that matter of the Linux that ``facts`` tell of, none where there is none;
+    and what kinds of file systems they are."""
     if facts.system is None or facts.system.linux is None:
-        return frozenset()
+        return frozenset(), frozenset()
     mounts = (mount.volume for mount in facts.system.linux.mounts if mount.target.rstrip("/") in MOUNTS)
     places = frozenset((facts.system.root, *(place for place in mounts if place)))
-    kinds = {volume.kind for volume in facts.volumes if volume.place in places}
-    return frozenset() if kinds <= set(ExtOpener.kinds) else places
+    return places, frozenset(volume.kind for volume in facts.volumes if volume.place in places)
 
 
 def prepare_linux(overlay: OverlayDisk, drivers: Sequence[str], now: int, wishes: Wishes = AS_IT_IS) -> Preparation:

@@ -160,7 +160,8 @@ class Superblock:
         return any(_is_power(group, base) for base in (3, 5, 7))
 
     def check_writable(self) -> None:
-        """Raise ``GuestError`` with the reason where this file system cannot be written to by us."""
+        """Raise ``GuestError`` with the reason where this file system cannot be written to by us; with ``feature``
+        where that alone is in the way."""
         for kind, found, known in (
             ("incompat", self.incompat, _WRITABLE_INCOMPAT),
             ("ro_compat", self.ro_compat, _WRITABLE_RO_COMPAT),
@@ -168,7 +169,7 @@ class Superblock:
             for bit in range(32):
                 if found & ~known & 1 << bit:
                     name = _NAMES.get((kind, 1 << bit), f"an unknown feature ({kind} {1 << bit:#x})")
-                    raise GuestError(f"The ext file system uses {name}, which is not written to here.")
+                    raise GuestError(f"The ext file system uses {name}, which is not written to here.", feature=name)
         if self.has(RECOVER):
             raise GuestError(
                 "The ext file system was not unmounted: its journal has to be replayed. Shut the guest down, and "

@@ -10,6 +10,6 @@ Source: guestfish(1), guestfs(3). It is run as a program of its own, since it is
 from __future__ import annotations
 
 from vmferry.guest.guestfish.opener import GuestfishOpener
-from vmferry.guest.guestfish.session import PROGRAM, Guestfish, Session, open_session
+from vmferry.guest.guestfish.session import PROGRAM, SECONDS, Guestfish, Session, open_session
 
-__all__ = ["PROGRAM", "Guestfish", "GuestfishOpener", "Session", "open_session"]
+__all__ = ["PROGRAM", "SECONDS", "Guestfish", "GuestfishOpener", "Session", "open_session"]

@@ -23,6 +23,8 @@ from vmferry.guest.scratch import scratch_folder
 from vmferry.units import MIB, format_size
 
 PROGRAM = "guestfish"
+SECONDS = 900.0
+"""What it may take; it is some fifteen under TCG before the first file is read, and seconds from then on."""
 _MOST = 4 * MIB
 """Bytes of one answer, at the most; libguestfs itself sends no more."""
 _SAID = 64 * 1024
@@ -50,8 +52,8 @@ class Guestfish:
 
     program: str = PROGRAM
     """Its name or its path; ``none``: it is not run."""
-    seconds: float = 900.0
-    """How long it may take in all; it is some ten under TCG before the first file is read."""
+    seconds: float = SECONDS
+    """How long it may take in all."""
     watching: Callable[[], None] = lambda: None
     """Called about three times a second meanwhile; what it raises ends the program."""
 

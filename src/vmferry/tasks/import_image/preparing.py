@@ -16,7 +16,7 @@ from vmferry.disk import Disk
 from vmferry.errors import GuestError, quote
 from vmferry.guest import find_boot_facts, look
 from vmferry.guest.evidence import DiskEvidence, Evidence
-from vmferry.guest.guestfish import Guestfish
+from vmferry.guest.guestfish import SECONDS, Guestfish
 from vmferry.guest.hardware import choose_hardware
 from vmferry.guest.linux.network_settings import KEEP
 from vmferry.guest.overlay import OverlayDisk
@@ -79,7 +79,7 @@ def prepare_root(
     from vmferry.guest.virt_v2v import VirtV2v
 
     root, config = facts.disks[0], services.config
-    guestfish = Guestfish(config.guestfish, config.prepare_seconds, watching)
+    guestfish = Guestfish(config.guestfish, min(config.prepare_seconds, SECONDS), watching)
     virt_v2v = VirtV2v(config.virt_v2v, config.prepare_seconds, watching)
     try:
         now = int(task.created_at.timestamp())
