@@ -179,6 +179,49 @@ class SupportsReplay(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class PackedSlice:
+    """What was packed of a slice of a disk."""
+
+    length: int
+    """Bytes of the file."""
+    map: bytes
+    """Which guest bytes those hold; each writer has its own form of it."""
+
+
+@runtime_checkable
+class SupportsSlices(Protocol):
+    """An ``OrderedDiskWriter`` whose image can be made in slices, by several processes.
+
+    Each slice is packed by a new writer, as if nothing had come before it. Another new one joins what they packed, in
+    the order of the disk, and ``finish`` then writes what lies before and behind that.
+    """
+
+    @property
+    def slice_unit(self) -> int:
+        """Guest bytes of which no two slices hold parts: slices begin and end at multiples of it, or in what is not
+        written."""
+
+    @property
+    def front(self) -> int:
+        """Bytes of the file before the first slice, which ``finish`` of a writer that joins may write; known from the
+        disk's size. What is packed first begins there."""
+
+    def begin_slice(self) -> None:
+        """What is placed from now on, of a new writer, is a slice; its writer is never finished."""
+
+    def end_slice(self) -> PackedSlice:
+        """All of the slice was placed and written: write what else belongs to it. Raises ``StoreError``."""
+
+    def join(self, piece: PackedSlice) -> None:
+        """``piece`` stands in the file behind what was joined before. Raises ``UnsupportedFeatureError`` where the
+        format cannot hold any more, ``ValueError`` for what was not packed of such a disk."""
+
+    def move(self, piece: PackedSlice, offset: int, data: Buffer, start: int) -> Buffer:
+        """``data``, which begins ``offset`` bytes behind the begin of what was packed, as it stands in a file where
+        ``piece`` begins at host offset ``start``. ``offset`` is a multiple of 512 bytes."""
+
+
 @runtime_checkable
 class SupportsRounding(Protocol):
     """A writer of a format that holds whole units only: its image may be larger than what was asked for."""

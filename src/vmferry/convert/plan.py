@@ -69,18 +69,25 @@ def cut(ranges: Iterable[tuple[int, int]], length: int) -> Iterator[tuple[int, i
 
 
 def plan_slices(
-    extents: Iterable[Extent], size: int, granularity: int, *, target: int = SLICE_DATA, most: int = MAX_SLICES
+    extents: Iterable[Extent],
+    size: int,
+    granularity: int,
+    *,
+    target: int = SLICE_DATA,
+    most: int = MAX_SLICES,
+    unit: int = 1,
 ) -> list[Slice]:
     """Slices of about ``target`` bytes of data, at most ``most``; empty space belongs to none and costs nothing.
 
-    Every granule with data lies in exactly one slice, and every slice but the last holds at least ``target``. When
-    there are too many, neighbours are joined and the target doubles, so the map is gone through once.
+    Every granule with data lies in exactly one slice, and every slice but the last holds at least ``target``; what lies
+    between two multiples of ``unit`` is all of one slice. When there are too many, neighbours are joined and the target
+    doubles, so the map is gone through once.
     """
     slices: list[Slice] = []
     step = min(target, 4 * MIB) // granularity * granularity or granularity
     for start, end in cut(find_granules(extents, granularity, size), step):
         last = slices[-1] if slices else None
-        if last is not None and last.data < target:
+        if last is not None and (last.data < target or start // unit == (last.end - 1) // unit):
             slices[-1] = Slice(last.start, end, last.data + end - start)
             continue
         slices.append(Slice(start, end, end - start))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vmferry.blob import BlobWriter, Buffer
-from vmferry.disk import Placed
+from vmferry.disk import PackedSlice, Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._block_table import UNALLOCATED
 from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
@@ -42,6 +42,7 @@ class VhdWriter:
     """
 
     granularity = BLOCK_SIZE
+    slice_unit = BLOCK_SIZE
 
     def __init__(self, target: BlobWriter, size: int, disk_type: int) -> None:
         """A disk of ``size`` bytes, rounded up to whole MiB; ``disk_type`` is ``DYNAMIC`` or ``FIXED``.
@@ -63,6 +64,10 @@ class VhdWriter:
         """Host offset of the next block's bitmap, where the footer stands when there is no next block."""
         if disk_type == DYNAMIC:
             self._end = round_up(_BAT_OFFSET + len(self._table()) + SECTOR, _ALIGNMENT) - SECTOR
+        self.front = self._end
+        """As ``SupportsSlices``, of a dynamic disk; a fixed one is not made in slices."""
+        self._slice: list[bytes] | None = None
+        """Notes of the blocks of a slice."""
         self._digest = ContentDigest(f"vhd {disk_type}", self.size)
 
     def encode(self, offset: int, data: Buffer) -> Sequence[EncodedBlock]:
@@ -71,6 +76,8 @@ class VhdWriter:
 
     def place(self, encoded: Sequence[EncodedBlock]) -> Sequence[Placed]:
         placed: list[Placed] = []
+        if self._slice is not None:
+            self._slice.append(note_blocks(encoded))
         for block in encoded:
             self._digest.add(block)
             if self._type == FIXED:
@@ -99,6 +106,28 @@ class VhdWriter:
         stored = stored if self._type == FIXED else None
         for host, data in placed:
             put_run(self._target, host, data, host - offset, stored)
+
+    def begin_slice(self) -> None:
+        """As ``SupportsSlices``."""
+        assert self._type == DYNAMIC, "a fixed disk is not packed"
+        self._slice = []
+
+    def end_slice(self) -> PackedSlice:
+        """As ``SupportsSlices``; the map is the notes of its blocks."""
+        assert self._slice is not None, "end_slice without begin_slice"
+        self._target.set_size(self._end)
+        return PackedSlice(self._end - self.front, b"".join(self._slice))
+
+    def join(self, piece: PackedSlice) -> None:
+        """As ``SupportsSlices``."""
+        begun = self._end
+        self.replay(piece.map)
+        if self._end - begun != piece.length:
+            raise ValueError(f"{piece.length} bytes are not what the slice's blocks take")
+
+    def move(self, piece: PackedSlice, offset: int, data: Buffer, start: int) -> Buffer:
+        """As ``SupportsSlices``: blocks are the same wherever they lie."""
+        return data
 
     def finish(self) -> None:
         footer = self._footer().pack()

@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 
 from vmferry.blob import BlobWriter, Buffer
-from vmferry.disk import Placed
+from vmferry.disk import PackedSlice, Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
 from vmferry.formats.vhdx import MAGIC
@@ -81,6 +81,11 @@ class VhdxWriter:
             self._places[:] = self._end // UNIT + np.arange(count, dtype=np.uint64) * np.uint64(units)
             self._end += count * self._block_size
         self._digest = ContentDigest(f"vhdx {is_fixed}", self.size)
+        self.slice_unit = self._block_size
+        self.front = self._end
+        """As ``SupportsSlices``, of a dynamic disk; a fixed one is not made in slices."""
+        self._slice: list[bytes] | None = None
+        """Notes of the granules of a slice."""
 
     def encode(self, offset: int, data: Buffer) -> Sequence[EncodedBlock]:
         """As ``OrderedDiskWriter``. ``ValueError`` for what is not whole MiB."""
@@ -88,6 +93,8 @@ class VhdxWriter:
 
     def place(self, encoded: Sequence[EncodedBlock]) -> Sequence[Placed]:
         placed: list[Placed] = []
+        if self._slice is not None:
+            self._slice.append(note_blocks(encoded))
         for granule in encoded:
             self._digest.add(granule)
             block, inside = divmod(granule.number * GRANULE, self._block_size)
@@ -109,6 +116,28 @@ class VhdxWriter:
     def write(self, placed: Sequence[Placed]) -> None:
         for host, data in placed:
             self._target.write_at(host, data)
+
+    def begin_slice(self) -> None:
+        """As ``SupportsSlices``."""
+        assert not self._is_fixed, "a fixed disk is not packed"
+        self._slice = []
+
+    def end_slice(self) -> PackedSlice:
+        """As ``SupportsSlices``; the map is the notes of its blocks."""
+        assert self._slice is not None, "end_slice without begin_slice"
+        self._target.set_size(self._end)
+        return PackedSlice(self._end - self.front, b"".join(self._slice))
+
+    def join(self, piece: PackedSlice) -> None:
+        """As ``SupportsSlices``."""
+        begun = self._end
+        self.replay(piece.map)
+        if self._end - begun != piece.length:
+            raise ValueError(f"{piece.length} bytes are not what the slice's blocks take")
+
+    def move(self, piece: PackedSlice, offset: int, data: Buffer, start: int) -> Buffer:
+        """As ``SupportsSlices``: blocks are the same wherever they lie."""
+        return data
 
     def finish(self) -> None:
         self._target.set_size(self._end)

@@ -16,7 +16,7 @@ import numpy as np
 from deflate import crc32, zlib_compress
 
 from vmferry.blob import BlobWriter, Buffer
-from vmferry.disk import Placed
+from vmferry.disk import PackedSlice, Placed
 from vmferry.extent import nonzero_runs
 from vmferry.formats import Compression
 from vmferry.formats._deflate import LEVELS, deflate
@@ -48,11 +48,13 @@ from vmferry.units import SECTOR, round_up
 _VERSION = 3
 """ESXi refuses streams of version 1."""
 _FLAGS = FLAG_LINE_ENDS | FLAG_COMPRESSED | FLAG_MARKERS
+_TABLE_SIZE = TABLE_SECTORS * SECTOR
 _AT_END = (1 << 64) - 1
 _OVERHEAD_SECTORS = 128
 _GRAIN_MARKER = struct.Struct("<QI")
 _MARKER = struct.Struct("<QII")
 _NOTE = struct.Struct("<IIII")
+_CHECKSUM = struct.Struct("<I")
 _TABLE, _DIRECTORY, _FOOTER = 1, 2, 3
 _ZLIB_HEADER = b"\x78\x01"
 """What VMware writes, whatever the level, which it only hints at."""
@@ -92,6 +94,8 @@ class StreamOptimizedWriter:
     """
 
     granularity = GRAIN_SIZE
+    slice_unit = TABLE_SPAN
+    front = _OVERHEAD_SECTORS * SECTOR
 
     def __init__(
         self,
@@ -118,6 +122,10 @@ class StreamOptimizedWriter:
         self._table = _no_table()
         self._end = 0
         """Sectors placed so far."""
+        self._first_checksum = 0
+        """Of the disk's first grain that is not all zeros."""
+        self._head: list[Placed] = []
+        """Header and descriptor of an image that is joined."""
 
     def encode(self, offset: int, data: Buffer) -> Sequence[_Grains]:
         """As ``OrderedDiskWriter``. ``ValueError`` for what is not whole grains."""
@@ -167,8 +175,50 @@ class StreamOptimizedWriter:
         for host, data in placed:
             self._target.write_at(host, data)
 
+    def begin_slice(self) -> None:
+        """As ``SupportsSlices``."""
+
+    def end_slice(self) -> PackedSlice:
+        """As ``SupportsSlices``; the map is the first grain's checksum, then numbers of tables, then where they lie,
+        counted from the file's begin as if this slice were the first."""
+        if not self._end:
+            return PackedSlice(0, b"")
+        self.write(self._close_table())
+        tables = np.flatnonzero(self._directory)
+        content = np.array([tables, self._directory[tables]], "<u4").tobytes()
+        return PackedSlice(self._end * SECTOR - self.front, _CHECKSUM.pack(self._first_checksum) + content)
+
+    def join(self, piece: PackedSlice) -> None:
+        """As ``SupportsSlices``."""
+        if not piece.length:
+            return
+        (checksum,) = _CHECKSUM.unpack_from(piece.map)
+        if not self._end:
+            self._head.append(self._begin(checksum))
+        tables, places = _unpack_map(piece.map)
+        moved = self._end - _OVERHEAD_SECTORS
+        self._end += piece.length // SECTOR
+        check_end(self._end, "streamOptimized")
+        self._directory[tables] = places + np.uint32(moved)
+
+    def move(self, piece: PackedSlice, offset: int, data: Buffer, start: int) -> Buffer:
+        """As ``SupportsSlices``: the entries of tables are sectors of the file."""
+        check_end((start + piece.length) // SECTOR, "streamOptimized")
+        moved = (start - self.front) // SECTOR
+        _, places = _unpack_map(piece.map)
+        begins = (places.astype(np.int64) - _OVERHEAD_SECTORS) * SECTOR - offset
+        held = begins[(begins > -_TABLE_SIZE) & (begins < len(data))]
+        if not moved or not len(held):
+            return data
+        result = bytearray(data)
+        for begin in held.tolist():
+            low, high = max(begin, 0), min(begin + _TABLE_SIZE, len(result))
+            entries = np.frombuffer(result, "<u4", (high - low) // 4, low)
+            entries += np.where(entries > 0, np.uint32(moved), np.uint32(0))
+        return result
+
     def finish(self) -> None:
-        placed = [] if self._end else [self._begin(0)]
+        placed = self._head if self._end else [self._begin(0)]
         placed += self._close_table()
         directory = self._directory.astype("<u4").tobytes()
         placed.append(self._append(_marker(len(directory) // SECTOR, _DIRECTORY)))
@@ -207,6 +257,7 @@ class StreamOptimizedWriter:
 
     def _begin(self, checksum: int) -> Placed:
         """Header and descriptor, with zeros up to the first grain, which has ``checksum``."""
+        self._first_checksum = checksum
         ids = content_id("streamOptimized", self.size, checksum)
         front = self._header(_AT_END) + render_descriptor("streamOptimized", self.size // SECTOR, self._name, ids)
         return self._append(front.ljust(_OVERHEAD_SECTORS * SECTOR, b"\0"))
@@ -245,6 +296,11 @@ def _unpack_note(note: bytes, position: int) -> tuple[int, int, int, int]:
         raise ValueError(f"{len(note) - position} bytes are no note of grains")
     table, count, sectors, checksum = _NOTE.unpack_from(note, position)
     return table, count, sectors, checksum
+
+
+def _unpack_map(content: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.uint32]]:
+    """Numbers of the tables in the map of a slice, and where they lie; ``ValueError`` for what is no such map."""
+    return np.frombuffer(content, "<u4", offset=_CHECKSUM.size if content else 0).reshape(2, -1)
 
 
 def _no_table() -> _Table:
