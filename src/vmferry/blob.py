@@ -112,10 +112,12 @@ class BlobWriter(Protocol):
 class KeptBlobWriter(BlobWriter, Protocol):
     """A ``BlobWriter`` of which something is left when its process dies, and another goes on with."""
 
-    survives_power_cut: bool
-    """Whether what was flushed is there when the machine was started again."""
     reached: int
     """The guest offset before which all lies that was placed, where places are given in order."""
+
+    @property
+    def survives_power_cut(self) -> bool:
+        """Whether what was flushed is there when the machine was started again."""
 
     def begin(self) -> None:
         """Begin anew: nothing that was written before is left. Raises ``StoreError``."""

@@ -119,7 +119,7 @@ class Config:
 
     @property
     def exports_dir(self) -> Path:
-        """How far exports are, and what is not in S3 yet: a folder for each."""
+        """The plans of exports, and what is packed and not in S3 yet: a folder for each."""
         return self.data_dir / "exports"
 
     @property

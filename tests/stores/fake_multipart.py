@@ -9,6 +9,8 @@ from itertools import count
 
 from vmferry.blob import Buffer
 from vmferry.errors import StoreError
+from vmferry.stores import PartStream
+from vmferry.units import KIB, MIB
 
 
 class FakeBucket:
@@ -45,9 +47,9 @@ class FakeMultipart:
         self._step()
         return upload
 
-    def send(self, upload: str, number: int, data: Buffer) -> str:
+    def send(self, upload: str, number: int, data: Buffer | PartStream) -> str:
         self._step()
-        content = bytes(data)
+        content = bytes(data) if isinstance(data, Buffer) else _read(data)
         with self._lock:
             self._parts(upload)[number] = content
             self.sent.append(number)
@@ -80,3 +82,13 @@ class FakeMultipart:
         if upload not in self._bucket.uploads:
             raise StoreError("the upload was swept away", code="NoSuchUpload")
         return self._bucket.uploads[upload]
+
+
+def _read(stream: PartStream) -> bytes:
+    """As S3's client does: once for the signature, once to send."""
+    digest = hashlib.sha256(b"".join(iter(lambda: stream.read(MIB), b"")))
+    stream.seek(0)
+    content = b"".join(iter(lambda: stream.read(16 * KIB), b""))
+    assert len(content) == len(stream)
+    assert hashlib.sha256(content).digest() == digest.digest()
+    return content

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -12,17 +16,25 @@ from temporalio.testing import ActivityEnvironment
 
 from tests.stores.running_s3 import READER, WRITER, RunningS3, running_s3
 from tests.stores.test_s3 import uploads
+from vmferry.blob import MemoryBlob
 from vmferry.catalog import open_catalog
 from vmferry.catalog.export_tasks import ExportTask
 from vmferry.catalog.places import Place
 from vmferry.config import Config
+from vmferry.convert import Slice, copy
 from vmferry.errors import BlobNotFoundError
+from vmferry.formats import FORMATS, SupportsCreate
+from vmferry.formats.raw import RawDisk
+from vmferry.machine import Machine
 from vmferry.stores.local import LocalStore
 from vmferry.stores.s3 import STORE, S3Store
 from vmferry.tasks import Services
 from vmferry.tasks._steps import CleanUp
+from vmferry.tasks.export_image import activities, sliced_object
 from vmferry.tasks.export_image.activities import ExportImageActivities
-from vmferry.tasks.export_image.unfinished import SWEPT_FOR, remove_dead
+from vmferry.tasks.export_image.plan import ExportPlan, make_folder
+from vmferry.tasks.export_image.unfinished import SWEPT_FOR, find_store, remove_dead
+from vmferry.tasks.export_image.workflow import BEGINS_ANEW, ExportStep
 from vmferry.units import MIB
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -85,22 +97,25 @@ def test_an_export_ends_though_nothing_may_be_removed(s3: RunningS3, tmp_path: P
     assert (ended.status, ended.reason) == ("deleted", "no right to write")
 
 
+def begin(services: Services, task: ExportTask) -> ExportPlan:
+    """What a worker had sent of ``task`` when it died."""
+    target = find_store(services, task).upload_in_parts(task.bucket, task.key)
+    plan = ExportPlan("0123", "as it was", target.begin(), 8 * MIB, (Slice(0, 8 * MIB, 8 * MIB),))
+    make_folder(services.config.exports_dir / task.id / plan.token)
+    plan.save(services.config.exports_dir / task.id)
+    target.send(plan.upload, 1, bytes(8 * MIB))
+    return plan
+
+
 def test_what_a_dead_worker_has_sent_is_removed_without_the_right_to_list(s3: RunningS3, tmp_path: Path) -> None:
-    store = STORE.connect(s3.options(WRITER))
-    services = make_services(tmp_path, store)
+    services = make_services(tmp_path, STORE.connect(s3.options(WRITER)))
     task = add_task(services, "begun.raw")
-    kept = tmp_path / "exports" / task.id
-    upload = store.keep_upload("bucket", task.key, kept, 64 * MIB)
-    upload.begin()
-    upload.write_at(0, bytes(8 * MIB))
+    begin(services, task)
     assert uploads(s3) == [task.key]
-    with pytest.raises(ApplicationError, match="Another process writes"):  # it may live still
-        ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "enough"))
-    upload.detach()
     ActivityEnvironment().run(ExportImageActivities(services).end_export, CleanUp(task.id, "enough"))
     assert services.catalog.export_tasks.get(task.id).status == "deleted"
     assert uploads(s3) == []
-    assert not kept.exists()
+    assert not (tmp_path / "exports" / task.id).exists()
 
 
 def test_what_is_left_of_exports_that_have_ended_is_removed_later(s3: RunningS3, tmp_path: Path) -> None:
@@ -114,13 +129,75 @@ def test_what_is_left_of_exports_that_have_ended_is_removed_later(s3: RunningS3,
     going = add_task(services, "going.ova", "export-ami-3")
     for task in (finished, going):
         store.upload("bucket", task.key, 64 * MIB, 0).write_at(0, bytes(8 * MIB))
-    kept = store.keep_upload("bucket", old.key, tmp_path / "exports" / old.id, 64 * MIB)
-    kept.begin()
-    kept.write_at(0, bytes(8 * MIB))
-    remove_dead(services, now)
-    assert sorted(uploads(s3)) == [going.key, old.key]  # whoever holds the folder may live still
-    kept.detach()
+    begin(services, old)
     remove_dead(services, now)
     assert uploads(s3) == [going.key]
     assert not (tmp_path / "exports" / old.id).exists()
     store.abort_uploads("bucket", going.key)
+
+
+@contextmanager
+def exported(services: Services, content: bytes, task_id: str) -> Iterator[ExportTask]:
+    """A task of an AMI whose disk holds ``content``; its disk image is there while this lasts."""
+    disk = MemoryBlob(content)
+    image = services.images.create("us-east-1", task_id)
+    maker = FORMATS["qcow2"]
+    assert isinstance(maker, SupportsCreate)
+    writer = maker.create(image, disk.size, RawDisk(disk).extents())
+    copy(RawDisk(disk), writer)
+    writer.finish()
+    with patch.object(activities, "exported_image", lambda *_: (Machine("web"), [("us-east-1", task_id)])):
+        yield add_task(services, f"{task_id}.raw", task_id)
+
+
+def run_export(services: Services, task: ExportTask) -> None:
+    """All steps of an export, in one worker."""
+    steps, environment = ExportImageActivities(services), ActivityEnvironment()
+    work = environment.run(steps.begin_export, task.id)
+    for number in range(work.slices):
+        environment.run(steps.write_slice, ExportStep(task.id, work.token, number))
+    environment.run(steps.finish_export, ExportStep(task.id, work.token, work.slices))
+
+
+@pytest.mark.parametrize("held", [0, 16 * MIB], ids=["streams", "memory"])
+def test_parts_go_out_as_streams_or_from_memory(s3: RunningS3, tmp_path: Path, held: int) -> None:
+    store = STORE.connect(s3.options())
+    services = make_services(tmp_path, store)
+    content = random.Random(1).randbytes(9 * MIB) + bytes(9 * MIB) + b"end".ljust(512)
+    with exported(services, content, f"export-ami-{held}") as task, patch.object(sliced_object, "MAX_HELD", held):
+        run_export(services, task)
+    found = store.open("bucket", task.key)
+    assert found.read_at(0, found.size) == content
+    assert services.catalog.export_tasks.get(task.id).status == "completed"
+    assert uploads(s3) == []
+    assert not (tmp_path / "exports" / task.id).exists()
+
+
+def begins_anew(services: Services, task: ExportTask, step: ExportStep, words: str) -> None:
+    """The step fails, what was done is removed, and a new beginning ends well."""
+    with pytest.raises(ApplicationError, match=words) as failed:
+        ActivityEnvironment().run(ExportImageActivities(services).write_slice, step)
+    assert (failed.value.type, failed.value.non_retryable) == (BEGINS_ANEW, True)
+    assert not (services.config.exports_dir / task.id).exists()
+    with pytest.raises(ApplicationError, match="was removed") as failed:  # whoever is at it still
+        ActivityEnvironment().run(ExportImageActivities(services).write_slice, step)
+    assert failed.value.type == BEGINS_ANEW
+    run_export(services, task)
+
+
+def test_an_upload_that_was_swept_away_and_a_disk_that_was_changed_have_the_export_begin_anew(
+    s3: RunningS3, tmp_path: Path
+) -> None:
+    store = STORE.connect(s3.options())
+    services = make_services(tmp_path, store)
+    steps = ExportImageActivities(services)
+    with exported(services, b"one".ljust(9 * MIB), "export-ami-7") as task:
+        work = ActivityEnvironment().run(steps.begin_export, task.id)
+        assert ActivityEnvironment().run(steps.begin_export, task.id) == work
+        store.abort_uploads("bucket", task.key)
+        begins_anew(services, task, ExportStep(task.id, work.token, 0), "swept away")
+    with exported(services, b"two".ljust(9 * MIB), "export-ami-8") as task:
+        work = ActivityEnvironment().run(steps.begin_export, task.id)
+        os.utime(services.images.locate("us-east-1", task.id), (0, 0))
+        begins_anew(services, task, ExportStep(task.id, work.token, 0), "was changed")
+    assert uploads(s3) == []

@@ -51,7 +51,7 @@ class Journal:
         self._facts = dict(facts)
         self._target = target
         self._tree = tree
-        self._boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+        self._boot_id = boot_id()
         self._synced_at = time.monotonic()
         self._noted, self._step = 0, 0
         self._durable: dict[str, Any] | None = None
@@ -176,6 +176,12 @@ class Journal:
         self._partial.replace(self._path)
 
 
+def boot_id() -> str:
+    """What tells this start of the machine from others, and is empty where nothing does: what the kernel was given to
+    write is there as long as it runs."""
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+
+
 @cache
 def _makers() -> list[str]:
     """The versions of all that decides which bytes are written for a guest's, and where."""
@@ -188,13 +194,16 @@ def copy_rest(
     writer: DiskWriter | OrderedDiskWriter,
     journal: Journal,
     total: int,
+    start: int = 0,
+    end: int | None = None,
     *,
     workers: int | None,
     progress: Callable[[int], None],
     digest: DigestTree | None = None,
     cancelled: Cancelled | None = None,
 ) -> CopyResult:
-    """Copy what ``journal`` says is not in ``writer`` yet, which is a new one, and note in it how far that is.
+    """Copy what ``journal`` says is not in ``writer`` yet, which is a new one, and note in it how far that is: of the
+    disk, or of ``[start, end)``.
 
     ``total`` guest bytes are to be copied in all; ``progress`` is told of those that were there first. Raises as
     ``copy``.
@@ -210,11 +219,13 @@ def copy_rest(
         if isinstance(writer, SupportsReplay):
             journal.replay(writer)
         journal.plan(total)
-        progress(count_granules(disk, find_unit(writer, digest), journal.offset))
+        begin = max(journal.offset, start)
+        progress(count_granules(disk, find_unit(writer, digest), begin, start))
         return copy(
             disk,
             writer,
-            journal.offset,
+            begin,
+            end,
             workers=workers,
             digest=digest,
             progress=tell,

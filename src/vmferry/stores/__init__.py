@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vmferry.blob import Blob, BlobWriter, KeptBlobWriter, SupportsDataRanges
+from vmferry.blob import Blob, BlobWriter, Buffer, SupportsDataRanges
 from vmferry.registry import Registry
 from vmferry.stores._nearby import NearbyBlob
 from vmferry.stores._read_ahead import ReadAheadBlob
@@ -16,6 +15,7 @@ from vmferry.units import MIB
 __all__ = [
     "STORES",
     "NearbyBlob",
+    "PartStream",
     "Pin",
     "PinnedBlob",
     "ReadAheadBlob",
@@ -27,6 +27,7 @@ __all__ = [
     "SupportsLink",
     "SupportsResume",
     "SupportsUpload",
+    "UploadInParts",
     "copy_blob",
 ]
 
@@ -127,6 +128,37 @@ class SupportsBuckets(Protocol):
         """Make ``bucket`` unless it is there. Raises ``StoreError``."""
 
 
+class PartStream(Protocol):
+    """The bytes of a part that is too large for memory. They are read twice, and again where the store must be asked
+    again: every time they are the same."""
+
+    def __len__(self) -> int: ...
+    def read(self, size: int = -1) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0) -> int: ...
+    def tell(self) -> int: ...
+
+
+class UploadInParts(Protocol):
+    """An object that any number of processes send in parts, numbered from 1, in any order. Thread-safe.
+
+    A part that is sent again takes the place of the one before. All raise ``StoreError``, with the fact ``code`` being
+    ``NoSuchUpload`` where the upload is none any more.
+    """
+
+    def begin(self) -> str:
+        """A new upload's id."""
+
+    def send(self, upload: str, number: int, data: Buffer | PartStream) -> str:
+        """Send part ``number``; what the store calls these bytes. What a stream raises is raised if it is no
+        ``Exception``."""
+
+    def complete(self, upload: str, etags: Sequence[str]) -> None:
+        """Let the object appear: its parts are those with ``etags``, from part 1 on."""
+
+    def abort(self, upload: str) -> None:
+        """Remove what was sent; nothing happens where there is no such upload."""
+
+
 @runtime_checkable
 class SupportsUpload(Protocol):
     """A store of objects, into which a large one is uploaded in parts that stay when the process dies."""
@@ -135,11 +167,8 @@ class SupportsUpload(Protocol):
         """As ``create``, with up to ``budget`` bytes held in memory; with more where that is too little to send an
         object of ``expected`` bytes."""
 
-    def keep_upload(self, bucket: str, key: str, folder: Path, budget: int, expected: int = 0) -> KeptBlobWriter:
-        """As ``upload``, of an object that another process goes on with, which has ``folder`` too.
-
-        Raises ``StoreUnavailableError`` while another process has it.
-        """
+    def upload_in_parts(self, bucket: str, key: str) -> UploadInParts:
+        """What sends the object at ``key`` in parts. Asks nothing of the store."""
 
     def check_upload(self, bucket: str, key: str) -> None:
         """Raise what ``upload`` would raise: ``BlobNotFoundError``, ``AccessDeniedError``. Nothing is left behind."""

@@ -176,7 +176,6 @@ class SharedFileWriter(FileWriter):
     that has become somebody's volume meanwhile.
     """
 
-    survives_power_cut = True
     reached = 0
     has_durable_name = False
     """Whether the first ``flush`` need not see to the file's name; set it where that was made durable before."""
@@ -188,6 +187,11 @@ class SharedFileWriter(FileWriter):
         is this one, which somebody has finished."""
         super().__init__(fd, partial, final, top=top, sync=sync)
         self._replaces = replaces
+
+    @property
+    def survives_power_cut(self) -> bool:
+        """As ``KeptBlobWriter``: a file that is not made durable at its end is not before either."""
+        return self._sync
 
     def begin(self) -> None:
         """Begin anew: nothing that was written before is left."""

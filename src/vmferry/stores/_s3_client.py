@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from vmferry.blob import Buffer
 from vmferry.errors import ConfigError, StoreError
+from vmferry.stores import PartStream
 from vmferry.stores._s3_errors import Request, translated
 
 _PATIENT_SECONDS = 5.0
@@ -53,8 +54,8 @@ class Multipart:
         answer: dict[str, str] = self._call("create_multipart_upload", **self._names)
         return answer["UploadId"]
 
-    def send(self, upload: str, number: int, data: Buffer) -> str:
-        """Part ``number``, from 1; its ETag."""
+    def send(self, upload: str, number: int, data: Buffer | PartStream) -> str:
+        """Part ``number``, from 1; its ETag. A stream is read once for the request's signature, and once to be sent."""
         answer: dict[str, str] = self._call("upload_part", **self._names, UploadId=upload, PartNumber=number, Body=data)
         return answer["ETag"]
 

@@ -242,10 +242,11 @@ class LocalStore:
         )
 
 
-def resume_file(path: Path) -> SharedFileWriter:
+def resume_file(path: Path, *, sync: bool = True) -> SharedFileWriter:
     """A writer that goes on with the unfinished file for ``path``, or begins one; it is this process' alone.
 
-    It stands beside ``path`` as ``.<name>.partial``, after ``detach`` and whatever else ends the process, too.
+    It stands beside ``path`` as ``.<name>.partial``, after ``detach`` and whatever else ends the process, too. Without
+    ``sync`` a power cut loses it.
 
     Raises ``StoreError`` as ``create_file`` does, and where another process writes it just now.
     """
@@ -265,7 +266,7 @@ def resume_file(path: Path) -> SharedFileWriter:
     except OSError as error:
         os.close(fd)
         raise foreign_error(error, str(final)) from error
-    return SharedFileWriter(fd, partial, final, top=final.parent, replaces=True)
+    return SharedFileWriter(fd, partial, final, top=final.parent, sync=sync, replaces=True)
 
 
 def create_file(path: Path, *, sync: bool = True) -> FileWriter:

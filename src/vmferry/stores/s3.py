@@ -190,12 +190,19 @@ class S3Store:
         multipart = Multipart(self._multipart(), request)
         return S3Upload(multipart, request.name, PartSizes.least_budget(expected, budget))
 
-    def keep_upload(self, bucket: str, key: str, folder: Path, budget: int, expected: int = 0) -> KeptUpload:
-        """See ``SupportsUpload`` and ``KeptUpload``."""
+    def upload_in_parts(self, bucket: str, key: str) -> Multipart:
+        """See ``SupportsUpload``."""
+        return Multipart(self._multipart(), self._request(bucket, key, "s3:PutObject"))
+
+    def keep_upload(self, bucket: str, key: str, folder: Path, budget: int) -> KeptUpload:
+        """As ``upload``, of an object that another process goes on with, which has ``folder`` too: see ``KeptUpload``.
+
+        Raises ``StoreUnavailableError`` while another process has it.
+        """
         request = self._request(bucket, key, "s3:PutObject")
         self._check_writable(request)
         multipart = Multipart(self._multipart(), request)
-        return KeptUpload(multipart, request.name, folder, PartSizes.least_budget(expected, budget))
+        return KeptUpload(multipart, request.name, folder, budget)
 
     def check_upload(self, bucket: str, key: str) -> None:
         """See ``SupportsUpload``: an upload is begun, which takes the permission, and removed again."""

@@ -1,4 +1,4 @@
-"""Folders of what steps note beside the images: each part of them is one step's at a time."""
+"""Folders of what steps note: each part of them is one step's at a time, whichever process runs it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -49,6 +51,23 @@ async def run_step(name: str, argument: object, result: type | None = None, prio
         priority=priority,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
+
+
+async def run_all(steps: list[Callable[[], Awaitable[Any]]]) -> None:
+    """Run ``steps`` together; the first that fails cancels the others, and is raised when they have ended."""
+    running = [asyncio.ensure_future(step()) for step in steps]
+    if not running:
+        return
+    try:
+        await workflow.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        unfinished = [future for future in running if not future.done()]
+        for future in unfinished:
+            future.cancel()
+        if unfinished:
+            await asyncio.shield(workflow.wait(unfinished))
+    for future in running:
+        future.result()
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """ExportImage: an AMI's disks become an object in S3, in the format of another hypervisor.
 
-``workflow`` orders the steps, ``activities`` are the steps, ``writing`` makes the object, ``formats`` says which there
-are; ``unfinished`` removes what did not become whole.
+``workflow`` orders the steps, ``activities`` are the steps; ``formats`` says which there are. All steps about a disk go
+by one ``plan``: what ``slices`` hold comes from the disk or from a ``packer``, and a ``sliced_object`` sends it in
+``parts``. ``writing`` makes an OVA. ``unfinished`` removes what did not become whole.
 """
 
 from __future__ import annotations

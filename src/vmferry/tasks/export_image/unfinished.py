@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from vmferry.errors import (
 )
 from vmferry.stores import SupportsUpload
 from vmferry.tasks import Services
+from vmferry.tasks.export_image.plan import load_plan
 from vmferry.units import MIB
 
 UPLOAD_MEMORY = 24 * MIB
-"""A worker has two exports in hand, and 256 MiB for all."""
+"""Of an OVA: a worker has two exports in hand, and 256 MiB for all."""
 
 SWEPT_FOR = timedelta(days=7)
 """How long after its begin something of a task that has ended is looked for."""
@@ -41,14 +43,14 @@ def find_folder(services: Services, task_id: str) -> Path:
     return services.config.exports_dir / task_id
 
 
-def abort_kept(services: Services, task: ExportTask) -> None:
-    """Remove what the attempts before have sent of a disk and kept beside it. Raises ``StoreError``."""
+def discard(services: Services, task: ExportTask) -> None:
+    """Remove all that was done of an object that is not whole, in S3 and here. Raises ``StoreError``."""
     folder = find_folder(services, task.id)
-    if folder.exists():
-        try:
-            find_store(services, task).keep_upload(task.bucket, task.key, folder, UPLOAD_MEMORY).abort()
-        except (AccessDeniedError, BlobNotFoundError):  # the bucket is gone, or the right to it
-            shutil.rmtree(folder, ignore_errors=True)
+    if (plan := load_plan(folder)) is not None:
+        with suppress(AccessDeniedError, BlobNotFoundError):  # the bucket is gone, or the right to it
+            find_store(services, task).upload_in_parts(task.bucket, task.key).abort(plan.upload)
+    abort_uploads(services, task)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def abort_uploads(services: Services, task: ExportTask) -> None:
@@ -70,8 +72,7 @@ def remove_dead(services: Services, now: datetime) -> None:
             tasks += _find_ended(services, folder.name)
     for task in tasks:
         try:
-            abort_kept(services, task)
-            abort_uploads(services, task)
+            discard(services, task)
         except (StoreError, ConfigError, NotFoundError) as error:
             log = structlog.get_logger("vmferry.tasks")
             log.warning("what was sent of an export stays", task=task.id, reason=str(error))

@@ -10,7 +10,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import is_cancelled_exception
 
-from vmferry.tasks._steps import CleanUp, in_turn, reason_of, run_step
+from vmferry.tasks._steps import CleanUp, in_turn, reason_of, run_all, run_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +87,8 @@ class ImportImage:
                 pass
 
         disks = [_bind(convert_in_order, DiskStep(plan.task_id, disk)) for disk in plan.verified]
-        await _all(disks + [_bind(convert, piece) for piece in plan.slices])
+        await run_all(disks + [_bind(convert, piece) for piece in plan.slices])
 
 
 def _bind(function: Callable[..., Awaitable[Any]], *arguments: object) -> Callable[[], Awaitable[Any]]:
     return lambda: function(*arguments)
-
-
-async def _all(steps: list[Callable[[], Awaitable[Any]]]) -> None:
-    """Run ``steps`` together; the first that fails cancels the others, and is raised when they have ended."""
-    running = [asyncio.ensure_future(step()) for step in steps]
-    if not running:
-        return
-    try:
-        await workflow.wait(running, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        unfinished = [future for future in running if not future.done()]
-        for future in unfinished:
-            future.cancel()
-        if unfinished:
-            await asyncio.shield(workflow.wait(unfinished))
-    for future in running:
-        future.result()
