@@ -9,6 +9,9 @@ SECONDS ?= 600
 # Examples that `make fuzz` gives each property test instead, however long that takes.
 EXAMPLES ?=
 
+# Tests are rewritten and modules compiled once, and not again by each process that a run starts: a quarter of all work.
+export PYTHONDONTWRITEBYTECODE :=
+
 # A file's tests stay together, for what they share; files are begun in the order of tests/conftest.py, the long first.
 PYTEST_WORKERS = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

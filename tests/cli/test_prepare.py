@@ -86,6 +86,7 @@ def test_what_cannot_be_prepared_leaves_no_target(tmp_path: Path) -> None:
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_what_another_program_prepares_is_written_and_not_believed(tmp_path: Path) -> None:
     (tmp_path / "tree" / "etc").mkdir(parents=True)
     (tmp_path / "tree" / "etc" / "os-release").write_text('PRETTY_NAME="Rocky Linux 9.6"\nID=rocky\n')
