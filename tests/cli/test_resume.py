@@ -79,7 +79,8 @@ def test_killed_again_and_again_it_reads_little_twice(stream: Path, raw: Path, t
     for share in (0.2, 0.5, 0.8):
         done, total, _ = kill_at(share, stream, out, "--resume", "--digest")
         assert not out.exists()
-        assert left_over(tmp_path) == {f".{target}.partial", f".{target}.resume"}
+        kept = {f".{target}.partial", f".{target}.resume"}
+        assert left_over(tmp_path) - {f".{target}.resume.new"} == kept  # it may have died while it noted how far it was
     last = json.loads(call_vmferry("convert", stream, out, "--resume", "--digest", "--json").stdout)
     assert last["resumed_at"] > 0
     assert last["data"] <= total - done + 0.02 * total + 8 * MIB
