@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from tests.guest.fake_guestfish import make_guestfish
 from tests.guest.images import make_xfs
 from tests.guest.linux_guests import ROOT_UUID, debian, make_ext
 from tests.guest.linux_guests import make_disk as make_mbr_disk
@@ -209,3 +210,20 @@ def test_a_task_that_ends_early_leaves_no_changes_behind(services: Services) -> 
     assert [path for path in images.rglob("*.changes") if path.is_file()]
     ActivityEnvironment().run(activities.clean_up, CleanUp(task_id, "enough"))
     assert [path for path in images.rglob("*") if path.is_file()] == []
+
+
+def test_a_guest_whose_files_guestfish_writes_is_prepared_like_any_other(services: Services, tmp_path: Path) -> None:
+    linux = debian()
+    linux.files["etc/fstab"] = b"LABEL=root / xfs defaults 0 0\n"
+    tree = linux.write(tmp_path / "tree")
+    program = make_guestfish(tmp_path, {"/dev/sda": tree}, layer=True)
+    config = replace(services.config, prepare="auto", guestfish=program, virt_v2v="none")
+    services = replace(services, config=config)
+    put_object(services, make_xfs(tree, tmp_path / "guest.raw", "-L", "root"))
+    task_id = begin(services)
+    image = open_disk(FileBlob(run(services, task_id)))
+    assert bytes(image.read_at(200 * MIB, 4096)) == b"\x09" * 4096
+    facts = services.catalog.import_tasks.get(task_id).facts
+    assert [change.what for change in facts.changes] == ["replaced", "replaced"]
+    assert "guestfish wrote the files: our own writer does not know their file systems." in facts.notes
+    assert prepared(services, task_id) == "yes"
