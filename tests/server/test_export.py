@@ -38,6 +38,12 @@ def image_id(server: Server, small_ova: Path) -> str:
     return str(task["ImageId"])
 
 
+@pytest.fixture(scope="module")
+def large_image_id(server: Server, image_id: str, large_ova: Path) -> str:
+    """An AMI whose export takes some seconds."""
+    return str(server.wait(server.import_image(in_s3(server.upload(large_ova, "imports"))))["ImageId"])
+
+
 def export(server: Server, image_id: str, kind: str, prefix: str | None = "out/", **parameters: Any) -> str:
     location = {"S3Bucket": BUCKET, **({} if prefix is None else {"S3Prefix": prefix})}
     answer = server.client("ec2").export_image(
@@ -70,6 +76,15 @@ def uploads(server: Server) -> list[str]:
 
 def upload_ids(server: Server) -> list[str]:
     return [one["UploadId"] for one in server.client("s3").list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
+
+
+def begun_upload(server: Server) -> str:
+    """The id of the only upload, once it was begun."""
+    limit = time.monotonic() + 60
+    while not (found := upload_ids(server)):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    return found[0]
 
 
 def packed(folder: Path) -> int:
@@ -169,20 +184,14 @@ def test_several_disks_go_into_an_ova_only(server: Server, image_id: str, small_
         assert "identical" in qemu_img("compare", "-f", "raw", "-F", "raw", disk, out)
 
 
-def test_an_export_is_one_at_a_time_and_is_cancelled_without_a_trace(
-    server: Server, image_id: str, large_ova: Path
-) -> None:
-    task = server.wait(server.import_image(in_s3(server.upload(large_ova, "imports"))))
-    task_id = export(server, task["ImageId"], "RAW", prefix="cancelled/", ClientToken="once")
-    assert export(server, task["ImageId"], "RAW", prefix="cancelled/", ClientToken="once") == task_id
+def test_an_export_is_one_at_a_time_and_is_cancelled_without_a_trace(server: Server, large_image_id: str) -> None:
+    task_id = export(server, large_image_id, "RAW", prefix="cancelled/", ClientToken="once")
+    assert export(server, large_image_id, "RAW", prefix="cancelled/", ClientToken="once") == task_id
     location = {"S3Bucket": BUCKET}
-    code, message = refusal(server, ImageId=task["ImageId"], DiskImageFormat="VMDK", S3ExportLocation=location)
+    code, message = refusal(server, ImageId=large_image_id, DiskImageFormat="VMDK", S3ExportLocation=location)
     assert code == "IncorrectState"
     assert task_id in message
-    limit = time.monotonic() + 60
-    while not uploads(server):
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    begun_upload(server)
     server.client("ec2").cancel_export_task(ExportTaskId=task_id)
     ended = wait(server, task_id)
     assert (ended["Status"], ended["StatusMessage"]) == ("deleted", "User initiated task cancelation")
@@ -192,6 +201,17 @@ def test_an_export_is_one_at_a_time_and_is_cancelled_without_a_trace(
     with pytest.raises(ClientError) as refused:
         server.client("ec2").cancel_export_task(ExportTaskId=task_id)
     assert refused.value.response["Error"]["Code"] == "IncorrectState"
+
+
+def test_an_export_whose_upload_is_swept_away_begins_anew(server: Server, large_image_id: str) -> None:
+    task_id = export(server, large_image_id, "RAW", prefix="swept/")
+    upload = begun_upload(server)
+    key = f"swept/{task_id}.raw"
+    server.client("s3").abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload)
+    ended = wait(server, task_id)
+    assert ended["Status"] == "completed", ended
+    assert keys(server, "swept/") == [key]
+    assert uploads(server) == []
 
 
 def test_an_export_survives_its_worker_and_leaves_one_object(tmp_path: Path, large_disk: Path, large_ova: Path) -> None:
