@@ -112,3 +112,13 @@ def test_no_line_is_lost(path: str, lines: list[str]) -> None:
             if method and method[0] in ("iface", "method"):
                 continue
             assert any(one in wanted for one in new), (path, line)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("filling", [" ", "] ", "- ", "macaddress: ", "a:", "iface "])
+@pytest.mark.parametrize("path", [*STATIC, LINK, RULES])
+def test_a_line_of_a_megabyte_takes_no_time(path: str, filling: str) -> None:
+    for begin in ("", "[", "match: {", "iface ens192 inet"):
+        text = f"[Match]\n{begin}{filling * (1_000_000 // len(filling))}x\n".encode()
+        for edit in (unbind, ask_for_address):
+            edit(path, text)

@@ -19,7 +19,7 @@ from vmferry.guest.linux.network_settings import ANY_CARD, CHOICES, DHCP, ask_fo
 from vmferry.guest.tree import Tree
 from vmferry.guest.workbench import Workbench
 
-_CARD = re.compile(r"(?:en[a-z][a-z0-9]*|eth\d+|em\d+|p\d+p\d+)")
+_CARD = re.compile(r"(?:en[a-z][a-z0-9]*|eth\d+|em\d+|p\d+p\d+)", re.ASCII)
 """Names of cards; no VLAN (``eth0.5``), bond or bridge."""
 _NAMES_BY_LINK = ("/usr/lib/systemd/network/99-default.link", "/lib/systemd/network/99-default.link")
 """Where systemd names interfaces, by .link files."""

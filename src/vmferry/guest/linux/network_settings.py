@@ -27,7 +27,7 @@ ANY_CARD = "pci-*"
 _MARK = "# vmferry: "
 _ADDRESS = r"(?:[0-9A-Fa-f]{1,2}[:-]){5}[0-9A-Fa-f]{1,2}"
 _SECTION = re.compile(r"\s*(\[.*\])\s*$")
-_KEY = re.compile(r"(\s*)(-?\s*)([\w-]+)\s*:(?:\s|$)")
+_KEY = re.compile(r"(\s*)(?:-\s*)?([\w-]+)\s*:(?:\s|$)")
 _STATIC_OPTIONS = {"address", "netmask", "network", "broadcast", "gateway", "pointopoint", "dns-nameservers"}
 _BEGINS_STANZA = re.compile(r"\s*(iface|auto|mapping|source|source-directory|allow-\S+|rename|template)\b")
 _IFACE = re.compile(r"(\s*iface\s+\S+\s+)(inet6?)(\s+)static\b(.*)")
@@ -36,7 +36,8 @@ _IFCFG_STATIC = re.compile(
 )
 _IFCFG_METHOD = re.compile(r"\s*(?:export\s+)?BOOTPROTO=")
 _IFCFG_BOUND = re.compile(r"\s*(?:export\s+)?(?:HWADDR|LLADDR)=")
-_RULE_BOUND = re.compile(rf"(?:ATTRS?|SYSFS)\{{address\}}==|\s*(?:PermanentMACAddress|MACAddress)=\s*{_ADDRESS}")
+_RULE_BOUND = re.compile(r"(?:ATTRS?|SYSFS)\{address\}==")
+_LINK_BOUND = re.compile(rf"\s*(?:PermanentMACAddress|MACAddress)=\s*{_ADDRESS}")
 _FLOW_ADDRESS = re.compile(rf"\bmacaddress:\s*[\"']?{_ADDRESS}[\"']?")
 
 
@@ -82,7 +83,7 @@ def _unbind_rules(lines: list[str]) -> Iterator[str]:
 
 def _unbind_link(lines: list[str]) -> Iterator[str]:
     """A .link file without its match would count for every card: nothing of it may."""
-    bound = any(_RULE_BOUND.match(line) for line in lines)
+    bound = any(map(_LINK_BOUND.match, lines))
     return (_comment(line) if bound and line.strip() and line.lstrip()[0] not in "#;" else line for line in lines)
 
 
@@ -112,10 +113,10 @@ def _unbind_netplan(lines: list[str]) -> Iterator[str]:
         while above and above[-1][0] >= depth:
             above.pop()
         parent = above[-1][1] if above else ""
-        above.append((depth, key[3]))
-        if key[3] == "macaddress" and parent == "match":
+        above.append((depth, key[2]))
+        if key[2] == "macaddress" and parent == "match":
             yield from (_comment(line), f'{key[1]}name: "e*"')
-        elif key[3] == "match" and _FLOW_ADDRESS.search(line):
+        elif key[2] == "match" and _FLOW_ADDRESS.search(line):
             yield from (_comment(line), _FLOW_ADDRESS.sub('name: "e*"', line))
         else:
             yield line
@@ -177,7 +178,7 @@ def _ask_in_netplan(lines: list[str]) -> Iterator[str]:
             yield _comment(line)
             continue
         out, key = None, _KEY.match(line)
-        name = key[3] if key else ""
+        name = key[2] if key else ""
         if name in ("addresses", "gateway4", "gateway6", "nameservers", "routes", "dhcp4"):
             out = depth
             yield _comment(line)

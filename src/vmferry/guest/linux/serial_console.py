@@ -13,24 +13,29 @@ import re
 CONSOLES = b"console=ttyS0,115200 console=tty0"
 
 _PASSED = re.compile(
-    rb"""^([ \t]*(?:linux(?:16|efi)?[ \t]+\S|kernel[ \t]+/|options[ \t]+\S|append[ \t]+\S).*?)([ \t]*)$""",
+    rb"""^[ \t]*(?:linux(?:16|efi)?[ \t]+(?!\S*memtest)\S|kernel[ \t]+/|options[ \t]+\S|append[ \t]+\S).*$""",
     re.MULTILINE | re.IGNORECASE,
 )
-"""GRUB's ``linux``, GRUB Legacy's ``kernel``, BLS' ``options``, extlinux' ``append``."""
+"""GRUB's ``linux`` (but the memory test's, which has such a parameter, too), GRUB Legacy's ``kernel``, BLS'
+``options``, extlinux' ``append``."""
 _DEFAULTS = re.compile(rb"""^(GRUB_CMDLINE_LINUX=)(["'])(.*)(\2)([ \t]*)$""", re.MULTILINE)
-_FILE_OF_PARAMETERS = "/etc/kernel/cmdline"
+_FILE_OF_PARAMETERS, _FILE_OF_DEFAULTS = "/etc/kernel/cmdline", "/etc/default/grub"
+_CHOSEN = b"console="
+"""Where that is, somebody has chosen."""
 
 
 def add_serial_console(path: str, text: bytes) -> bytes:
     """``text`` of the file at ``path`` with the console on the serial port and on the screen, where it names none."""
-    if b"console=" in text:  # somebody has chosen
+    if path in (_FILE_OF_PARAMETERS, _FILE_OF_DEFAULTS) and _CHOSEN in text:
         return text
     if path == _FILE_OF_PARAMETERS:
         line, end, rest = text.partition(b"\n")
         return line.rstrip() + b" " + CONSOLES + end + rest if line.strip() else text
-    if path == "/etc/default/grub":
+    if path == _FILE_OF_DEFAULTS:
         return _DEFAULTS.sub(lambda found: found[1] + found[2] + _with(found[3]) + found[4] + found[5], text, count=1)
-    return _PASSED.sub(lambda found: found[1] + b" " + CONSOLES + found[2], text)
+    if any(_CHOSEN in found[0] for found in _PASSED.finditer(text)):
+        return text
+    return _PASSED.sub(lambda found: found[0].rstrip() + b" " + CONSOLES, text)
 
 
 def _with(parameters: bytes) -> bytes:
