@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from vmferry.blob import Buffer, ByteRange
 
+_PAGE = 4096
+_ZEROS = bytes(_PAGE)
+
 
 class ExtentKind(Enum):
     """What a run of guest bytes is."""
@@ -86,29 +89,49 @@ def nonzero_runs(data: Buffer, granularity: int) -> Iterator[ByteRange]:
     """The ranges of ``data`` that hold something else than zeros: ascending, apart, in whole granules.
 
     ``granularity`` is a multiple of 8 bytes; granules are counted from the start of ``data``, and the last range ends
-    where ``data`` does. Reads one word of each granule that begins with data, and the others whole.
+    where ``data`` does. Reads one byte of each granule that begins with data, and the others as far as it must.
     """
-    whole = len(data) // granularity
-    words = np.frombuffer(data, dtype=np.uint64, count=whole * granularity // 8).reshape(whole, granularity // 8)
-    firsts = words[:, 0]
-    # Most granules that hold data begin with some, and nearly always all do.
-    if whole and whole * granularity == len(data) and firsts.all():
-        yield 0, len(data)
+    view = memoryview(data)
+    heads = bytes(view[::granularity])
+    doubtful = heads.count(0)
+    if doubtful > len(heads) // 2:
+        yield from _vector_runs(view, granularity)
         return
+    start = number = 0
+    for _ in range(doubtful):
+        number = heads.index(0, number)
+        low = number * granularity
+        number += 1
+        if _is_zero_granule(view[low : low + granularity]):
+            if start < low:
+                yield start, low
+            start = low + granularity
+    if start < len(view):
+        yield start, len(view)
+
+
+def _is_zero_granule(granule: memoryview) -> bool:
+    # To copy a page and compare it takes a quarter of a microsecond: numpy needs ten times that to begin.
+    for start in range(0, len(granule), _PAGE):
+        page = bytes(granule[start : start + _PAGE])
+        if page != (_ZEROS if len(page) == _PAGE else bytes(len(page))):
+            return False
+    return True
+
+
+def _vector_runs(view: memoryview, granularity: int) -> list[ByteRange]:
+    """``nonzero_runs`` where zeros prevail: looks through everything, at 50 GiB/s, with the GIL released."""
+    whole = len(view) // granularity
+    words = np.frombuffer(view, dtype=np.uint64, count=whole * granularity // 8).reshape(whole, granularity // 8)
     used = np.zeros(whole + 2, dtype=np.int8)  # one empty granule before and behind: every run has two edges
-    used[1:-1] = firsts != 0
-    doubtful = np.flatnonzero(firsts == 0)
-    if len(doubtful) < whole // 4:  # to gather them costs less than to look through all
-        used[doubtful + 1] = words[doubtful].max(axis=1) != 0
-    else:
-        used[1:-1] = words.max(axis=1) != 0  # the maximum is the fastest whole test: 50 GiB/s, GIL released
+    used[1:-1] = words.max(axis=1) != 0  # the maximum is the fastest test of all words
     edges = np.flatnonzero(used[1:] != used[:-1]).tolist()
     runs = [(low * granularity, high * granularity) for low, high in zip(edges[::2], edges[1::2], strict=True)]
     tail = whole * granularity
-    if tail < len(data) and any(memoryview(data)[tail:]):
+    if any(view[tail:]):
         start = runs.pop()[0] if runs and runs[-1][1] == tail else tail
-        runs.append((start, len(data)))
-    yield from runs
+        runs.append((start, len(view)))
+    return runs
 
 
 def is_zero(data: Buffer) -> bool:
