@@ -85,10 +85,12 @@ class EntryRules:
 
         By one comparison, for the usual case: entries that differ by the size of a cluster have the same flags.
         """
-        words = entries.words
-        if entries.bitmaps is not None or (words[1:] - words[:-1] != np.uint64(self._cluster_size)).any():
+        if entries.bitmaps is not None:
             return None
-        first = int(words[0])
+        words: list[int] = entries.words.tolist()  # a few: numpy would take longer to begin
+        first = words[0]
+        if words != list(range(first, first + len(words) * self._cluster_size, self._cluster_size)):
+            return None
         if first & COMPRESSED or (self._zero_flag and first & READS_AS_ZEROS):
             return None
         host = first & OFFSET_MASK
