@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmferry.blob import Blob, BlobWriter, Buffer, ReadInto, find_clone, find_reader_into
+from vmferry.blob import Blob, BlobWriter, Buffer, ReadInto, find_clone, find_reader_into, read_view
 from vmferry.units import KIB, MIB
 
 _MAX_GAP = 64 * KIB
@@ -40,7 +40,7 @@ class StoredRanges:
         if not stored:
             return bytes(length)
         if len(ranges) == 1 and stored == length:
-            return self.blob.read_at(ranges[0].source, length)
+            return read_view(self.blob, ranges[0].source, length)
         # Memory that is about to be overwritten whole is not cleared first: that alone costs some percent.
         out = (np.empty if stored == length else np.zeros)(length, np.uint8).data
         read_ranges(self.blob.read_at, ranges, out)

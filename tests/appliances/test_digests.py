@@ -115,7 +115,8 @@ def test_any_reads_in_any_order_give_the_digest(
             start = min(offset, size)
             count = min(length, size - start)
             asked += count
-            assert blob.read_at(start, count) == content[start : start + count]
+            read = blob.view_at if start % 2 else blob.read_at
+            assert read(start, count) == content[start : start + count]
             assert blob._held <= window
         blob.finish()
         assert below.bytes_read <= asked + size  # at the worst, once more

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import pytest
 
-from vmferry.blob import Blob, BlobWriter
+from vmferry.blob import Blob, BlobWriter, read_view
 from vmferry.errors import BlobChangedError, BlobNotFoundError, CorruptDiskError, StoreError
 from vmferry.stores import ResumableBlobWriter, Store, SupportsResume
 from vmferry.units import KIB, MIB
@@ -67,6 +67,8 @@ class StoreContract:
         assert blob.size == len(data)
         assert blob.read_at(64 * KIB - 1, 2) == b"AB"
         assert blob.read_at(len(data), 0) == b""
+        assert read_view(blob, 64 * KIB - 1, 2) == b"AB"
+        assert read_view(blob, len(data), 0) == b""
         assert bucket in blob.name
         assert "disks/one.vmdk" in blob.name
         assert read_all(blob) == data
@@ -132,6 +134,8 @@ class StoreContract:
         for offset, length in ((0, 6), (5, 1), (1 << 62, 1)):
             with pytest.raises(CorruptDiskError):
                 blob.read_at(offset, length)
+            with pytest.raises(CorruptDiskError):
+                read_view(blob, offset, length)
         blob.close()
 
     def test_close_may_be_called_twice(self, store: Store, bucket: str) -> None:

@@ -7,12 +7,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmferry.blob import MemoryBlob
+from vmferry.appliances import HashedBlob
+from vmferry.blob import MemoryBlob, SliceBlob, read_view
 from vmferry.errors import CorruptDiskError, StoreError
+from vmferry.machine import Digest
 from vmferry.stores import ReadAheadBlob
 from vmferry.stores._read_ahead import BLOCK
 from vmferry.units import KIB, MIB
@@ -62,13 +65,25 @@ READS = st.lists(st.tuples(st.integers(0, len(CONTENT)), st.integers(0, 3 * SMAL
 
 
 @settings(deadline=None)
-@given(reads=READS, kept=st.integers(1, 4), threads=st.integers(1, 4))
-def test_whatever_is_read_is_what_is_there(reads: list[tuple[int, int]], kept: int, threads: int) -> None:
+@given(reads=READS, kept=st.integers(1, 4), threads=st.integers(1, 4), views=st.booleans())
+def test_whatever_is_read_is_what_is_there(reads: list[tuple[int, int]], kept: int, threads: int, views: bool) -> None:
     blob = ReadAheadBlob(Store(CONTENT), SMALL, kept)
+    read = blob.view_at if views else blob.read_at
     wanted = [(offset, min(length, len(CONTENT) - offset)) for offset, length in reads]
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(lambda read: blob.read_at(*read), wanted))
+        found = list(pool.map(lambda where: bytes(read(*where)), wanted))
     assert found == [CONTENT[offset : offset + length] for offset, length in wanted]
+
+
+def test_what_is_viewed_of_a_block_is_not_copied() -> None:
+    """From the store through a member of an appliance: the memory is the block's own, and nobody can change it."""
+    blob = HashedBlob(
+        SliceBlob(ReadAheadBlob(Store(bytes(2 * BLOCK))), 0, 2 * BLOCK, "disk.vmdk"), Digest("sha256", b"")
+    )
+    views = [read_view(blob, MIB, MIB), read_view(blob, 2 * MIB, MIB)]
+    starts = [np.frombuffer(view, np.uint8).ctypes.data for view in views]
+    assert starts[1] - starts[0] == MIB
+    assert all(view.readonly for view in views)
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -10,7 +10,7 @@ from itertools import count
 from struct import Struct
 
 from vmferry.appliances._running_digest import RunningDigest
-from vmferry.blob import Blob, ByteRange, SupportsDataRanges, WrappedBlob
+from vmferry.blob import Blob, Buffer, ByteRange, SupportsDataRanges, WrappedBlob, read_view
 from vmferry.errors import CorruptDiskError, quote
 from vmferry.machine import Digest
 from vmferry.units import MIB
@@ -110,15 +110,19 @@ class HashedBlob(WrappedBlob):
         self._frontier, self._state = _resume(digest.algorithm, saved)
         self._changed = threading.Condition()
         self._digesting = False
-        self._waiting: list[tuple[int, int, bytes]] = []  # a heap: offset, number, bytes
+        self._waiting: list[tuple[int, int, Buffer]] = []  # a heap: offset, number, bytes
         self._longest: dict[int, int] = {}  # of those that wait: offset → length
         self._held = 0
         self._reading: dict[int, tuple[int, int]] = {}  # number of a read under way → its range
         self._numbers = count()
 
     def read_at(self, offset: int, length: int) -> bytes:
+        return bytes(self.view_at(offset, length))
+
+    def view_at(self, offset: int, length: int) -> memoryview:
+        """As ``read_view``."""
         if isinstance(self._blob, UnpackedFile):
-            return self._blob.read_at(offset, length)
+            return read_view(self._blob, offset, length)
         data, kept = self._read(offset, length)
         while not kept and self._must_fill_gap(offset, data):
             self._fill_gap(offset)
@@ -155,14 +159,14 @@ class HashedBlob(WrappedBlob):
         self._digest_in_order()  # what came meanwhile, and found somebody at it
         return None if state is None else _SAVED.pack(frontier) + state
 
-    def _read(self, offset: int, length: int) -> tuple[bytes, bool]:
+    def _read(self, offset: int, length: int) -> tuple[memoryview, bool]:
         """Read while others can see what is being read; and whether the bytes wait for the digest now, if they must."""
         number = next(self._numbers)
         with self._changed:
             self._reading[number] = (offset, offset + length)
-        data, kept = b"", True
+        data, kept = memoryview(b""), True
         try:
-            data = self._blob.read_at(offset, length)
+            data = read_view(self._blob, offset, length)
         finally:
             with self._changed:
                 del self._reading[number]
@@ -172,7 +176,7 @@ class HashedBlob(WrappedBlob):
                 self._changed.notify_all()
         return data, kept
 
-    def _must_fill_gap(self, offset: int, data: bytes) -> bool:
+    def _must_fill_gap(self, offset: int, data: Buffer) -> bool:
         """Let ``data`` wait for its turn, or drop it. True when something is to be read or digested before either."""
         with self._changed:
             while not self._fits(offset, data):
@@ -183,10 +187,10 @@ class HashedBlob(WrappedBlob):
             self._keep(offset, data)
         return False
 
-    def _fits(self, offset: int, data: bytes) -> bool:
+    def _fits(self, offset: int, data: Buffer) -> bool:
         return offset <= self._frontier or self._held + len(data) <= self._window
 
-    def _keep(self, offset: int, data: bytes) -> None:
+    def _keep(self, offset: int, data: Buffer) -> None:
         if offset + len(data) <= self._frontier or len(data) <= self._longest.get(offset, 0):
             return
         self._longest[offset] = len(data)

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from vmferry.blob import Blob, WrappedBlob
+from vmferry.blob import Blob, WrappedBlob, read_view
 from vmferry.errors import StoreError
 from vmferry.units import KIB, MIB
 
@@ -29,7 +29,7 @@ class _Block:
 
     def __init__(self, length: int) -> None:
         self.ready = threading.Event()
-        self.data: bytes | None = None
+        self.data: memoryview | None = None
         """``None`` once it is ready: it could not be read."""
         self.left = length
         """Bytes that nobody has asked for yet."""
@@ -56,15 +56,19 @@ class ReadAheadBlob(WrappedBlob):
         )  # threads begin with the first blocks that are fetched ahead
 
     def read_at(self, offset: int, length: int) -> bytes:
+        return bytes(self.view_at(offset, length))
+
+    def view_at(self, offset: int, length: int) -> memoryview:
+        """As ``read_view``."""
         if offset < 0 or length <= 0 or offset + length > self.size or not self._pays(offset, length):
-            return self._blob.read_at(offset, length)
+            return read_view(self._blob, offset, length)
         pieces, position, end = [], offset, offset + length
         while position < end:
             number = position // self._size
             limit = min(end, (number + 1) * self._size)
             pieces.append(self._read(number, position, limit - position))
             position = limit
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
     def rest(self) -> None:
         """Let go of what was read ahead: nobody reads for a while."""
@@ -85,7 +89,7 @@ class ReadAheadBlob(WrappedBlob):
             known = offset // self._size in self._blocks
         return length < self._size and (known or follows or length >= _WORTH * self._size // BLOCK)
 
-    def _read(self, number: int, offset: int, length: int) -> bytes:
+    def _read(self, number: int, offset: int, length: int) -> memoryview:
         """Bytes inside one block."""
         if self._goes_on(number):
             for ahead in range(1, _AHEAD + 1):
@@ -96,7 +100,7 @@ class ReadAheadBlob(WrappedBlob):
         else:
             block.ready.wait()
         if block.data is None:  # whoever reads gets the error of a read of its own
-            return self._blob.read_at(offset, length)
+            return read_view(self._blob, offset, length)
         begin = offset - number * self._size
         return block.data[begin : begin + length]
 
@@ -130,7 +134,7 @@ class ReadAheadBlob(WrappedBlob):
 
     def _fetch(self, number: int, block: _Block) -> None:
         try:
-            block.data = self._blob.read_at(number * self._size, self._length(number))
+            block.data = read_view(self._blob, number * self._size, self._length(number))
         finally:
             if block.data is None:
                 with self._lock:

@@ -107,9 +107,13 @@ class S3Blob:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See ``Blob``. One request: callers who want more bytes at once read from several threads."""
+        return bytes(self.view_at(offset, length))
+
+    def view_at(self, offset: int, length: int) -> memoryview:
+        """As ``read_view``."""
         check_range(self, offset, length)
         if length == 0:
-            return b""
+            return memoryview(b"")
         try:
             data = self._get(offset, length, self._options)
         except (BlobChangedError, BlobNotFoundError) as error:
@@ -118,14 +122,14 @@ class S3Blob:
             raise changed(self._request)
         return data
 
-    def _get(self, offset: int, length: int, options: obstore.GetOptions) -> bytes:
+    def _get(self, offset: int, length: int, options: obstore.GetOptions) -> memoryview:
         with translated(self._request):
             found = obstore.get(
                 self._objects, self._request.key, options={**options, "range": (offset, offset + length)}
             )
-            return found.bytes().to_bytes()
+            return memoryview(found.bytes())
 
-    def _get_version(self, offset: int, length: int, error: VmferryError) -> bytes:
+    def _get_version(self, offset: int, length: int, error: VmferryError) -> memoryview:
         """The bytes out of the version that was opened, in a bucket that keeps versions.
 
         The version is named only once the object was replaced: naming it takes ``s3:GetObjectVersion``, which the usual

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from deflate import DeflateError, zlib_decompress
 
-from vmferry.blob import Blob
+from vmferry.blob import Blob, Buffer, read_view
 from vmferry.errors import CorruptDiskError, quote
 from vmferry.formats.vmdk.header import SparseHeader
 from vmferry.units import KIB, MIB, SECTOR
@@ -40,7 +40,7 @@ def copy_grains(blob: Blob, size: int, grains: Numbers, hosts: Numbers, out: mem
     starts, lengths, places = starts[order], lengths[order], places[order]
     for low, high in _batches(starts, starts + lengths):
         base = int(starts[low])
-        data = memoryview(blob.read_at(base, int((starts[low:high] + lengths[low:high]).max()) - base))
+        data = read_view(blob, base, int((starts[low:high] + lengths[low:high]).max()) - base)
         froms, counts = (starts[low:high] - base).tolist(), lengths[low:high].tolist()
         for start, length, place in zip(froms, counts, places[low:high].tolist(), strict=True):
             out[place : place + length] = data[start : start + length]
@@ -72,15 +72,15 @@ class GrainReader:
             ends[-1] = min(int(ends[-1]), hint)
         for low, high in _batches(starts, ends):
             base, end = int(starts[low]), int(ends[high - 1])
-            data = self._blob.read_at(base, end - base)
+            data = read_view(self._blob, base, end - base)
             stops = self._read_markers(grains[low:high], starts[low:high], data)
             if stops[-1] > end:  # it did not shrink, or the hint was no neighbour of its
-                data += self._blob.read_at(end, int(stops[-1]) - end)
+                data = memoryview(b"".join((data, self._blob.read_at(end, int(stops[-1]) - end))))
             begins, lasts = (starts[low:high] - base + _MARKER).tolist(), (stops - base).tolist()
             places = (grains[low:high] * header.grain_size - offset).tolist()
-            self._inflate_batch(memoryview(data), list(zip(begins, lasts, places, strict=True)), out, offset, base)
+            self._inflate_batch(data, list(zip(begins, lasts, places, strict=True)), out, offset, base)
 
-    def _read_markers(self, grains: Numbers, starts: Numbers, data: bytes) -> Numbers:
+    def _read_markers(self, grains: Numbers, starts: Numbers, data: Buffer) -> Numbers:
         """The host offsets where compressed grains end; ``data`` is what lies from ``starts[0]`` on.
 
         A marker begins on a sector: u64 first guest sector, u32 compressed length, then the stream.

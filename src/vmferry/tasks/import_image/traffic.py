@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from vmferry.blob import Blob, Buffer, ByteRange, WrappedBlob
+from vmferry.blob import Blob, Buffer, ByteRange, WrappedBlob, read_view
 from vmferry.stores import ResumableBlobWriter
 
 
@@ -37,6 +37,12 @@ class MeteredBlob(WrappedBlob):
 
     def read_at(self, offset: int, length: int) -> bytes:
         data = self._blob.read_at(offset, length)
+        self._meter.add(length)
+        return data
+
+    def view_at(self, offset: int, length: int) -> memoryview:
+        """As ``read_view``."""
+        data = read_view(self._blob, offset, length)
         self._meter.add(length)
         return data
 
