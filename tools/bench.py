@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure vmferry against qemu-img: same input, same machine, same output name, in turns, median of five.
 
-bench.py [--json] [--size MIB] [--rounds N] [--quick]
+bench.py [--json] [--size MIB] [--rounds N] [--quick] [--pairs]
 
 The input is a file system full of this machine's own programs and documents, 1.8 GB of them unless ``--size`` (or
 ``BENCH_SIZE``) says otherwise; all of it lies in memory (``/dev/shm``). Times are those of whole processes, their start
@@ -18,11 +18,12 @@ import platform
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from bench_cases import CASES, ROUNDS, Case, every_pair
 from bench_disks import make_file_system, make_source, make_sparse_disk
 from bench_prepare import measure_preparing
 from bench_runs import Comparison, Figure, installed, median, say, take_turns, timed
@@ -41,7 +42,6 @@ _SERVICE = "service"
 _PREPARE = "prepare"
 """The word for ``--only`` that asks for the preparing of a guest."""
 _SERVICE_ROUNDS = 3
-_ROUNDS = 5
 _MAX_START = 0.25
 """Seconds that `vmferry --help` may take."""
 
@@ -58,14 +58,18 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", metavar="WORDS", help="only cases with one of these, between commas, in their name"
     )
+    parser.add_argument("--pairs", action="store_true", help="only conversions, of every pair of formats; half an hour")
     options = parser.parse_args()
-    size, rounds = (_QUICK_SIZE_MIB, 1) if options.quick else (options.size, options.rounds or _ROUNDS)
+    size, rounds = (_QUICK_SIZE_MIB, 1) if options.quick else (options.size, options.rounds or ROUNDS)
+    only = options.only or ("→" if options.pairs else "")
     base = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="vmferry-bench-", dir=base) as folder:
         try:
             machine = describe_machine()
-            cases = [case if rounds == _ROUNDS else replace(case, rounds=min(rounds, case.rounds)) for case in CASES]
-            comparisons, figures = measure(Path(folder), size * MIB, cases, rounds, options.only)
+            cases = list(every_pair() if options.pairs else CASES)
+            if rounds != ROUNDS:
+                cases = [replace(case, rounds=min(rounds, case.rounds)) for case in cases]
+            comparisons, figures = measure(Path(folder), size * MIB, cases, rounds, only)
         except VmferryError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
@@ -103,60 +107,6 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A conversion that both sides do. ``source`` is a name of ``bench_disks.make_source``."""
-
-    source: str
-    target: str
-    ours: tuple[str, ...] = ()
-    """Our options beside the names of the files."""
-    theirs: tuple[str, ...] = ()
-    """qemu-img's options beside formats and names."""
-    at_least: float = 1.0
-    no_larger: bool = False
-    """Whether our file must not take more bytes than theirs."""
-    rounds: int = _ROUNDS
-
-    @property
-    def what(self) -> str:
-        """In words."""
-        return f"{self.source} → {self.target}" + (f" ({' '.join(self.ours)})" if self.ours else "")
-
-
-_STREAM = ("-o", "subformat=streamOptimized")
-_DEFLATING = 3
-"""Rounds where qemu-img compresses, which takes it minutes."""
-_COPYING = 9
-"""Rounds where nothing is inflated or deflated: a run takes less than a second, which the machine's whims disturb."""
-
-CASES = (
-    Case("vmdk", "raw", at_least=3.3),
-    Case("vmdk", "qcow2", at_least=3.3),
-    Case("raw", "raw", rounds=_COPYING),
-    Case("raw", "qcow2", rounds=_COPYING),
-    Case("raw", "vmdk", (), _STREAM, 15, rounds=_DEFLATING),
-    Case("raw", "vmdk", ("--compress", "best"), _STREAM, 4, no_larger=True, rounds=_DEFLATING),
-    Case("raw", "vmdk", ("--subformat", "monolithicSparse"), ("-o", "subformat=monolithicSparse")),
-    Case("raw", "qcow2", ("--subformat", "zlib"), ("-c",), rounds=_DEFLATING),
-    Case("raw", "vhd", (), ("-o", "force_size=on"), rounds=_COPYING),
-    Case("raw", "vhdx", rounds=_COPYING),
-    Case("raw", "vdi", rounds=_COPYING),
-    Case("sparse-vmdk", "raw"),
-    Case("sparse-vmdk", "qcow2"),
-    Case("vhd", "raw", rounds=_COPYING),
-    Case("vhd", "qcow2", rounds=_COPYING),
-    Case("vhdx", "raw", rounds=_COPYING),
-    Case("vhdx", "qcow2", rounds=_COPYING),
-    Case("vhdx", "vhd", (), ("-o", "force_size=on"), rounds=_COPYING),
-    Case("vdi", "raw", rounds=_COPYING),
-    Case("vdi", "qcow2", rounds=_COPYING),
-    Case("qcow2", "raw", rounds=_COPYING),
-    Case("qcow2", "vhdx", rounds=_COPYING),
-    Case("zlib-qcow2", "raw"),
-)
-"""In order of their sources: each is made once, and removed after its last case."""
-
 _QEMU_NAMES = {"vhd": "vpc"}
 
 
@@ -177,7 +127,7 @@ def measure(
         disk = make_source(folder, raw, source)
         for case in group:
             comparisons.append(compare(folder, disk, case))
-            if case == every[0]:
+            if case.limited:
                 comparisons.append(compare_limit(folder, disk, rounds))
         if disk != raw:
             disk.unlink()

@@ -62,7 +62,7 @@ def make_sparse_disk(folder: Path, raw: Path, size: int) -> Path:
     return out
 
 
-_SOURCES = {
+SOURCES = {
     "vmdk": ("-O", "vmdk", "-o", "subformat=streamOptimized"),
     "sparse-vmdk": ("-O", "vmdk", "-o", "subformat=monolithicSparse"),
     "vhd": ("-O", "vpc", "-o", "force_size=on"),
@@ -79,5 +79,5 @@ def make_source(folder: Path, raw: Path, name: str) -> Path:
     if name == "raw":
         return raw
     out = folder / f"in-{name}.{name.rpartition('-')[2]}"
-    run("qemu-img", "convert", "-f", "raw", *_SOURCES[name], raw, out)
+    run("qemu-img", "convert", "-f", "raw", *SOURCES[name], raw, out)
     return out
