@@ -1,10 +1,10 @@
-"""What the writers of VHD and VDI share: a piece of a disk as blocks that hold data, and ids made from them."""
+"""A piece of a disk as the blocks of it that hold data, and ids that are made from blocks."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deflate import crc32
@@ -41,21 +41,6 @@ def encode_blocks(offset: int, data: Buffer, size: int, block_size: int) -> Iter
         runs = tuple((low, block[low:high]) for low, high in nonzero_runs(block, _PAGE))
         if runs:
             yield EncodedBlock((offset + start) // block_size, crc32(block), runs)
-
-
-_NOTE = struct.Struct("<QI")
-
-
-def note_blocks(encoded: Sequence[EncodedBlock]) -> bytes:
-    """``SupportsReplay.note`` of the writers that place blocks: number and checksum of each."""
-    return b"".join(_NOTE.pack(block.number, block.checksum) for block in encoded)
-
-
-def noted_blocks(note: bytes) -> list[EncodedBlock]:
-    """The blocks of ``note_blocks``, without their bytes. ``ValueError`` for what is no such note."""
-    if len(note) % _NOTE.size:
-        raise ValueError(f"{len(note)} bytes are no note of blocks")
-    return [EncodedBlock(number, checksum, ()) for number, checksum in _NOTE.iter_unpack(note)]
 
 
 class ContentDigest:

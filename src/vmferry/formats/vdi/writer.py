@@ -10,7 +10,8 @@ from vmferry.blob import BlobWriter, Buffer
 from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._block_table import UNALLOCATED
-from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
+from vmferry.formats._block_writer import BlockWriter
+from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
 from vmferry.formats.vdi.header import BLOCK_SIZE, FIXED, new_header
 from vmferry.limits import MAX_BLOCK_TABLE
 from vmferry.units import MIB, format_size, round_up
@@ -19,7 +20,7 @@ _MAP_OFFSET = MIB
 _MAX_SIZE = MAX_BLOCK_TABLE // 4 * BLOCK_SIZE
 
 
-class VdiWriter:
+class VdiWriter(BlockWriter):
     """The OrderedDiskWriter of VDIs. ``encode`` and ``write`` may be called by any number of threads.
 
     The ids follow from the size and the guest's bytes. Until ``finish`` there is no header, so an unfinished file is no
@@ -37,52 +38,40 @@ class VdiWriter:
             )
         self.size = size
         """Guest bytes of the disk that is made."""
-        self._target = target
         self._type = image_type
         blocks = -(-size // BLOCK_SIZE)
         self._data_offset = round_up(_MAP_OFFSET + blocks * 4, MIB)
         self._fixed = image_type == FIXED
         self._map = np.arange(blocks, dtype=np.uint32) if self._fixed else np.full(blocks, UNALLOCATED, np.uint32)
-        self._allocated = blocks if self._fixed else 0
+        super().__init__(target, self._data_offset + (blocks * BLOCK_SIZE if self._fixed else 0))
         self._digest = ContentDigest(f"vdi {image_type}", size)
 
     def encode(self, offset: int, data: Buffer) -> Sequence[EncodedBlock]:
         """As ``OrderedDiskWriter``. ``ValueError`` for what is not whole blocks."""
         return list(encode_blocks(offset, data, self.size, BLOCK_SIZE))
 
-    def place(self, encoded: Sequence[EncodedBlock]) -> Sequence[Placed]:
+    def _place(self, encoded: Sequence[EncodedBlock]) -> list[Placed]:
         placed: list[Placed] = []
         for block in encoded:
             self._digest.add(block)
             if not self._fixed:
-                self._map[block.number] = self._allocated
-                self._allocated += 1
+                self._map[block.number] = self._allocated()
+                self._end += BLOCK_SIZE
             host = self._data_offset + int(self._map[block.number]) * BLOCK_SIZE
             placed.extend((host + start, run) for start, run in block.runs)
         return placed
 
-    def note(self, encoded: Sequence[EncodedBlock]) -> bytes:
-        """As ``SupportsReplay``."""
-        return note_blocks(encoded)
-
-    def replay(self, note: bytes) -> None:
-        """As ``SupportsReplay``."""
-        self.place(noted_blocks(note))
-
-    def write(self, placed: Sequence[Placed]) -> None:
-        for host, data in placed:
-            self._target.write_at(host, data)
-
     def finish(self) -> None:
         ids = (_as_stored(self._digest.uuid("image")), _as_stored(self._digest.uuid("modification")))
-        header = new_header(self._type, self.size, self._data_offset, self._allocated, ids)
+        header = new_header(self._type, self.size, self._data_offset, self._allocated(), ids)
         self._target.write_at(_MAP_OFFSET, self._map.astype("<u4").tobytes())
         self._target.write_at(0, header.pack())
-        self._target.set_size(self._data_offset + self._allocated * BLOCK_SIZE)
+        self._target.set_size(self._end)
         self._target.finish()
 
-    def abort(self) -> None:
-        self._target.abort()
+    def _allocated(self) -> int:
+        """Blocks that are in the file."""
+        return (self._end - self._data_offset) // BLOCK_SIZE
 
 
 def _as_stored(uuid: bytes) -> bytes:

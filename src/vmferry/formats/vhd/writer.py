@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from vmferry.blob import BlobWriter, Buffer
-from vmferry.disk import PackedSlice, Placed
+from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
 from vmferry.formats._block_table import UNALLOCATED
-from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
+from vmferry.formats._block_writer import BlockWriter
+from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
 from vmferry.formats.vhd import FOOTER_LENGTH
 from vmferry.formats.vhd.footer import DYNAMIC, FIXED, NOWHERE, Footer, geometry
 from vmferry.formats.vhd.header import BLOCK_SIZE, DynamicHeader
@@ -34,7 +35,7 @@ _STRIDE = BLOCK_SIZE + _ALIGNMENT
 """From block to block: the bitmap takes the end of the 4 KiB in front of its block."""
 
 
-class VhdWriter:
+class VhdWriter(BlockWriter):
     """The OrderedDiskWriter of VHDs. ``encode`` and ``write`` may be called by any number of threads.
 
     The unique id follows from the size and the guest's bytes. Until ``finish`` the file has no footer, so it is no VHD
@@ -57,27 +58,18 @@ class VhdWriter:
         self.size = round_up(max(size, 1), MIB)
         """Guest bytes of the disk that is made."""
         self._guest_size = size
-        self._target = target
         self._type = disk_type
         self._bat = np.full(-(-self.size // BLOCK_SIZE), UNALLOCATED, np.uint32)
-        self._end = self.size
-        """Host offset of the next block's bitmap, where the footer stands when there is no next block."""
-        if disk_type == DYNAMIC:
-            self._end = round_up(_BAT_OFFSET + len(self._table()) + SECTOR, _ALIGNMENT) - SECTOR
-        self.front = self._end
-        """As ``SupportsSlices``, of a dynamic disk; a fixed one is not made in slices."""
-        self._slice: list[bytes] | None = None
-        """Notes of the blocks of a slice."""
+        # The next block's bitmap goes there, and the footer when there is no next block.
+        super().__init__(target, self.size if disk_type == FIXED else self._first_block())
         self._digest = ContentDigest(f"vhd {disk_type}", self.size)
 
     def encode(self, offset: int, data: Buffer) -> Sequence[EncodedBlock]:
         """As ``OrderedDiskWriter``. ``ValueError`` for what is not whole blocks."""
         return list(encode_blocks(offset, data, self._guest_size, BLOCK_SIZE))
 
-    def place(self, encoded: Sequence[EncodedBlock]) -> Sequence[Placed]:
+    def _place(self, encoded: Sequence[EncodedBlock]) -> list[Placed]:
         placed: list[Placed] = []
-        if self._slice is not None:
-            self._slice.append(note_blocks(encoded))
         for block in encoded:
             self._digest.add(block)
             if self._type == FIXED:
@@ -90,14 +82,6 @@ class VhdWriter:
             placed.extend((host + start, run) for start, run in block.runs)
         return placed
 
-    def note(self, encoded: Sequence[EncodedBlock]) -> bytes:
-        """As ``SupportsReplay``."""
-        return note_blocks(encoded)
-
-    def replay(self, note: bytes) -> None:
-        """As ``SupportsReplay``."""
-        self.place(noted_blocks(note))
-
     def write(self, placed: Sequence[Placed]) -> None:
         self.write_placed(placed, 0, None)
 
@@ -106,28 +90,6 @@ class VhdWriter:
         stored = stored if self._type == FIXED else None
         for host, data in placed:
             put_run(self._target, host, data, host - offset, stored)
-
-    def begin_slice(self) -> None:
-        """As ``SupportsSlices``."""
-        assert self._type == DYNAMIC, "a fixed disk is not packed"
-        self._slice = []
-
-    def end_slice(self) -> PackedSlice:
-        """As ``SupportsSlices``; the map is the notes of its blocks."""
-        assert self._slice is not None, "end_slice without begin_slice"
-        self._target.set_size(self._end)
-        return PackedSlice(self._end - self.front, b"".join(self._slice))
-
-    def join(self, piece: PackedSlice) -> None:
-        """As ``SupportsSlices``."""
-        begun = self._end
-        self.replay(piece.map)
-        if self._end - begun != piece.length:
-            raise ValueError(f"{piece.length} bytes are not what the slice's blocks take")
-
-    def move(self, piece: PackedSlice, offset: int, data: Buffer, start: int) -> Buffer:
-        """As ``SupportsSlices``: blocks are the same wherever they lie."""
-        return data
 
     def finish(self) -> None:
         footer = self._footer().pack()
@@ -139,8 +101,9 @@ class VhdWriter:
         self._target.set_size(self._end + FOOTER_LENGTH)
         self._target.finish()
 
-    def abort(self) -> None:
-        self._target.abort()
+    def _first_block(self) -> int:
+        """Where a dynamic disk's first bitmap goes."""
+        return round_up(_BAT_OFFSET + len(self._table()) + SECTOR, _ALIGNMENT) - SECTOR
 
     def _table(self) -> bytes:
         """The block allocation table in whole sectors."""

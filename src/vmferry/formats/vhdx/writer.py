@@ -12,9 +12,10 @@ from uuid import UUID
 import numpy as np
 
 from vmferry.blob import BlobWriter, Buffer
-from vmferry.disk import PackedSlice, Placed
+from vmferry.disk import Placed
 from vmferry.errors import UnsupportedFeatureError
-from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks, note_blocks, noted_blocks
+from vmferry.formats._block_writer import BlockWriter
+from vmferry.formats._encoded_blocks import ContentDigest, EncodedBlock, encode_blocks
 from vmferry.formats.vhdx import MAGIC
 from vmferry.formats.vhdx.header import VhdxHeader
 from vmferry.formats.vhdx.structures import (
@@ -48,7 +49,7 @@ _ITEMS_OFFSET = 64 * KIB
 _NAME = "vmferry"
 
 
-class VhdxWriter:
+class VhdxWriter(BlockWriter):
     """The OrderedDiskWriter of VHDXs. ``encode`` and ``write`` may be called by any number of threads.
 
     The GUIDs follow from the size and the guest's bytes. Until ``finish`` the file has no identifier, so it is no VHDX
@@ -66,7 +67,6 @@ class VhdxWriter:
         self.size = round_up(max(size, 1), SECTOR)
         """Guest bytes of the disk that is made."""
         self._guest_size = size
-        self._target = target
         self._is_fixed = is_fixed
         self._block_size = _LARGE_BLOCK if size > _LARGE_FROM else _SMALL_BLOCK
         count = -(-self.size // self._block_size)
@@ -75,26 +75,21 @@ class VhdxWriter:
         self._ratio = chunk_ratio(self._block_size, SECTOR)
         self._entries = count + (count - 1) // self._ratio
         self._bat_size = round_up(self._entries * 8, UNIT)
-        self._end = _BAT + self._bat_size
+        end = _BAT + self._bat_size
         if is_fixed:
             units = self._block_size // UNIT
-            self._places[:] = self._end // UNIT + np.arange(count, dtype=np.uint64) * np.uint64(units)
-            self._end += count * self._block_size
+            self._places[:] = end // UNIT + np.arange(count, dtype=np.uint64) * np.uint64(units)
+            end += count * self._block_size
+        super().__init__(target, end)
         self._digest = ContentDigest(f"vhdx {is_fixed}", self.size)
         self.slice_unit = self._block_size
-        self.front = self._end
-        """As ``SupportsSlices``, of a dynamic disk; a fixed one is not made in slices."""
-        self._slice: list[bytes] | None = None
-        """Notes of the granules of a slice."""
 
     def encode(self, offset: int, data: Buffer) -> Sequence[EncodedBlock]:
         """As ``OrderedDiskWriter``. ``ValueError`` for what is not whole MiB."""
         return list(encode_blocks(offset, data, self._guest_size, GRANULE))
 
-    def place(self, encoded: Sequence[EncodedBlock]) -> Sequence[Placed]:
+    def _place(self, encoded: Sequence[EncodedBlock]) -> list[Placed]:
         placed: list[Placed] = []
-        if self._slice is not None:
-            self._slice.append(note_blocks(encoded))
         for granule in encoded:
             self._digest.add(granule)
             block, inside = divmod(granule.number * GRANULE, self._block_size)
@@ -104,40 +99,6 @@ class VhdxWriter:
             host = int(self._places[block]) * UNIT + inside
             placed.extend((host + start, run) for start, run in granule.runs)
         return placed
-
-    def note(self, encoded: Sequence[EncodedBlock]) -> bytes:
-        """As ``SupportsReplay``."""
-        return note_blocks(encoded)
-
-    def replay(self, note: bytes) -> None:
-        """As ``SupportsReplay``."""
-        self.place(noted_blocks(note))
-
-    def write(self, placed: Sequence[Placed]) -> None:
-        for host, data in placed:
-            self._target.write_at(host, data)
-
-    def begin_slice(self) -> None:
-        """As ``SupportsSlices``."""
-        assert not self._is_fixed, "a fixed disk is not packed"
-        self._slice = []
-
-    def end_slice(self) -> PackedSlice:
-        """As ``SupportsSlices``; the map is the notes of its blocks."""
-        assert self._slice is not None, "end_slice without begin_slice"
-        self._target.set_size(self._end)
-        return PackedSlice(self._end - self.front, b"".join(self._slice))
-
-    def join(self, piece: PackedSlice) -> None:
-        """As ``SupportsSlices``."""
-        begun = self._end
-        self.replay(piece.map)
-        if self._end - begun != piece.length:
-            raise ValueError(f"{piece.length} bytes are not what the slice's blocks take")
-
-    def move(self, piece: PackedSlice, offset: int, data: Buffer, start: int) -> Buffer:
-        """As ``SupportsSlices``: blocks are the same wherever they lie."""
-        return data
 
     def finish(self) -> None:
         self._target.set_size(self._end)
@@ -154,9 +115,6 @@ class VhdxWriter:
         name = _NAME.encode("utf-16-le").ljust(CREATOR[1], b"\0")
         self._target.write_at(0, MAGIC + name)
         self._target.finish()
-
-    def abort(self) -> None:
-        self._target.abort()
 
     def _table(self) -> bytes:
         """The block allocation table: behind the entries of each chunk's blocks one for its bitmap, which is empty."""
