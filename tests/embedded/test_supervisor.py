@@ -167,7 +167,10 @@ def test_stop_interrupts_a_start(tmp_path: Path) -> None:
     assert supervisor.status()[0].state is State.STOPPED
 
 
-def test_a_signal_reaches_the_child_by_name(tmp_path: Path) -> None:
+def test_a_signal_reaches_the_child_by_name(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Even of a server that was started by nohup, which lets the signal be ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     script = "trap 'echo hup >> $HERE/signals' HUP; touch $HERE/up; while :; do sleep 0.05; done"
     with running(tmp_path, Service(shell(tmp_path, "ears", script), (tmp_path / "up").exists)) as supervisor:
         assert supervisor.send_signal("ears", signal.SIGHUP)

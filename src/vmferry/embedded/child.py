@@ -31,7 +31,8 @@ if libc.prctl(1, signal.SIGKILL) != 0:
     sys.exit("prctl(PR_SET_PDEATHSIG) failed: errno %d" % ctypes.get_errno())
 if os.getppid() != int(sys.argv[1]):
     sys.exit("the parent died already")
-signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, [])
 try:
     os.execvp(sys.argv[2], sys.argv[2:])
@@ -41,8 +42,8 @@ except OSError as error:
 """Runs in the child, in an interpreter without site or environment, and becomes the command.
 
 prctl(2), PR_SET_PDEATHSIG. It cannot be a ``preexec_fn``, which is not safe where there are threads. The parent may
-have died before ``prctl`` was called, hence the look at ``getppid``. Python ignores SIGPIPE, and an ignored signal
-stays ignored after exec.
+have died before ``prctl`` was called, hence the look at ``getppid``. Python ignores SIGPIPE, nohup(1) lets SIGHUP be
+ignored, and an ignored signal stays ignored after exec.
 """
 
 
