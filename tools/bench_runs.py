@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
-import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from programs import environment
+from programs import environment, run
 from vmferry.errors import VmferryError, quote
 from vmferry.units import KIB, MIB, format_size
 
 MAX_MEMORY = 256 * MIB
+_LAUNCHER = Path(__file__).with_name("bench_launch.py")
 _OURS = ("vmferry", "16 GiB", "1 TiB")
 """The sides of a comparison that are vmferry."""
 
@@ -101,16 +100,11 @@ def take_turns(left: Sequence[str], right: Sequence[str], out: Path, rounds: int
 def timed(command: Sequence[str], out: Path, env: Mapping[str, str] | None = None) -> Run:
     """Run ``command``, which writes ``out``; no old output is there to be replaced. Raises ``VmferryError``."""
     out.unlink(missing_ok=True)
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env or installed(out.parent)
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise VmferryError(f"{quote(' '.join(command))} failed with status {process.returncode}.")
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIB)
+    said = run(sys.executable, "-I", "-S", _LAUNCHER, *command, env=env or installed(out.parent))
+    seconds, cpu_seconds, peak_memory, status = json.loads(said)
+    if status:
+        raise VmferryError(f"{quote(' '.join(command))} failed with status {status}.")
+    return Run(seconds, cpu_seconds, peak_memory * KIB)
 
 
 def installed(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class StoredRanges:
             return read_view(self.blob, ranges[0].source, length)
         # Memory that is about to be overwritten whole is not cleared first: that alone costs some percent.
         out = (np.empty if stored == length else np.zeros)(length, np.uint8).data
-        read_ranges(self.blob.read_at, ranges, out)
+        read_ranges(partial(read_view, self.blob), ranges, out)
         return out
 
     @property

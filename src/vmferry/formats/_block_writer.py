@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from vmferry.blob import BlobWriter, Buffer
@@ -13,25 +14,27 @@ _NOTE = struct.Struct("<QI")
 """Number and checksum of a block."""
 
 
-class BlockWriter:
+class BlockWriter(ABC):
     """An OrderedDiskWriter without its format: what such a one says is where blocks stand (``_place``), and the rest.
 
     ``place``, ``replay`` and the methods of slices are called by one thread at a time.
     """
 
-    def __init__(self, target: BlobWriter, end: int) -> None:
-        """The first block that is placed begins, with what belongs to it, at host offset ``end`` of ``target``."""
+    def __init__(self, target: BlobWriter, end: int, *, is_fixed: bool) -> None:
+        """The first block that is placed begins, with what belongs to it, at host offset ``end`` of ``target``; in a
+        fixed image, which has room for every block already, nothing else is ever placed behind that."""
         self._target = target
+        self._is_fixed = is_fixed
         self._end = end
         """Host offset behind everything that is placed."""
         self.front = end
-        """As ``SupportsSlices``."""
+        """As ``SupportsSlices``, of what is not fixed."""
         self._notes: list[bytes] | None = None
         """Of the blocks of a slice."""
 
+    @abstractmethod
     def _place(self, encoded: Sequence[EncodedBlock]) -> list[Placed]:
         """Give each block its place, and say what is to be written there. Does not write."""
-        raise NotImplementedError
 
     def place(self, encoded: Sequence[EncodedBlock]) -> Sequence[Placed]:
         """As ``OrderedDiskWriter``."""
@@ -56,6 +59,7 @@ class BlockWriter:
 
     def begin_slice(self) -> None:
         """As ``SupportsSlices``."""
+        assert not self._is_fixed, "a fixed image is not packed"
         self._notes = []
 
     def end_slice(self) -> PackedSlice:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from vmferry.blob import Blob, Buffer
+from vmferry.blob import Blob, Buffer, read_view
 from vmferry.extent import Extent, check_inside, cut_range, merge
 from vmferry.formats.qcow2.clusters import ClusterReader
 from vmferry.formats.qcow2.entries import PACKED, STANDARD, Words
@@ -56,7 +57,7 @@ class Qcow2Layer:
                 skip = (offset + position) % self._header.cluster_size
                 self._clusters.unpack(words, skip, out[position : position + run_length])
             position += run_length
-        read_ranges(stored.blob.read_at, stored.ranges, out)
+        read_ranges(partial(read_view, stored.blob), stored.ranges, out)
         return data
 
     def ranges(self, offset: int, length: int) -> StoredRanges | None:

@@ -41,9 +41,9 @@ class VdiWriter(BlockWriter):
         self._type = image_type
         blocks = -(-size // BLOCK_SIZE)
         self._data_offset = round_up(_MAP_OFFSET + blocks * 4, MIB)
-        self._fixed = image_type == FIXED
-        self._map = np.arange(blocks, dtype=np.uint32) if self._fixed else np.full(blocks, UNALLOCATED, np.uint32)
-        super().__init__(target, self._data_offset + (blocks * BLOCK_SIZE if self._fixed else 0))
+        fixed = image_type == FIXED
+        self._map = np.arange(blocks, dtype=np.uint32) if fixed else np.full(blocks, UNALLOCATED, np.uint32)
+        super().__init__(target, self._data_offset + (blocks * BLOCK_SIZE if fixed else 0), is_fixed=fixed)
         self._digest = ContentDigest(f"vdi {image_type}", size)
 
     def encode(self, offset: int, data: Buffer) -> Sequence[EncodedBlock]:
@@ -54,7 +54,7 @@ class VdiWriter(BlockWriter):
         placed: list[Placed] = []
         for block in encoded:
             self._digest.add(block)
-            if not self._fixed:
+            if not self._is_fixed:
                 self._map[block.number] = self._allocated()
                 self._end += BLOCK_SIZE
             host = self._data_offset + int(self._map[block.number]) * BLOCK_SIZE

@@ -58,10 +58,10 @@ class VhdWriter(BlockWriter):
         self.size = round_up(max(size, 1), MIB)
         """Guest bytes of the disk that is made."""
         self._guest_size = size
-        self._type = disk_type
         self._bat = np.full(-(-self.size // BLOCK_SIZE), UNALLOCATED, np.uint32)
         # The next block's bitmap goes there, and the footer when there is no next block.
-        super().__init__(target, self.size if disk_type == FIXED else self._first_block())
+        fixed = disk_type == FIXED
+        super().__init__(target, self.size if fixed else self._first_block(), is_fixed=fixed)
         self._digest = ContentDigest(f"vhd {disk_type}", self.size)
 
     def encode(self, offset: int, data: Buffer) -> Sequence[EncodedBlock]:
@@ -72,7 +72,7 @@ class VhdWriter(BlockWriter):
         placed: list[Placed] = []
         for block in encoded:
             self._digest.add(block)
-            if self._type == FIXED:
+            if self._is_fixed:
                 host = block.number * BLOCK_SIZE
             else:
                 placed.append((self._end, _BITMAP))
@@ -87,13 +87,13 @@ class VhdWriter(BlockWriter):
 
     def write_placed(self, placed: Sequence[Placed], offset: int, stored: StoredRanges | None) -> None:
         """As ``SupportsPlacedSharing``, of a fixed disk; the blocks of a dynamic one lie elsewhere than the guest's."""
-        stored = stored if self._type == FIXED else None
+        stored = stored if self._is_fixed else None
         for host, data in placed:
             put_run(self._target, host, data, host - offset, stored)
 
     def finish(self) -> None:
         footer = self._footer().pack()
-        if self._type == DYNAMIC:
+        if not self._is_fixed:
             self._target.write_at(_BAT_OFFSET, self._table())
             self._target.write_at(_HEADER_OFFSET, DynamicHeader(_BAT_OFFSET, len(self._bat), BLOCK_SIZE).pack())
             self._target.write_at(0, footer)
@@ -113,7 +113,7 @@ class VhdWriter(BlockWriter):
     def _footer(self) -> Footer:
         cylinders, heads, sectors_per_track = geometry(self.size)
         return Footer(
-            data_offset=NOWHERE if self._type == FIXED else _HEADER_OFFSET,
+            data_offset=NOWHERE if self._is_fixed else _HEADER_OFFSET,
             timestamp=0,
             creator=_CREATOR,
             creator_version=_CREATOR_VERSION,
@@ -123,6 +123,6 @@ class VhdWriter(BlockWriter):
             cylinders=cylinders,
             heads=heads,
             sectors_per_track=sectors_per_track,
-            disk_type=self._type,
+            disk_type=FIXED if self._is_fixed else DYNAMIC,
             unique_id=self._digest.uuid("image"),
         )

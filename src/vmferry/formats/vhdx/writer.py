@@ -67,7 +67,6 @@ class VhdxWriter(BlockWriter):
         self.size = round_up(max(size, 1), SECTOR)
         """Guest bytes of the disk that is made."""
         self._guest_size = size
-        self._is_fixed = is_fixed
         self._block_size = _LARGE_BLOCK if size > _LARGE_FROM else _SMALL_BLOCK
         count = -(-self.size // self._block_size)
         self._places = np.zeros(count, np.uint64)
@@ -80,7 +79,7 @@ class VhdxWriter(BlockWriter):
             units = self._block_size // UNIT
             self._places[:] = end // UNIT + np.arange(count, dtype=np.uint64) * np.uint64(units)
             end += count * self._block_size
-        super().__init__(target, end)
+        super().__init__(target, end, is_fixed=is_fixed)
         self._digest = ContentDigest(f"vhdx {is_fixed}", self.size)
         self.slice_unit = self._block_size
 
