@@ -69,6 +69,26 @@ def test_the_first_of_several_failures_is_the_cause() -> None:
     assert "did not appear" in (read.failure or "")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[   36.872212] kvm: Nested Virtualization enabled\n[   36.872639] SVM: kvm: Nested Paging enabled\n",
+        "[12345.678901] x",
+        "[\x1b[0;32m  OK  \x1b[0m] Reached target \x1b[0;1;39mmulti-user.target\x1b[0m - Multi-User System.\r\n",
+        "[\x1b[0;1;31mFAILED\x1b[0m] Failed to start apparmor.service.\r\n",
+        "         Starting systemd-update-utmp-runlevel.service...\n",
+    ],
+)
+def test_a_prompt_that_is_spoken_over_is_a_prompt(said: str) -> None:
+    """What the kernel or systemd says after it comes on its line: of a Debian on a serial port, one start in ten."""
+    assert read_signs(plain(f"Debian GNU/Linux 12 web ttyS0\n\nweb login: {said}")).reached is Reached.LOGIN
+
+
+@pytest.mark.parametrize("said", ["login: [root] was refused", "Last login: [   36.872212] x", "login: root"])
+def test_words_about_a_login_are_no_prompt(said: str) -> None:
+    assert read_signs(said).reached is Reached.NOTHING
+
+
 def test_a_login_behind_a_warning_is_a_success() -> None:
     assert read_signs("dracut-initqueue timeout\nweb login: ").failure is None
 

@@ -38,6 +38,10 @@ def _sign(pattern: str, reached: Reached, failure: str | None = None) -> Sign:
     return Sign(re.compile(pattern, re.IGNORECASE | re.MULTILINE), reached, failure)
 
 
+_SPOKEN_OVER = r"\[ {0,8}\d{1,9}\.\d{1,9}\] |\[ {1,3}OK {1,3}\] |\[(FAILED|DEPEND)\] | {9}(Starting|Stopping) "
+"""What follows a prompt on its line when the kernel or systemd has something to say after it: on a console nobody waits
+for the other to end the line."""
+
 SIGNS = (
     _sign(r"^SeaBIOS \(version|^BdsDxe: (loading|starting)|^iPXE", Reached.FIRMWARE),
     _sign(
@@ -94,7 +98,7 @@ SIGNS = (
     _sign(
         r"passphrase for|Please enter passphrase", Reached.INITRAMFS, "It asks for the passphrase of an encrypted disk."
     ),
-    _sign(r"(?<!last )login: {0,4}[_?]?$|VMFERRY-GUEST-READY", Reached.LOGIN),
+    _sign(rf"(?<!last )login: {{0,4}}([_?]?$|{_SPOKEN_OVER})|VMFERRY-GUEST-READY", Reached.LOGIN),
 )
 """Success is ``LOGIN``. Of several failures the first in a text counts: the others follow from it."""
 
