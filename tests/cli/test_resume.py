@@ -76,7 +76,7 @@ def kill_at(share: float, *words: str | Path, number: signal.Signals = signal.SI
 def test_killed_again_and_again_it_reads_little_twice(stream: Path, raw: Path, target: str, tmp_path: Path) -> None:
     out = tmp_path / target
     done = total = 0
-    for share in (0.2, 0.5, 0.8):
+    for share in (0.15, 0.35, 0.55):  # what is left gives a busy machine time to kill
         done, total, _ = kill_at(share, stream, out, "--resume", "--digest")
         assert not out.exists()
         kept = {f".{target}.partial", f".{target}.resume"}
@@ -173,7 +173,7 @@ def test_what_is_packed_is_the_same_file_killed_or_not(stream: Path, target: str
     whole.parent.mkdir()
     assert call_vmferry("convert", stream, whole, *PACKED[target]).returncode == 0
     done = total = 0
-    for share in (0.2, 0.6):
+    for share in (0.2, 0.5):
         done, total, _ = kill_at(share, stream, out, "--resume", *PACKED[target])
     last = json.loads(call_vmferry("convert", stream, out, "--resume", "--json", *PACKED[target]).stdout)
     assert last["resumed_at"] > 0
@@ -248,7 +248,7 @@ def test_killed_again_and_again_an_upload_goes_on(
 ) -> None:
     url = f"s3://bucket/resumed/{target}"
     done = total = 0
-    for share in (0.4, 0.8):
+    for share in (0.3, 0.6):
         done, total, _ = kill_at(share, small_stream, url, "--resume", "--digest")
         assert uploads(s3) == [f"resumed/{target}"]
     last = json.loads(call_vmferry("convert", small_stream, url, "--resume", "--digest", "--json").stdout)
