@@ -26,7 +26,7 @@ _MAX_TASK_SECONDS = 1.5
 _MAX_ERROR = 10
 """Percent."""
 _POLL_SECONDS = 0.05
-_QUIET = 0.8
+_QUIET = 0.9
 """Of the time that an import took before: so long the next one is asked nothing. A question costs client and server 4
 ms of the cores that convert."""
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,12 +17,18 @@ from vmferry.errors import (
     StoreError,
     quote,
 )
-from vmferry.units import format_size
+from vmferry.units import KIB, format_size
 
 ByteRange = tuple[int, int]
 """``(start, end)`` in bytes, ``end`` not included."""
 
 Buffer = bytes | bytearray | memoryview
+
+Part = bytes | bytearray
+"""Bytes of a disk that have memory of their own."""
+
+PART_SIZE = 64 * KIB
+"""Bytes of a part: what the common formats store at once, and a leaf of the guest digest."""
 
 
 @runtime_checkable
@@ -117,6 +123,18 @@ class BlobWriter(Protocol):
 
     def abort(self) -> None:
         """Remove what was written. Harmless after ``finish`` and when called twice."""
+
+
+def write_parts(target: BlobWriter, offset: int, parts: Sequence[Part]) -> None:
+    """As ``target.write_at`` of ``parts`` joined: without joining them where ``target`` can gather them (a file).
+
+    Such a writer has a ``write_parts`` of its own, asked for by name, as ``find_reader_into``.
+    """
+    gather: Callable[[int, Sequence[Part]], None] | None = getattr(target, "write_parts", None)
+    if gather is None:
+        target.write_at(offset, b"".join(parts))
+    else:
+        gather(offset, parts)
 
 
 class KeptBlobWriter(BlobWriter, Protocol):

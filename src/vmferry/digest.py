@@ -12,15 +12,15 @@ from __future__ import annotations
 import re
 import struct
 import threading
+from collections.abc import Sequence
 
 from blake3 import blake3
 
-from vmferry.blob import Buffer
+from vmferry.blob import PART_SIZE, Buffer, Part
 from vmferry.errors import ConfigError, quote
-from vmferry.extent import nonzero_runs
-from vmferry.units import KIB
+from vmferry.extent import is_zero, nonzero_runs
 
-LEAF = 64 * KIB
+LEAF = PART_SIZE
 """Guest bytes of a leaf."""
 _FANOUT = 64
 _ZERO = bytes(32)
@@ -49,15 +49,22 @@ class DigestTree:
 
     def add(self, offset: int, data: Buffer) -> None:
         """Count in ``data`` from guest ``offset``: whole leaves, the disk's end excepted (``ValueError`` else)."""
-        end = offset + len(data)
-        if offset % LEAF or (end % LEAF and end != self._size) or not 0 <= offset <= end <= self._size:
-            raise ValueError(f"{offset} to {end} are not whole leaves of a disk of {self._size} bytes")
+        self._check(offset, len(data))
         view, leaves = memoryview(data), self._levels[0]
         for low, high in nonzero_runs(data, LEAF):
             for start in range(low, high, LEAF):
                 leaf = view[start : start + LEAF]
                 whole = leaf if len(leaf) == LEAF else bytes(leaf).ljust(LEAF, b"\0")
                 leaves[(offset + start) // LEAF] = blake3(whole).digest()
+
+    def add_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        """As ``add`` of ``parts`` joined, each of which is a leaf."""
+        self._check(offset, sum(map(len, parts)))
+        leaves = self._levels[0]
+        for number, part in enumerate(parts, offset // LEAF):
+            if part[0] or not is_zero(part):
+                whole = part if len(part) == LEAF else part.ljust(LEAF, b"\0")
+                leaves[number] = blake3(whole).digest()
 
     def collapse(self, start: int, end: int) -> None:
         """Let go of details: all of ``[start, end)`` was added, or is zeros."""
@@ -72,6 +79,11 @@ class DigestTree:
                         below = range(parent * _FANOUT, (parent + 1) * _FANOUT)
                         joined = b"".join([children.pop(child, _ZERO) for child in below])
                         self._levels[level + 1][parent] = blake3(joined).digest()
+
+    def _check(self, offset: int, length: int) -> None:
+        end = offset + length
+        if offset % LEAF or (end % LEAF and end != self._size) or not 0 <= offset <= end <= self._size:
+            raise ValueError(f"{offset} to {end} are not whole leaves of a disk of {self._size} bytes")
 
     def pack(self) -> bytes:
         """What is known so far, for ``merge`` in another process."""

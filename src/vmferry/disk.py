@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from vmferry.blob import Buffer
+from vmferry.blob import Buffer, Part
 from vmferry.extent import Extent
 from vmferry.ranges import StoredRanges
 from vmferry.units import SECTOR
@@ -60,6 +60,18 @@ class SupportsRanges(Protocol):
         """Where ``[offset, offset + length)`` lies; what no range covers reads as zeros.
 
         ``None`` where some of it is encoded, or not in one blob: then ``read_at`` is the way. Raises as ``read_at``.
+        """
+
+
+@runtime_checkable
+class SupportsReadParts(Protocol):
+    """A disk that decodes guest bytes in parts: to join them copies every byte once more."""
+
+    def read_parts(self, offset: int, length: int) -> Sequence[Part] | None:
+        """As ``read_at``, in parts that follow one another: each of ``PART_SIZE`` bytes, the disk's last one excepted.
+
+        ``None`` where they do not lie like that: then ``read_at`` is the way. No bytes have no parts, where any have
+        some. Raises as ``read_at``.
         """
 
 
@@ -124,6 +136,14 @@ class SupportsSharing(Protocol):
 
     def write_stored(self, offset: int, data: Buffer, stored: StoredRanges | None) -> None:
         """As ``write_at``, of ``data`` that lies at ``stored``, by positions from ``offset`` on."""
+
+
+@runtime_checkable
+class SupportsWriteParts(Protocol):
+    """A ``DiskWriter`` that takes what it is given in parts."""
+
+    def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        """As ``write_at`` of ``parts`` joined, which are as ``SupportsReadParts`` gives them."""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmferry.blob import Buffer, ByteRange
+from vmferry.blob import Buffer, ByteRange, Part
 
 _PAGE = 4096
 _ZEROS = bytes(_PAGE)
+_FEW = 16
+"""Granules that are looked at one by one before numpy has begun."""
 
 
 class ExtentKind(Enum):
@@ -94,7 +96,7 @@ def nonzero_runs(data: Buffer, granularity: int) -> Iterator[ByteRange]:
     view = memoryview(data)
     heads = bytes(view[::granularity])
     doubtful = heads.count(0)
-    if doubtful > len(heads) // 2:
+    if doubtful > max(_FEW, len(heads) // 2):
         yield from _vector_runs(view, granularity)
         return
     start = number = 0
@@ -108,6 +110,29 @@ def nonzero_runs(data: Buffer, granularity: int) -> Iterator[ByteRange]:
             start = low + granularity
     if start < len(view):
         yield start, len(view)
+
+
+def nonzero_parts(parts: Sequence[Part], granularity: int) -> Iterator[tuple[int, Sequence[Part]]]:
+    """``nonzero_runs`` of ``parts`` that follow one another: where each run begins, and what it is made of.
+
+    Each part, the last one excepted, is of whole granules.
+    """
+    start = position = end = 0
+    run: list[Part] = []
+    for part in parts:
+        # What decides for most parts is asked here: to begin a generator takes longer.
+        whole = 0, len(part)
+        for low, high in nonzero_runs(part, granularity) if 0 in part[::granularity] else (whole,):
+            if run and position + low > end:
+                yield start, run
+                run = []
+            if not run:
+                start = position + low
+            run.append(part if (low, high) == whole else part[low:high])
+            end = position + high
+        position += len(part)
+    if run:
+        yield start, run
 
 
 def _is_zero_granule(granule: memoryview) -> bool:

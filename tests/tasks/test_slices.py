@@ -200,8 +200,12 @@ def test_a_disk_with_a_digest_in_a_manifest_is_gone_on_with_inside_a_slice(
     read = worker._tasks.get(step.task_id).bytes_read - before
     # Notes of the slice and of the digest are 16 MiB apart each, and blocks of 4 MiB are read ahead.
     assert read <= ova.stat().st_size * (SIZE - noted) // SIZE + 2 * 16 * MIB + 12 * MIB
-    ActivityEnvironment().run(worker.update, step.task_id)
     (image,) = (path for path in (tmp_path / "images").rglob("*") if path.is_file())
+    assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", raw, image)
+    assert not ActivityEnvironment().run(worker.convert_disk, step)  # it was done, but nobody heard of it
+    ova.unlink()
+    ActivityEnvironment().run(steps(tmp_path).update, step.task_id)  # another worker, which need not open the source
+    assert worker._tasks.get(step.task_id).facts.disks[0].digest == call_vmferry("verify", raw).stdout.strip()
     assert "identical" in qemu_img("compare", "-f", "raw", "-F", "qcow2", raw, image)
     assert worker._tasks.get(step.task_id).facts.disks[0].manifest_digest is not None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from vmferry.blob import Blob, Buffer
-from vmferry.disk import Disk, DiskFacts, SupportsRanges
+from vmferry.blob import Blob, Buffer, Part
+from vmferry.disk import Disk, DiskFacts, SupportsRanges, SupportsReadParts
 from vmferry.errors import UnsupportedFeatureError, quote
 from vmferry.extent import Extent
 from vmferry.folder import Companions
@@ -23,9 +23,9 @@ class StoredLayer(Layer, Protocol):
 
 
 class ImageDisk:
-    """A ``Disk`` (``SupportsStoredSize``, ``SupportsFacts``, ``SupportsRanges``); owns its blobs and its parent.
+    """A ``Disk`` (``SupportsStoredSize``, ``SupportsFacts``, ``SupportsRanges``, ``SupportsReadParts``).
 
-    Any number of threads may read at once.
+    Owns its blobs and its parent. Any number of threads may read at once.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class ImageDisk:
         self._opened = tuple(opened)
         self._view: Layer = layer if facts.parent is None else Overlay(layer, facts.parent)
         self._ranged = self._view if isinstance(self._view, SupportsRanges) else None
+        self._parted = self._view if isinstance(self._view, SupportsReadParts) else None
         self.facts = facts
         self.identity = identity
         """What a child remembers of its parent, in the format's own terms."""
@@ -60,6 +61,10 @@ class ImageDisk:
     def ranges(self, offset: int, length: int) -> StoredRanges | None:
         """As ``SupportsRanges``, as far as the layer does; never where a parent shows through."""
         return None if self._ranged is None else self._ranged.ranges(offset, length)
+
+    def read_parts(self, offset: int, length: int) -> Sequence[Part] | None:
+        """As ``SupportsReadParts``, as far as the layer does; never where a parent shows through."""
+        return None if self._parted is None else self._parted.read_parts(offset, length)
 
     def stored_size(self) -> int:
         """Bytes of guest data in this image's own files; the parent's are not counted."""

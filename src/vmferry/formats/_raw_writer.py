@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from vmferry.blob import BlobWriter, Buffer, SupportsReserve
-from vmferry.extent import nonzero_runs
+from collections.abc import Sequence
+
+from vmferry.blob import BlobWriter, Buffer, Part, SupportsReserve, write_parts
+from vmferry.extent import nonzero_parts, nonzero_runs
 from vmferry.ranges import StoredRanges, put_run
 from vmferry.units import format_size
 
@@ -28,11 +30,16 @@ class RawWriter:
 
     def write_stored(self, offset: int, data: Buffer, stored: StoredRanges | None) -> None:
         """As ``SupportsSharing``."""
-        if offset < 0 or offset + len(data) > self._size:
-            raise ValueError(f"{len(data)} bytes at {offset} do not lie in a disk of {format_size(self._size)}")
+        self._check(offset, len(data))
         view = memoryview(data)
         for start, end in nonzero_runs(data, _BLOCK):
             put_run(self._target, offset + start, view[start:end], start, stored)
+
+    def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        """As ``SupportsWriteParts``."""
+        self._check(offset, sum(map(len, parts)))
+        for start, run in nonzero_parts(parts, _BLOCK):
+            write_parts(self._target, offset + start, run)
 
     def finish(self) -> None:
         self._target.set_size(self._size)
@@ -40,3 +47,7 @@ class RawWriter:
 
     def abort(self) -> None:
         self._target.abort()
+
+    def _check(self, offset: int, length: int) -> None:
+        if offset < 0 or offset + length > self._size:
+            raise ValueError(f"{length} bytes at {offset} do not lie in a disk of {format_size(self._size)}")

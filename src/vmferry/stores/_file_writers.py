@@ -8,13 +8,13 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vmferry.blob import Blob, Buffer, ByteRange, FileBlob, file_data_ranges, find_file, foreign_error
+from vmferry.blob import Blob, Buffer, ByteRange, FileBlob, Part, file_data_ranges, find_file, foreign_error
 from vmferry.directory import sync_directories
 from vmferry.errors import StoreError, quote
 from vmferry.units import KIB, MIB
@@ -26,6 +26,9 @@ _CLONE_RANGE = 0x4020_940D
 """``FICLONERANGE`` of ``linux/fs.h``, ioctl_ficlonerange(2): let a range of a file share the blocks of another's."""
 _CLONE_ARGUMENT = struct.Struct("qQQQ")
 """``struct file_clone_range``: descriptor, source offset, length, target offset."""
+
+_MAX_GATHERED = 1024
+"""``IOV_MAX``: buffers that one pwritev(2) takes."""
 
 _LEAST_CLONE = 64 * KIB
 """Shorter ranges are written: a file of many small pieces is slow to read ever after."""
@@ -63,6 +66,18 @@ class FileWriter:
                 rest, offset = rest[written:], offset + written
         except OSError as error:
             raise foreign_error(error, str(self._final)) from error
+
+    def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        """As ``blob.write_parts``."""
+        try:
+            written = os.pwritev(self._fd, parts[:_MAX_GATHERED], offset)
+        except OSError as error:
+            raise foreign_error(error, str(self._final)) from error
+        for part in parts:  # what was not taken goes as always
+            taken = min(written, len(part))
+            if taken < len(part):
+                self.write_at(offset + taken, memoryview(part)[taken:])
+            written, offset = written - taken, offset + len(part)
 
     def set_size(self, size: int) -> None:
         try:

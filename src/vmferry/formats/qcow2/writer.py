@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmferry.blob import BlobWriter, Buffer, SupportsDataRanges
+from vmferry.blob import BlobWriter, Buffer, Part, SupportsDataRanges, write_parts
 from vmferry.errors import BlobChangedError
-from vmferry.extent import nonzero_runs
+from vmferry.extent import nonzero_parts, nonzero_runs
 from vmferry.formats.qcow2.header import COPIED, make_header
 from vmferry.formats.qcow2.layout import CLUSTER_BITS, CLUSTER_SIZE, REFCOUNTS, TABLE_ENTRIES, Bits, Layout, set_bits
 from vmferry.ranges import StoredRanges, put_run
@@ -44,24 +44,20 @@ class Qcow2Writer:
     def write_stored(self, offset: int, data: Buffer, stored: StoredRanges | None) -> None:
         """As ``SupportsSharing``. Clusters of zeros are left out. Raises ``BlobChangedError`` for data where the layout
         has none."""
-        end = offset + len(data)
-        size = self._layout.size
-        if offset % CLUSTER_SIZE or (end % CLUSTER_SIZE and end != size) or not 0 <= offset <= end <= size:
-            raise ValueError(f"{offset} to {end} are not whole clusters of a disk of {format_size(size)}")
+        self._check(offset, len(data))
         view = memoryview(data)
         for low, high in nonzero_runs(data, CLUSTER_SIZE):
-            guest = (offset + low) >> CLUSTER_BITS
-            host = self._layout.host_cluster(guest, -(-(high - low) // CLUSTER_SIZE))
-            if host is None:
-                raise BlobChangedError(
-                    f"The disk has data between {offset + low:,} and {offset + high:,}, where its map had none: it was "
-                    "changed while it was read. Start again, and leave it alone meanwhile."
-                )
+            host, count = self._find(offset + low, high - low)
             put_run(self._target, host << CLUSTER_BITS, view[low:high], low, stored)
-            if self._shared is None:
-                first = host - self._layout.data_start
-                with self._marking:
-                    set_bits(self._written, first, first + -(-(high - low) // CLUSTER_SIZE))
+            self._mark(host, count)
+
+    def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        """As ``SupportsWriteParts``; raises as ``write_stored``."""
+        self._check(offset, sum(map(len, parts)))
+        for low, run in nonzero_parts(parts, CLUSTER_SIZE):
+            host, count = self._find(offset + low, sum(map(len, run)))
+            write_parts(self._target, host << CLUSTER_BITS, run)
+            self._mark(host, count)
 
     def finish(self) -> None:
         present = self._present()
@@ -85,6 +81,29 @@ class Qcow2Writer:
 
     def abort(self) -> None:
         self._target.abort()
+
+    def _check(self, offset: int, length: int) -> None:
+        end, size = offset + length, self._layout.size
+        if offset % CLUSTER_SIZE or (end % CLUSTER_SIZE and end != size) or not 0 <= offset <= end <= size:
+            raise ValueError(f"{offset} to {end} are not whole clusters of a disk of {format_size(size)}")
+
+    def _find(self, guest: int, length: int) -> tuple[int, int]:
+        """The first host cluster of ``length`` bytes from ``guest`` on, and how many they take."""
+        count = -(-length // CLUSTER_SIZE)
+        host = self._layout.host_cluster(guest >> CLUSTER_BITS, count)
+        if host is None:
+            raise BlobChangedError(
+                f"The disk has data between {guest:,} and {guest + length:,}, where its map had none: it was "
+                "changed while it was read. Start again, and leave it alone meanwhile."
+            )
+        return host, count
+
+    def _mark(self, host: int, count: int) -> None:
+        """``count`` clusters from ``host`` on are written."""
+        if self._shared is None:
+            first = host - self._layout.data_start
+            with self._marking:
+                set_bits(self._written, first, first + count)
 
     def _present(self) -> Bits:
         """Which data clusters, in host order, are in the image: what was written here, or by all who share the target.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from deflate import DeflateError, zlib_decompress
 
-from vmferry.blob import Blob, Buffer, read_view
+from vmferry.blob import Blob, Buffer, Part, read_view
 from vmferry.errors import CorruptDiskError, quote
 from vmferry.formats.vmdk.header import SparseHeader
 from vmferry.units import KIB, MIB, SECTOR
@@ -63,6 +63,32 @@ class GrainReader:
         Where a grain ends is said by its marker only, so the next one's host offset is taken for the end of the read;
         ``hint`` is that for the last of them, or 0. Raises ``CorruptDiskError``.
         """
+        for data, rows, base in self._read_streams(grains, hosts, offset, hint):
+            self._inflate_batch(data, rows, out, offset, base)
+
+    def inflate_parts(self, grains: Numbers, hosts: Numbers, offset: int, length: int, hint: int) -> list[Part]:
+        """As ``inflate``, each of ``grains``, which follow one another, into memory of its own: ``length`` bytes of the
+        guest from ``offset`` on, where the first begins."""
+        size, parts = self._header.grain_size, list[Part]([b""]) * grains.size
+        for data, rows, base in self._read_streams(grains, hosts, offset, hint):
+            for begin, stop, place in rows:
+                try:
+                    part = zlib_decompress(data[begin:stop], size)
+                except DeflateError as error:
+                    raise self._undecodable(data[begin:stop], offset + place, base + begin - _MARKER) from error
+                if len(part) != size and len(part) != length - place:
+                    raise self._undecodable(data[begin:stop], offset + place, base + begin - _MARKER)
+                parts[place // size] = part
+        rest = length - (len(parts) - 1) * size
+        if len(parts[-1]) > rest:
+            parts[-1] = parts[-1][:rest]
+        return parts
+
+    def _read_streams(
+        self, grains: Numbers, hosts: Numbers, offset: int, hint: int
+    ) -> Iterator[tuple[memoryview, list[tuple[int, int, int]], int]]:
+        """Compressed grains in the order of the file, as many as are read at once: the bytes, where in those each
+        stream begins and ends and where it belongs behind guest ``offset``, and the bytes' host offset."""
         header = self._header
         order = np.argsort(hosts, kind="stable")
         grains, starts = grains[order], hosts[order]
@@ -78,7 +104,7 @@ class GrainReader:
                 data = memoryview(b"".join((data, self._blob.read_at(end, int(stops[-1]) - end))))
             begins, lasts = (starts[low:high] - base + _MARKER).tolist(), (stops - base).tolist()
             places = (grains[low:high] * header.grain_size - offset).tolist()
-            self._inflate_batch(data, list(zip(begins, lasts, places, strict=True)), out, offset, base)
+            yield data, list(zip(begins, lasts, places, strict=True)), base
 
     def _read_markers(self, grains: Numbers, starts: Numbers, data: Buffer) -> Numbers:
         """The host offsets where compressed grains end; ``data`` is what lies from ``starts[0]`` on.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vmferry.blob import Blob, Buffer
+from vmferry.blob import PART_SIZE, Blob, Buffer, Part
 from vmferry.extent import Extent, check_inside, cut_range, merge
 from vmferry.formats.vmdk.directory import TABLE_SIZE, GrainDirectory
 from vmferry.formats.vmdk.grains import GrainReader, copy_grains
@@ -54,6 +54,23 @@ class HostedExtent:
         else:
             copy_grains(self._blob, size, stored + first, hosts, out, offset)
         return out
+
+    def read_parts(self, offset: int, length: int) -> Sequence[Part] | None:
+        """As ``SupportsReadParts``: compressed grains, where none is missing."""
+        check_inside(self.size, offset, length)
+        end = offset + length
+        if not self._header.compressed or self._header.grain_size != PART_SIZE:
+            return None
+        if offset % PART_SIZE or (end % PART_SIZE and end != self.size):
+            return None
+        if not length:
+            return []
+        first, last = offset // PART_SIZE, -(-end // PART_SIZE)
+        entries = self._tables.entries(first, last)
+        if (entries < self._header.lowest_pointer).any():
+            return None
+        hosts, hint = entries.astype(np.int64) * SECTOR, self._tables.stored_behind(last) * SECTOR
+        return self._grains.inflate_parts(np.arange(first, last), hosts, offset, length, hint)
 
     def stored_size(self) -> int:
         """What is left of the file without its header, descriptor and tables; markers and padding are counted in."""

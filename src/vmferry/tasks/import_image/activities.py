@@ -21,6 +21,7 @@ from vmferry.catalog.volumes import Volume
 from vmferry.convert import digest_disk
 from vmferry.digest import DigestTree
 from vmferry.errors import ConflictError, StoreError, TaskCancelledError, UnsafeDiskError, quote
+from vmferry.formats.qcow2.layout import Layout
 from vmferry.formats.qcow2.writer import Qcow2Writer
 from vmferry.guest import SpareLooker
 from vmferry.receipt import load_key, sign
@@ -129,10 +130,10 @@ class ImportImageActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def convert_disk(self, step: DiskStep) -> bool:
-        """Convert a disk, slice after slice, and check its file against the manifest's digest with the same reads.
+        """Convert a disk, slice after slice, with its image's tables; check its file against the manifest's digest.
 
-        After some time other tasks, if there are any, have their turn; whether there is more to do. How far the digest
-        is is kept with each slice, and noted in between, so any worker goes on.
+        Both take the same reads. After some time other tasks, if there are any, have their turn; whether there is more
+        to do. How far the digest is is kept with each slice, and noted in between, so any worker goes on.
         """
         task = self._tasks.get(step.task_id)
         with border(self._services, task.id, "OVA"), self._pulse(task.id) as pulse:
@@ -147,25 +148,18 @@ class ImportImageActivities:
                 if left and not self._convert(task, left, way, pulse, self._begin_turn(), notes):
                     return True
                 file.finish(partial(_go_on, pulse))
+                self._write_tables(task, step.disk, way.layout)  # another worker would have to open the source for that
         return False
 
     @activity.defn(no_thread_cancel_exception=True)
     def update(self, task_id: str) -> None:
-        """Write the tables of every disk image, so that the snapshots' images appear whole."""
+        """See to it that the image of every disk is whole, and record its guest digest."""
         with border(self._services, task_id), self._pulse(task_id, "the disk") as pulse:
             self._tasks.advance(task_id, Stage.UPDATING.message, Stage.UPDATING.first)
             task = self._tasks.get(task_id)
-            with self._sources.borrow(task) as source:
-                for index, found in enumerate(task.facts.disks):
-                    opened = source_disk(source, found)
-                    if opened.snapshot is None:
-                        with self._unfinished_image(task, index) as target:
-                            Qcow2Writer(target, source.layout(opened)).finish()
-                        digest = self._digest(task, index)
-                    else:
-                        digest = found.digest or self._digest_whole(opened, pulse)
-                    self._tasks.complete_disk(task_id, index, digest)
-                    pulse.moved()
+            for index in range(len(task.facts.disks)):
+                self._tasks.complete_disk(task_id, index, self._complete_image(task, index, pulse))
+                pulse.moved()
             shutil.rmtree(self._notes(task_id), ignore_errors=True)
             self._tasks.advance(task_id, Stage.UPDATED.message, Stage.UPDATED.first)
 
@@ -267,6 +261,24 @@ class ImportImageActivities:
             except TaskCancelledError:
                 pulse.raise_if_stopped()
                 raise
+
+    def _complete_image(self, task: ImportTask, index: int, pulse: Pulse) -> str | None:
+        """Let the image of a disk appear, unless who converted it has done so; its guest digest, where it is known."""
+        found = task.facts.disks[index]
+        is_converted = task.request.containers[found.container].snapshot_id is None
+        if is_converted and is_there(self._services.images, self._snapshot(found.snapshot_id)):
+            return self._digest(task, index)
+        with self._sources.borrow(task) as source:
+            opened = source_disk(source, found)
+            if not is_converted:
+                return found.digest or self._digest_whole(opened, pulse)
+            self._write_tables(task, index, source.layout(opened))
+            return self._digest(task, index)
+
+    def _write_tables(self, task: ImportTask, index: int, layout: Layout) -> None:
+        """Write the tables of a disk's image, all of which is converted: it appears whole."""
+        with self._unfinished_image(task, index) as target:
+            Qcow2Writer(target, layout).finish()
 
     def _notes(self, task_id: str) -> Path:
         """Where it is kept how far slices are that workers have in hand."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmferry.appliances import HashedBlob
-from vmferry.blob import Buffer
+from vmferry.blob import Buffer, Part
 from vmferry.catalog.import_tasks import ImportTasks, Slice
 from vmferry.convert import copy, count_granules
 from vmferry.digest import DigestTree
@@ -140,6 +140,9 @@ class _SliceDigests:
 
     def add(self, offset: int, data: Buffer) -> None:
         self._trees[bisect_right(self._starts, offset) - 1].add(offset, data)
+
+    def add_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        self._trees[bisect_right(self._starts, offset) - 1].add_parts(offset, parts)
 
     def collapse(self, start: int, end: int) -> None:
         for piece, tree in zip(self._slices, self._trees, strict=True):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from vmferry.blob import Blob, Buffer, ByteRange, WrappedBlob, read_view
+from vmferry.blob import Blob, Buffer, ByteRange, Part, WrappedBlob, read_view, write_parts
 from vmferry.stores import ResumableBlobWriter
 
 
@@ -62,6 +62,11 @@ class MeteredWriter:
     def write_at(self, offset: int, data: Buffer) -> None:
         self._target.write_at(offset, data)
         self._meter.add(len(data))
+
+    def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        """As ``blob.write_parts``."""
+        write_parts(self._target, offset, parts)
+        self._meter.add(sum(map(len, parts)))
 
     def data_ranges(self, start: int, end: int) -> Iterator[ByteRange]:
         return self._target.data_ranges(start, end)
