@@ -22,6 +22,7 @@ from vmferry.errors import CorruptDiskError, OutOfSpaceError
 from vmferry.extent import Extent, ExtentKind, nonzero_parts, nonzero_runs
 from vmferry.formats._raw_writer import RawWriter
 from vmferry.formats.qcow2.layout import CLUSTER_SIZE
+from vmferry.guest.overlay import OverlayDisk
 from vmferry.stores.local import create_file
 from vmferry.units import KIB, SECTOR
 
@@ -184,6 +185,25 @@ def test_no_room_is_said_for_parts_too(tmp_path: Path) -> None:
     with pytest.raises(OutOfSpaceError, match="No room left while writing"):
         write_parts(writer, 0, [b"x" * PART_SIZE])
     writer.abort()
+
+
+def test_what_was_prepared_still_lies_in_parts(tmp_path: Path) -> None:
+    image, expected = full_image()
+    overlay = OverlayDisk(open_image(image))
+    overlay.write_at(20 * PART_SIZE + SECTOR, b"w" * SECTOR)
+    changed = expected[: 20 * PART_SIZE + SECTOR] + b"w" * SECTOR + expected[20 * PART_SIZE + 2 * SECTOR :]
+    assert overlay.read_parts(0, 0) == []
+    parts = overlay.read_parts(18 * PART_SIZE, 2 * PART_SIZE)
+    assert parts is not None
+    assert b"".join(parts) == expected[18 * PART_SIZE : 20 * PART_SIZE]
+    assert overlay.read_parts(19 * PART_SIZE, 2 * PART_SIZE) is None
+    assert OverlayDisk(open_image(full_image(SPARSE)[0])).read_parts(0, 0) is None
+    with pytest.raises(ValueError, match="is not inside"):
+        overlay.read_parts(0, GRAINS * PART_SIZE + PART_SIZE)
+    writer = RawWriter(create_file(tmp_path / "disk.raw", sync=False), len(expected))
+    copy(overlay, writer)
+    writer.finish()
+    assert (tmp_path / "disk.raw").read_bytes() == changed
 
 
 def test_a_copy_goes_in_parts_where_both_sides_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

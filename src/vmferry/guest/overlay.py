@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, NamedTuple
 
-from vmferry.blob import Buffer
-from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsRanges
+from vmferry.blob import Buffer, Part
+from vmferry.disk import Disk, DiskFacts, SupportsFacts, SupportsRanges, SupportsReadParts
 from vmferry.errors import GuestError, OutOfSpaceError, quote
 from vmferry.extent import Extent, ExtentKind, check_inside, cut_range, merge
 from vmferry.limits import MAX_OVERLAY
@@ -46,7 +46,8 @@ class Written(NamedTuple):
 
 
 class OverlayDisk:
-    """A ``Disk`` (``SupportsFacts``, ``SupportsRanges``) over ``disk``, which it owns and never writes to.
+    """A ``Disk`` (``SupportsFacts``, ``SupportsRanges``, ``SupportsReadParts``) over ``disk``, which it owns and never
+    writes to.
 
     ``write_at`` and ``zero_at`` are for one thread, while nobody reads; everything else for any number of threads at
     once.
@@ -209,6 +210,14 @@ class OverlayDisk:
             return None
         first, last = self._overlapping(offset, offset + length)
         return self._disk.ranges(offset, length) if first == last or not length else None
+
+    def read_parts(self, offset: int, length: int) -> Sequence[Part] | None:
+        """As ``SupportsReadParts``, where nothing was written."""
+        check_inside(self.size, offset, length)
+        first, last = self._overlapping(offset, offset + length)
+        if not isinstance(self._disk, SupportsReadParts) or (first != last and length):
+            return None
+        return self._disk.read_parts(offset, length)
 
     def close(self) -> None:
         """Close the source, and forget the changes."""
