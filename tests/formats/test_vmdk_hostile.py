@@ -6,16 +6,18 @@ import random
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.formats.vmdk_builder import AT_END, DESCRIPTOR, Image, Layout, build, stream_descriptor
-from vmferry.blob import MemoryBlob
+from vmferry.blob import Buffer, MemoryBlob, Part
 from vmferry.errors import CorruptDiskError, FormatError, UnsafeDiskError, UnsupportedFeatureError, VmferryError
+from vmferry.extent import ExtentKind
 from vmferry.formats.vmdk import FORMAT
 from vmferry.units import KIB, SECTOR, TIB
 
@@ -38,6 +40,32 @@ def read_all(data: bytes | bytearray, name: str = NAME) -> int:
             for start in range(extent.start, extent.end, 1 << 22):
                 disk.read_at(start, min(1 << 22, extent.end - start))
     return blob.bytes_read
+
+
+def check_parts(data: bytes | bytearray) -> None:
+    """What is stored reads the same in parts as in one piece, or ends with the same words."""
+    try:
+        disk = FORMAT.open(MemoryBlob(bytes(data), NAME))
+        stored = [extent for extent in disk.extents() if extent.kind is ExtentKind.DATA]
+    except VmferryError:
+        return
+    for extent in stored:
+        for start in range(extent.start, extent.end, 1 << 22):
+            length = min(1 << 22, extent.end - start)
+            parts = outcome(disk.read_parts, start, length)
+            if parts is not None:
+                assert parts == outcome(disk.read_at, start, length)
+
+
+def outcome(read: Callable[[int, int], Buffer | Sequence[Part] | None], offset: int, length: int) -> bytes | str | None:
+    """The bytes of what was read, or what was said instead."""
+    try:
+        found = read(offset, length)
+    except VmferryError as error:
+        return str(error)
+    if found is None:
+        return None
+    return b"".join(found) if isinstance(found, list) else bytes(memoryview(cast("Buffer", found)))
 
 
 class CountingBlob(MemoryBlob):
@@ -314,3 +342,4 @@ def test_random_damage_raises_nothing_but_our_errors_and_costs_little(
         bytes_read = 0
     assert bytes_read <= 3 * len(image.data) + (2 << 20)
     assert time.monotonic() - started < 5
+    check_parts(image.data)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import cast
 
 from tests.hostile.evil import HOST_FILE, NEIGHBOUR, Evil
-from vmferry.disk import Disk, SupportsFacts, SupportsStoredSize
+from vmferry.blob import PART_SIZE
+from vmferry.disk import Disk, SupportsFacts, SupportsReadParts, SupportsStoredSize
 from vmferry.extent import ExtentKind
 from vmferry.guest.look import _command
 from vmferry.units import KIB, MIB
@@ -86,6 +87,9 @@ def read_everything(disk: Disk) -> None:
         if extent.kind is ExtentKind.DATA:
             for offset in range(extent.start, extent.end, MIB):
                 disk.read_at(offset, min(MIB, extent.end - offset))
+                if isinstance(disk, SupportsReadParts):
+                    low = offset // PART_SIZE * PART_SIZE
+                    disk.read_parts(low, min(low + MIB, disk.size) - low)
     disk.read_at(0, min(disk.size, 64 * KIB))
     disk.read_at(disk.size - 512, 512)
     if isinstance(disk, SupportsStoredSize):
