@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", metavar="WORDS", help="only cases with one of these, between commas, in their name"
     )
-    parser.add_argument("--pairs", action="store_true", help="only conversions, of every pair of formats; half an hour")
+    parser.add_argument("--pairs", action="store_true", help="only conversions, of every pair of formats; an hour")
     options = parser.parse_args()
     size, rounds = (_QUICK_SIZE_MIB, 1) if options.quick else (options.size, options.rounds or ROUNDS)
     only = options.only or ("→" if options.pairs else "")

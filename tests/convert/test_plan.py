@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.convert.fakes import lay_out
-from vmferry.convert.plan import cut, find_granules, plan_slices
+from vmferry.convert.copy import LOCAL_PIECE, PARTS_PIECE, PIECE
+from vmferry.convert.plan import SLICE_STEP, cut, find_granules, plan_slices
 from vmferry.extent import Extent, ExtentKind
 from vmferry.units import GIB, KIB, MIB, TIB
 
@@ -126,3 +127,13 @@ def test_cut_pieces_are_the_ranges_again(bounds: list[int], length: int) -> None
     ]
     assert all(high - low <= length for low, high in pieces)
     assert all(low // length == (high - 1) // length for low, high in pieces)
+
+
+def test_pieces_of_a_copy_lie_in_one_slice() -> None:
+    for length in (PIECE, PARTS_PIECE, LOCAL_PIECE):
+        assert SLICE_STEP % length == 0
+    extents = [Extent(MIB, 50 * MIB, ExtentKind.DATA), Extent(60 * MIB, 3 * MIB, ExtentKind.DATA)]
+    slices = plan_slices(extents, 64 * MIB, 64 * KIB, target=9 * MIB)
+    assert len(slices) > 3
+    for start, end in cut(find_granules(extents, 64 * KIB, 64 * MIB), PARTS_PIECE):
+        assert any(piece.start <= start and end <= piece.end for piece in slices)

@@ -30,12 +30,12 @@ from vmferry.units import MIB
 
 PIECE = 2 * MIB
 """Guest bytes that a thread reads and writes at once: large enough that a range request pays, small enough that all
-threads' pieces together stay far below the memory that a conversion may take."""
+threads' pieces together stay far below the memory that a conversion may take. As those below, it divides
+``SLICE_STEP``."""
 
-PARTS_PIECE = 3 * MIB
+PARTS_PIECE = 4 * MIB
 """The same where a piece is decoded and written in parts: nothing waits for its turn, so there is room for more, and
-what is done once for each piece, while every thread waits for the GIL, is done less often. What did not shrink is still
-read in less than a block of what is read ahead in S3 (4 MiB): a read of more would fetch it a second time."""
+what is done once for each piece, while every thread waits for the GIL, is done half as often."""
 
 LOCAL_PIECE = MIB
 """The same where no request is to be paid: what was read is still in the processor's cache when it is written."""

@@ -16,6 +16,10 @@ SLICE_DATA = 256 * MIB
 """Data of one slice: over a second of work, so that the order of a step (about 0.1 s) is small beside it, and little
 enough to be done again when a worker dies."""
 
+SLICE_STEP = 4 * MIB
+"""Slices begin and end at multiples of it, where there is data on both sides. The length of a copy's pieces divides it,
+so that each lies in one slice: what is kept of a slice, its digest above all, is of whole pieces."""
+
 MAX_SLICES = 2000
 """Slices of one disk: the workflow's history holds three events for each."""
 
@@ -84,7 +88,7 @@ def plan_slices(
     doubles, so the map is gone through once.
     """
     slices: list[Slice] = []
-    step = min(target, 4 * MIB) // granularity * granularity or granularity
+    step = min(target, SLICE_STEP) // granularity * granularity or granularity
     for start, end in cut(find_granules(extents, granularity, size), step):
         last = slices[-1] if slices else None
         if last is not None and (last.data < target or start // unit == (last.end - 1) // unit):

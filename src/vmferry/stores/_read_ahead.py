@@ -38,8 +38,8 @@ class _Block:
 class ReadAheadBlob(WrappedBlob):
     """A blob whose bytes are fetched in blocks of 4 MiB, each once, where they are read one behind another.
 
-    Reads of scattered places go through as they are, and so do reads of a block and more. A block is kept until all of
-    it was read, or six younger ones are there. While readers go on from block to block, two threads of its own fetch
+    Reads of scattered places go through as they are, and so do reads of two blocks and more. A block is kept until all
+    of it was read, or six younger ones are there. While readers go on from block to block, two threads of its own fetch
     those before them, so that they need not wait for the store. Thread-safe.
     """
 
@@ -87,7 +87,7 @@ class ReadAheadBlob(WrappedBlob):
             follows = any(0 <= offset - end <= _GAP for end in self._ends)
             self._ends.append(offset + length)
             known = offset // self._size in self._blocks
-        return length < self._size and (known or follows or length >= _WORTH * self._size // BLOCK)
+        return length < 2 * self._size and (known or follows or length >= _WORTH * self._size // BLOCK)
 
     def _read(self, number: int, offset: int, length: int) -> memoryview:
         """Bytes inside one block."""

@@ -139,10 +139,17 @@ class _SliceDigests:
         return self._trees[index]
 
     def add(self, offset: int, data: Buffer) -> None:
-        self._trees[bisect_right(self._starts, offset) - 1].add(offset, data)
+        self._find(offset, len(data)).add(offset, data)
 
     def add_parts(self, offset: int, parts: Sequence[Part]) -> None:
-        self._trees[bisect_right(self._starts, offset) - 1].add_parts(offset, parts)
+        self._find(offset, sum(map(len, parts))).add_parts(offset, parts)
+
+    def _find(self, offset: int, length: int) -> DigestTree:
+        """The tree of the slice in which a piece lies. One that lay in two would be missed in the second's digest."""
+        index = bisect_right(self._starts, offset) - 1
+        if index < 0 or offset + length > self._slices[index].end:
+            raise ValueError(f"{offset} to {offset + length} do not lie in one slice")
+        return self._trees[index]
 
     def collapse(self, start: int, end: int) -> None:
         for piece, tree in zip(self._slices, self._trees, strict=True):
