@@ -16,6 +16,7 @@ from tests.formats.test_vmdk_read import SPARSE, STREAM, fill, open_image
 from tests.formats.vmdk_builder import Image, Layout, build
 from vmferry.blob import PART_SIZE, BlobWriter, Buffer, Part, write_parts
 from vmferry.convert import copy
+from vmferry.convert.copy import PARTS_PIECE, PIECE, _Reader
 from vmferry.digest import DigestTree
 from vmferry.disk import DiskWriter, SupportsReadParts, SupportsWriteParts
 from vmferry.errors import CorruptDiskError, OutOfSpaceError
@@ -219,3 +220,11 @@ def test_a_copy_goes_in_parts_where_both_sides_can(tmp_path: Path, monkeypatch: 
     one = DigestTree(len(expected))
     one.add(0, expected)
     assert digest.finish() == one.finish()
+
+
+def test_pieces_are_larger_where_few_threads_have_parts_in_hand() -> None:
+    parted, plain = open_image(full_image()[0]), open_image(full_image(SPARSE)[0])
+    assert _Reader(parted, PART_SIZE, 4, parts=True).piece == PARTS_PIECE
+    assert _Reader(parted, PART_SIZE, 5, parts=True).piece == PIECE  # the memory of a conversion
+    assert _Reader(parted, PART_SIZE, 4, parts=False).piece == PIECE
+    assert _Reader(plain, PART_SIZE, 4, parts=True).piece == PIECE

@@ -86,11 +86,20 @@ def test_what_is_viewed_of_a_block_is_not_copied() -> None:
     assert all(view.readonly for view in views)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_reads_side_by_side_fetch_each_byte_once_in_blocks(threads: int) -> None:
-    store = Store(bytes(9 * BLOCK + 5))
+@pytest.mark.parametrize(
+    ("threads", "step"),
+    [
+        (1, 1_300 * KIB),
+        (4, 1_300 * KIB),
+        (8, BLOCK // 2 + 60 * KIB),
+        (4, BLOCK),
+        (1, BLOCK + 60 * KIB),
+        (4, BLOCK + 60 * KIB),
+    ],
+)
+def test_reads_side_by_side_fetch_each_byte_once_in_blocks(threads: int, step: int) -> None:
+    store = Store(bytes(19 * BLOCK + 5))
     blob = ReadAheadBlob(store)
-    step = 1_300 * KIB
     with ThreadPoolExecutor(threads) as pool:
         for begin in range(0, blob.size, threads * step):  # nobody falls behind: a block that waits long is let go
             end = min(begin + threads * step, blob.size)
@@ -113,6 +122,13 @@ def test_small_reads_in_order_are_noticed_and_scattered_ones_left_alone() -> Non
     fresh.close()
     asked = sorted(request for request in store.requests if request[0] < 3 * BLOCK)  # the others are ahead of the last
     assert asked == [(0, 10 * KIB), (0, BLOCK), (BLOCK, BLOCK), (2 * BLOCK, BLOCK)]
+
+
+def test_a_read_of_two_blocks_goes_through_as_it_is() -> None:
+    store = Store(bytes(4 * BLOCK))
+    blob = ReadAheadBlob(store)
+    blob.read_at(BLOCK // 2, 2 * BLOCK)
+    assert store.requests == [(BLOCK // 2, 2 * BLOCK)]
 
 
 def test_the_next_blocks_are_fetched_at_once_while_readers_go_on() -> None:

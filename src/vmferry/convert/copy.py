@@ -37,6 +37,9 @@ PARTS_PIECE = 4 * MIB
 """The same where a piece is decoded and written in parts: nothing waits for its turn, so there is room for more, and
 what is done once for each piece, while every thread waits for the GIL, is done half as often."""
 
+_FEW = 4
+"""Threads that may have such pieces in hand: those of more take more memory than a conversion may."""
+
 LOCAL_PIECE = MIB
 """The same where no request is to be paid: what was read is still in the processor's cache when it is written."""
 
@@ -108,7 +111,7 @@ def copy(
     limit = disk.size if end is None else end
     count = min(workers or default_workers(), MAX_THREADS)
     unit = find_unit(writer, digest)
-    reader = _Reader(disk, unit, parts=isinstance(writer, SupportsWriteParts))
+    reader = _Reader(disk, unit, count, parts=isinstance(writer, SupportsWriteParts))
     pieces = cut(find_granules(disk.extents(start, limit), unit, limit), reader.piece)
     way: _Way = _Line(writer, count * _AHEAD, placed) if isinstance(writer, OrderedDiskWriter) else _AnyOrder(writer)
     run = _Run(reader, way, pieces, start, digest, progress, checkpoint, cancelled, until)
@@ -166,14 +169,14 @@ class _Reader:
     Safe from any thread.
     """
 
-    def __init__(self, disk: Disk, granularity: int, *, parts: bool) -> None:
-        """``parts``: they may come in such."""
+    def __init__(self, disk: Disk, granularity: int, threads: int, *, parts: bool) -> None:
+        """Of pieces for so many ``threads``; ``parts``: they may come in such."""
         self._disk = disk
         self._stored = disk if isinstance(disk, SupportsRanges) else None
         self._parted = disk if parts and isinstance(disk, SupportsReadParts) and disk.read_parts(0, 0) == [] else None
         self._free: list[memoryview] = []
         found = None if self._stored is None else self._stored.ranges(0, 0)
-        length = PIECE if self._parted is None else PARTS_PIECE
+        length = PIECE if self._parted is None or threads > _FEW else PARTS_PIECE
         if found is not None and found.in_place:
             length = LOCAL_PIECE
         self.piece = max(length // granularity * granularity, granularity)

@@ -16,7 +16,8 @@ BLOCK = 4 * MIB
 _AHEAD = 2
 """Blocks that are fetched at once while readers go on: one at a time would take no more than 4 MiB in the time that a
 distant store takes to answer."""
-_KEPT = 6
+_KEPT = 8
+"""Blocks that are there at the most: those of four readers, of a block and a bit each, and those ahead of them."""
 _WORTH = BLOCK // 4
 """A read of so much fetches its block whoever reads beside it: at the worst four times the bytes are fetched."""
 _GAP = 64 * KIB
@@ -39,8 +40,8 @@ class ReadAheadBlob(WrappedBlob):
     """A blob whose bytes are fetched in blocks of 4 MiB, each once, where they are read one behind another.
 
     Reads of scattered places go through as they are, and so do reads of two blocks and more. A block is kept until all
-    of it was read, or six younger ones are there. While readers go on from block to block, two threads of its own fetch
-    those before them, so that they need not wait for the store. Thread-safe.
+    of it was read, or eight younger ones are there. While readers go on from block to block, two threads of its own
+    fetch those before them, so that they need not wait for the store. Thread-safe.
     """
 
     def __init__(self, blob: Blob, block: int = BLOCK, kept: int = _KEPT) -> None:

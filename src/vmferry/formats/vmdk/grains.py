@@ -69,7 +69,8 @@ class GrainReader:
     def inflate_parts(self, grains: Numbers, hosts: Numbers, offset: int, length: int, hint: int) -> list[Part]:
         """As ``inflate``, each of ``grains``, which follow one another, into memory of its own: ``length`` bytes of the
         guest from ``offset`` on, where the first begins."""
-        size, parts = self._header.grain_size, list[Part]([b""]) * grains.size
+        size = self._header.grain_size
+        parts: list[Part] = [b""] * grains.size
         for data, rows, base in self._read_streams(grains, hosts, offset, hint):
             for begin, stop, place in rows:
                 try:
